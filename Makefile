@@ -1,0 +1,40 @@
+# Two commands do everything on a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+CORES ?= all
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+INSTALLED := .venv/.installed
+
+.PHONY: demo test lint unit bench schema clean
+
+demo: $(INSTALLED)  ## the whole pipeline on six phantoms
+	backsplit demo make demo
+	snakemake --cores $(CORES)
+	@echo
+	@echo "data set: $$(ls -d results/datasets/nnunet/*)"
+	@echo "report:   $(CURDIR)/results/report/index.html"
+
+test: $(INSTALLED) lint unit  ## all checks and all tests
+
+lint: $(INSTALLED)
+	ruff check .
+	ruff format --check .
+	mypy
+	snakefmt --check Snakefile rules workflow/Snakefile
+	snakemake --lint
+	backsplit schema | diff config/config.schema.json - || { echo "run: make schema"; exit 1; }
+
+unit: $(INSTALLED)
+	python -m pytest --cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+schema: $(INSTALLED)  ## write config/config.schema.json anew
+	backsplit schema > config/config.schema.json
+
+$(INSTALLED): pyproject.toml envs/constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run: make PYTHON=python3.x ...")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev]'
+	touch $@
+
+clean:  ## remove what the demo made, not the environment
+	rm -rf demo results .snakemake

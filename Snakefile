@@ -1,0 +1,39 @@
+"""From images with lesion labels to a BackSplit data set; see README.md.
+
+snakemake                                   the embedded demo (make it first: backsplit demo make)
+snakemake --configfile my.yaml              a data set of one's own
+"""
+
+from snakemake.utils import min_version
+
+
+min_version("9.14")
+
+
+# A file given on the command line replaces the demo's; merged, the demo would leak into it.
+if not config:
+
+    configfile: "config/config.yaml"
+
+
+include: "rules/common.smk"
+include: "rules/check.smk"
+include: "rules/segment.smk"
+include: "rules/compose.smk"
+include: "rules/qc.smk"
+include: "rules/export.smk"
+include: "rules/report.smk"
+
+
+pathvars:
+    results=RESULTS,
+    logs=f"{RESULTS}/logs",
+    benchmarks=f"{RESULTS}/benchmarks",
+
+
+rule all:
+    """A finished data set, and the report on how it came to be."""
+    default_target: True
+    input:
+        DATASET,
+        "<results>/report/index.html",

@@ -1,0 +1,31 @@
+"""Put lesions and anatomy on one label map per case.
+
+in:  the lesion files, results/segment
+out: results/labels/<case>.nii.gz + .json, one status table a batch
+"""
+
+
+rule compose:
+    """Compose one batch of cases; every promise is held against the written file."""
+    input:
+        expand(
+            "<results>/segment/{segmenter}/{{batch}}.tsv",
+            segmenter=CONFIG.used_segmenters,
+        ),
+        cases=ancient("<results>/cases.tsv"),
+    output:
+        "<results>/labels/{batch}.tsv",
+    log:
+        "<logs>/compose/{batch}.log",
+    benchmark:
+        "<benchmarks>/compose/{batch}.tsv"
+    conda:
+        "../envs/backsplit.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_memory(6000),
+        runtime=weight_of_cases(2),
+    params:
+        key=compose_key,
+    shell:
+        "backsplit compose --config {CONFIG_FILE:q} --batch {wildcards.batch} --log {log:q}"

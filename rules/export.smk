@@ -1,0 +1,28 @@
+"""Write the data set in the trainers' own layouts.
+
+in:  the images, results/labels, results/qc/verdicts.tsv
+out: results/datasets
+"""
+
+
+rule export:
+    """Write nnU-Net's raw layout; dataset.json comes last."""
+    input:
+        "<results>/qc/verdicts.tsv",
+        "<results>/labels/labels.json",
+    output:
+        DATASET,
+    log:
+        "<logs>/export.log",
+    benchmark:
+        "<benchmarks>/export.tsv"
+    conda:
+        "../envs/backsplit.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_memory(4000),
+        runtime=240,
+    params:
+        key=PLAN.export_key(),
+    shell:
+        "backsplit export --config {CONFIG_FILE:q} --log {log:q}"

@@ -1,0 +1,48 @@
+"""Measure every structure, flag what is wrong, give every case a verdict.
+
+in:  the images, results/labels
+out: results/qc
+"""
+
+
+rule measure:
+    """Measure one batch of cases and draw a picture of each."""
+    input:
+        "<results>/labels/{batch}.tsv",
+    output:
+        "<results>/qc/cases/{batch}.tsv",
+    log:
+        "<logs>/measure/{batch}.log",
+    benchmark:
+        "<benchmarks>/measure/{batch}.tsv"
+    conda:
+        "../envs/backsplit.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_memory(8000),
+        runtime=weight_of_cases(2),
+    shell:
+        "backsplit measure --config {CONFIG_FILE:q} --batch {wildcards.batch} --log {log:q}"
+
+
+rule judge:
+    """Gather all cases; every case of the table gets a verdict."""
+    input:
+        expand("<results>/qc/cases/{batch}.tsv", batch=BATCHES),
+        cases="<results>/cases.tsv",
+    output:
+        "<results>/qc/measures.parquet",
+        "<results>/qc/flags.tsv",
+        report("<results>/qc/verdicts.tsv", caption="../workflow/report/verdicts.rst"),
+    log:
+        "<logs>/judge.log",
+    benchmark:
+        "<benchmarks>/judge.tsv"
+    conda:
+        "../envs/backsplit.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_memory(4000),
+        runtime=60,
+    shell:
+        "backsplit judge --config {CONFIG_FILE:q} --log {log:q}"

@@ -1,0 +1,29 @@
+"""Write the report: what came out, what went wrong, a picture of every case.
+
+in:  results/qc, results/labels
+out: results/report/index.html
+"""
+
+
+rule report:
+    """Write one page that opens offline."""
+    input:
+        "<results>/qc/verdicts.tsv",
+        "<results>/qc/flags.tsv",
+        "<results>/qc/measures.parquet",
+    output:
+        report("<results>/report/index.html", caption="../workflow/report/report.rst"),
+    log:
+        "<logs>/report.log",
+    benchmark:
+        "<benchmarks>/report.tsv"
+    conda:
+        "../envs/backsplit.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_memory(4000),
+        runtime=60,
+    params:
+        key=PLAN.report_key(),
+    shell:
+        "backsplit report --config {CONFIG_FILE:q} --log {log:q}"

@@ -1,0 +1,29 @@
+"""Label anatomy with every segmenter that a structure asks for.
+
+in:  results/cases.tsv, the images
+out: results/segment/<segmenter>/<case>.nii.gz + .json, one status table a batch
+"""
+
+
+rule segment:
+    """Label one batch of cases with one segmenter; the network loads once."""
+    input:
+        ancient("<results>/cases.tsv"),
+    output:
+        "<results>/segment/{segmenter}/{batch}.tsv",
+    log:
+        "<logs>/segment/{segmenter}/{batch}.log",
+    benchmark:
+        "<benchmarks>/segment/{segmenter}/{batch}.tsv"
+    conda:
+        "../envs/backsplit.yaml"
+    threads: 4
+    resources:
+        gpu=segment_gpus,
+        mem_mb=more_memory(16000),
+        runtime=weight_of_cases(10),
+    params:
+        key=segment_key,
+    shell:
+        "backsplit segment {wildcards.segmenter:q} --config {CONFIG_FILE:q}"
+        " --batch {wildcards.batch} --log {log:q}"

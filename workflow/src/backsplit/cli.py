@@ -1,0 +1,244 @@
+"""The command `backsplit`: one verb per stage, thin around the package."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backsplit.errors import BacksplitError, CaseError, Code
+
+app = typer.Typer(
+    help="Split the background of lesion data sets into anatomy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+demo_app = typer.Typer(help="The embedded demo: phantoms and their network.", no_args_is_help=True)
+weights_app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
+app.add_typer(demo_app, name="demo")
+app.add_typer(weights_app, name="weights")
+
+ConfigOption = Annotated[
+    Path, typer.Option("--config", "-c", help="Configuration (YAML).", show_default=True)
+]
+BatchOption = Annotated[
+    str | None, typer.Option("--batch", help="Only this batch of cases. Default: all of them.")
+]
+LogOption = Annotated[Path | None, typer.Option("--log", help="File for all that libraries print.")]
+DEFAULT_CONFIG = Path("config/config.yaml")
+
+
+@contextmanager
+def _errors(log: Path | None) -> Iterator[Callable[[str], None]]:
+    """Turn our errors into one clear message and exit status 1."""
+    from backsplit.progress import output_to
+
+    try:
+        with output_to(log) as terminal:
+            logging.basicConfig(
+                level=logging.INFO if log else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+            )
+            try:
+                yield partial(print, file=terminal, flush=True)
+            except (BacksplitError, CaseError) as error:
+                logging.error("%s", error)
+                raise
+    except (BacksplitError, CaseError) as error:
+        typer.echo(f"backsplit: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@app.command()
+def check(
+    config: ConfigOption = DEFAULT_CONFIG,
+    threads: Annotated[int, typer.Option(min=1, help="Files read at the same time.")] = 4,
+    log: LogOption = None,
+) -> None:
+    """Check a configuration and its case table; say all that is wrong at once."""
+    from backsplit.cases import write_cases
+    from backsplit.check import check as run_check
+    from backsplit.config import load_config
+    from backsplit.volume import atomic_path
+
+    with _errors(log) as say:
+        report = run_check(config, threads)
+        for problem in (*report.fatal, *report.problems):
+            say(str(problem))
+        refused = sum(c.status != "ok" for c in report.checked)
+        say(
+            f"[backsplit] check: {len(report.checked)} cases, {refused} refused, "
+            f"{len(report.fatal) + len(report.problems)} problems"
+        )
+        if report.fatal or report.scheme is None:
+            raise BacksplitError(
+                report.fatal[0].code,
+                f"{config} can not be run; mend the {len(report.fatal)} problem(s) above "
+                "that concern every case",
+            )
+        settings = load_config(config)
+        write_cases(report.checked, settings.run.results / "cases.tsv")
+        with atomic_path(settings.run.results / "labels" / "labels.json") as temporary:
+            temporary.write_text(report.scheme.to_json(), "utf-8")
+        if refused and settings.run.on_bad_case == "stop":
+            raise BacksplitError(
+                Code.TABLE_INVALID, f"{refused} case(s) are refused and run.on_bad_case is stop"
+            )
+
+
+@app.command()
+def segment(
+    segmenter: Annotated[str, typer.Argument(help="Name of a segmenter of the configuration.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    batch: BatchOption = None,
+    log: LogOption = None,
+) -> None:
+    """Label cases with one segmenter; networks load once."""
+    from backsplit import flow
+
+    with _errors(log) as say:
+        flow.segment(config, segmenter, batch, say)
+
+
+@app.command()
+def compose(
+    config: ConfigOption = DEFAULT_CONFIG, batch: BatchOption = None, log: LogOption = None
+) -> None:
+    """Put lesions and anatomy on one label map per case."""
+    from backsplit import flow
+
+    with _errors(log) as say:
+        flow.compose(config, batch, say)
+
+
+@app.command()
+def measure(
+    config: ConfigOption = DEFAULT_CONFIG, batch: BatchOption = None, log: LogOption = None
+) -> None:
+    """Measure every structure of each case and draw a picture of it."""
+    from backsplit import flow
+
+    with _errors(log) as say:
+        flow.measure(config, batch, say)
+
+
+@app.command()
+def judge(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Gather measures, flag what is wrong, give every case a verdict."""
+    from backsplit import flow
+
+    with _errors(log) as say:
+        flow.judge(config, say)
+
+
+@app.command()
+def export(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Write the data set in the trainers' own layouts."""
+    from backsplit import flow
+
+    with _errors(log) as say:
+        flow.export(config, say)
+
+
+@app.command()
+def report(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Write the report: one page that opens offline."""
+    from backsplit import flow
+
+    with _errors(log) as say:
+        flow.report(config, say)
+
+
+@app.command()
+def labels(
+    segmenter: Annotated[
+        str | None, typer.Argument(help="List what this segmenter can label.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Print what a segmenter can label, or the resolved ids of the data set."""
+    from backsplit.check import load_scheme
+    from backsplit.config import load_config
+    from backsplit.segment import build
+
+    with _errors(None):
+        settings = load_config(config)
+        if segmenter is None:
+            scheme, _ = load_scheme(settings, config)
+            for name, label in scheme.ids.items():
+                sources = [
+                    f"{s}/{c}" for s, m in scheme.sources.items() for c, n in m.items() if n == name
+                ]
+                typer.echo(f"{label}\t{name}\t{', '.join(sources)}")
+            return
+        if segmenter not in settings.segmenters:
+            raise BacksplitError(
+                Code.CONFIG_INVALID,
+                f"{config} has no segmenter {segmenter!r}; it has {', '.join(settings.segmenters)}",
+            )
+        for name, label in build(settings, segmenter).classes().items():
+            typer.echo(f"{label}\t{name}")
+
+
+@app.command()
+def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print how many cases each stage has done; works while jobs run anywhere."""
+    from backsplit import flow
+    from backsplit.config import load_config
+
+    with _errors(None):
+        for line in flow.status(load_config(config)):
+            typer.echo(line)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON schema of the configuration."""
+    from backsplit.config import config_schema
+
+    typer.echo(config_schema(), nl=False)
+
+
+@demo_app.command("make")
+def demo_make(
+    folder: Annotated[Path, typer.Argument(help="Where the phantoms go.")] = Path("demo"),
+) -> None:
+    """Make the six phantoms of the demo."""
+    from backsplit.demo.phantom import write_demo
+
+    with _errors(None):
+        written = write_demo(folder)
+        typer.echo(f"{len(written)} phantoms in {folder}")
+
+
+@demo_app.command("train")
+def demo_train(
+    out: Annotated[Path, typer.Argument(help="Where the weights folder goes.")],
+    seed: Annotated[int, typer.Option(help="Seed of phantoms and network.")] = 0,
+) -> None:
+    """Train the phantom network again (CPU, minutes)."""
+    from backsplit.demo.train import train
+
+    with _errors(None):
+        train(out, seed=seed)
+
+
+@weights_app.command("get")
+def weights_get(
+    task: Annotated[str, typer.Argument(help="Task of TotalSegmentator.")],
+    fast: Annotated[bool, typer.Option("--fast", help="The 3 mm network.")] = False,
+    fastest: Annotated[bool, typer.Option("--fastest", help="The 6 mm network.")] = False,
+) -> None:
+    """Download the weights of a TotalSegmentator task (needs internet)."""
+    from backsplit.segment.weights import download
+
+    with _errors(None):
+        for folder in download(task, fast=fast, fastest=fastest):
+            typer.echo(str(folder))

@@ -1,0 +1,1 @@
+"""Layers to one label map: precedence, lesions, what was overruled, promises kept."""

@@ -1,0 +1,482 @@
+"""The configuration as frozen models: unknown keys are errors, the JSON schema is generated."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from backsplit.errors import BacksplitError, Code, Problem
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
+]
+RESERVED_NAMES = frozenset({"background", "ignore", "targets"})
+
+TOP_LEVEL_OF_SNAKEMAKE = frozenset({"pathvars"})
+"""Keys that Snakemake itself reads from the same file; they are not ours to judge."""
+
+
+def _as_tuple(value: Any) -> Any:  # noqa: ANN401 (a validator sees what the file holds)
+    return (value,) if isinstance(value, str) else value
+
+
+OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """What every section of the configuration has in common."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+
+
+class Dataset(Section):
+    """Which images and lesions there are."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = Field(
+        description="Name of the data set; becomes DatasetNNN_NAME for nnU-Net."
+    )
+    id: int = Field(ge=1, le=999, description="nnU-Net data set id, 1 to 999.")
+    cases: Path = Field(
+        description="Case table (.tsv or .csv) with the columns case, image_<channel> and lesion. "
+        "Paths in it are relative to the table."
+    )
+    channels: OneOrMore = Field(
+        default=("ct",),
+        description="Image channels in order; the table has a column image_<channel> for each.",
+    )
+    grid: str | None = Field(
+        default=None,
+        description="Channel whose grid the label maps are on. Default: the first channel.",
+    )
+
+    @property
+    def grid_channel(self) -> str:
+        """The channel whose grid the label maps are on."""
+        return self.grid or self.channels[0]
+
+    @model_validator(mode="after")
+    def _channels_make_sense(self) -> Self:
+        for channel in self.channels:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", channel):
+                raise ValueError(f"channel {channel!r} is not a name of letters, digits and _")
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("a channel is listed twice")
+        if self.grid is not None and self.grid not in self.channels:
+            raise ValueError(f"grid {self.grid!r} is not one of the channels {self.channels}")
+        return self
+
+
+class TotalSegmentator(Section):
+    """A task of the installed TotalSegmentator."""
+
+    kind: Literal["totalsegmentator"]
+    task: str = Field(default="total", description="Task name as `TotalSegmentator --task` has it.")
+    fast: bool = Field(default=False, description="The 3 mm network of the task.")
+    fastest: bool = Field(default=False, description="The 6 mm network of the task.")
+    channel: str | None = Field(default=None, description="Channel to label. Default: the first.")
+    weights: str | None = Field(
+        default=None,
+        description="Folder that holds the Dataset… folders; `demo` for the phantom network that "
+        "ships with backsplit. Default: where `backsplit weights get` puts them.",
+    )
+
+    @model_validator(mode="after")
+    def _one_speed(self) -> Self:
+        if self.fast and self.fastest:
+            raise ValueError("fast and fastest exclude each other; keep one")
+        return self
+
+
+class NnUNet(Section):
+    """Any trained nnU-Net v2 model."""
+
+    kind: Literal["nnunet"]
+    model: Path = Field(
+        description="Trained-model folder (Trainer__Plans__Configuration) with dataset.json, "
+        "plans.json and fold_*."
+    )
+    folds: tuple[int | Literal["all"], ...] = Field(
+        default=(0,), min_length=1, description="Folds to average."
+    )
+    checkpoint: str = Field(default="checkpoint_final.pth", description="File name in each fold.")
+    mirroring: bool = Field(
+        default=True, description="Test-time mirroring, where the checkpoint allows it."
+    )
+    step_size: float = Field(
+        default=0.5, gt=0, le=1, description="Step of the sliding window as a share of the patch."
+    )
+    channel: OneOrMore | None = Field(
+        default=None, description="Channel or channels of the model, in its order."
+    )
+
+
+class Files(Section):
+    """Label files that exist."""
+
+    kind: Literal["files"]
+    path: str = Field(
+        description="Path with {case}, {column} of the table, and {name} for one binary file per "
+        "structure. Columns hold paths relative to the table; the rest is relative to where you "
+        "start."
+    )
+    labels: dict[Name, int] | tuple[Name, ...] = Field(
+        description="{name: value} for one multilabel file; [names] for one binary file each."
+    )
+
+    @model_validator(mode="after")
+    def _pattern_fits_labels(self) -> Self:
+        if not self.labels:
+            raise ValueError("labels is empty; name at least one structure")
+        binary = "{name}" in self.path
+        if isinstance(self.labels, dict):
+            if binary:
+                raise ValueError("path has {name}, so labels must be a list of names")
+            values = list(self.labels.values())
+            if min(values) < 1 or max(values) > 65535:
+                raise ValueError("label values must lie in 1..65535")
+            if len(set(values)) != len(values):
+                raise ValueError("two names share a label value")
+        elif not binary:
+            raise ValueError("labels is a list of names, so path needs {name}")
+        elif len(set(self.labels)) != len(self.labels):
+            raise ValueError("a name is listed twice")
+        return self
+
+
+class Threshold(Section):
+    """Intensity bands inside the body; needs no weights."""
+
+    kind: Literal["threshold"]
+    channel: str | None = Field(default=None, description="Channel to label. Default: the first.")
+    bands: dict[Name, tuple[float | None, float | None]] = Field(
+        min_length=1,
+        description="{name: [low, high]}: low <= intensity < high; null leaves a side open.",
+    )
+    within: Literal["body", "image"] = Field(
+        default="body", description="Label only inside the body mask, or everywhere."
+    )
+    body_above: float | Literal["otsu"] = Field(
+        default=-500.0,
+        description="Intensity above which a voxel may be body. -500 HU lies half-way between air "
+        "and water; `otsu` finds it from the image (MR, PET).",
+    )
+
+    @model_validator(mode="after")
+    def _bands_make_sense(self) -> Self:
+        bounds = []
+        for name, (low, high) in self.bands.items():
+            lower = float("-inf") if low is None else low
+            upper = float("inf") if high is None else high
+            if not lower < upper:
+                raise ValueError(f"band {name!r} is empty: {low} is not below {high}")
+            bounds.append((lower, upper, name))
+        bounds.sort()
+        for (_, upper, first), (lower, _, second) in pairwise(bounds):
+            if lower < upper:
+                raise ValueError(f"bands {first!r} and {second!r} overlap")
+        return self
+
+
+SegmenterConfig = Annotated[
+    TotalSegmentator | NnUNet | Files | Threshold, Field(discriminator="kind")
+]
+
+
+class Compose(Section):
+    """How the layers become one label map."""
+
+    order: tuple[str, ...] | None = Field(
+        default=None,
+        description="Layers by precedence, the first wins. Default: targets, then the segmenters "
+        "in the order of the file. `targets` comes first.",
+    )
+    unknown: Literal["ignore", "background", "drop"] = Field(
+        default="ignore",
+        description="Where a segmenter failed for a case: write `ignore` on every voxel that "
+        "nobody else labelled, leave it background, or drop the case.",
+    )
+
+
+class NnUNetExport(Section):
+    """nnU-Net v2 raw layout."""
+
+    mode: Literal["symlink", "copy"] = Field(
+        default="symlink", description="Link the images or copy them."
+    )
+
+
+class Export(Section):
+    """Which trainers to write for."""
+
+    nnunet: NnUNetExport = NnUNetExport()
+
+
+class Run(Section):
+    """How the work is done; nothing here changes a label."""
+
+    results: Path = Field(default=Path("results"), description="Folder of all outputs.")
+    batch_size: int = Field(
+        default=16, ge=1, description="Cases per job; networks load once a job."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto, cpu, cuda, cuda:N or mps.",
+    )
+    offline: bool = Field(default=True, description="Never download anything during a run.")
+    on_bad_case: Literal["quarantine", "stop"] = Field(
+        default="quarantine", description="Set a bad case aside with its code, or stop the run."
+    )
+
+
+class Config(Section):
+    """A BackSplit data set: what goes in, who labels, what comes out."""
+
+    dataset: Dataset
+    targets: dict[Name, int] = Field(
+        min_length=1, description="{name: value in the lesion file}; ids 1..T in the output."
+    )
+    segmenters: dict[Name, SegmenterConfig] = Field(
+        min_length=1, description="{name: who labels anatomy}."
+    )
+    structures: dict[Name, OneOrMore] = Field(
+        min_length=1,
+        description="{name: segmenter/class, or a list; * and ? are wildcards}; ids after the "
+        "targets, in this order.",
+    )
+    compose: Compose = Compose()
+    export: Export = Export()
+    run: Run = Run()
+
+    @field_validator("targets")
+    @classmethod
+    def _target_values(cls, targets: dict[str, int]) -> dict[str, int]:
+        if min(targets.values()) < 1 or max(targets.values()) > 65535:
+            raise ValueError("target values must lie in 1..65535")
+        if len(set(targets.values())) != len(targets):
+            raise ValueError("two targets share a value")
+        return targets
+
+    @field_validator("targets", "segmenters", "structures")
+    @classmethod
+    def _names_free(cls, named: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(RESERVED_NAMES & set(named))
+        if taken:
+            raise ValueError(f"{taken[0]!r} is reserved; choose another name")
+        return named
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        both = sorted(set(self.targets) & set(self.structures))
+        if both:
+            raise ValueError(f"{both[0]!r} is a target and a structure; rename one")
+        for name, patterns in self.structures.items():
+            for pattern in patterns:
+                segmenter, slash, label = pattern.partition("/")
+                if not slash or not label or segmenter not in self.segmenters:
+                    raise ValueError(
+                        f"structure {name!r}: {pattern!r} is not segmenter/class with a segmenter "
+                        f"of {sorted(self.segmenters)}"
+                    )
+        for name, section in self.segmenters.items():
+            wrong = set(channels_of(section, self.dataset)) - set(self.dataset.channels)
+            if wrong:
+                raise ValueError(f"segmenter {name!r}: {sorted(wrong)[0]!r} is no channel")
+        if self.compose.order is not None:
+            expected = {"targets", *self.used_segmenters}
+            if set(self.compose.order) != expected or len(self.compose.order) != len(expected):
+                raise ValueError(
+                    f"compose.order must name each of {sorted(expected)} once, "
+                    f"got {list(self.compose.order)}"
+                )
+            if self.compose.order[0] != "targets":
+                raise ValueError("compose.order must begin with targets: lesions win")
+        return self
+
+    @property
+    def used_segmenters(self) -> tuple[str, ...]:
+        """Segmenters that a structure asks for, in the order of the file."""
+        asked = {p.partition("/")[0] for patterns in self.structures.values() for p in patterns}
+        return tuple(name for name in self.segmenters if name in asked)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Segmenters by precedence, the first wins (targets stand above all of them)."""
+        if self.compose.order is not None:
+            return self.compose.order[1:]
+        return self.used_segmenters
+
+
+def channels_of(
+    segmenter: TotalSegmentator | NnUNet | Files | Threshold, dataset: Dataset
+) -> tuple[str, ...]:
+    """Channels that a segmenter reads; none for label files."""
+    if isinstance(segmenter, Files):
+        return ()
+    if segmenter.channel is None:
+        return dataset.channels[:1]
+    return (segmenter.channel,) if isinstance(segmenter.channel, str) else segmenter.channel
+
+
+class ConfigError(BacksplitError):
+    """A configuration is invalid; carries every problem found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__(Code.CONFIG_INVALID, "\n".join(map(str, problems)))
+        self.problems = tuple(problems)
+
+    def __str__(self) -> str:
+        return self.message
+
+
+def load_config(path: Path) -> Config:
+    """Read a configuration from YAML or JSON.
+
+    Raises
+    ------
+    ConfigError
+        With one problem for each thing that is wrong: row, key, value, remedy.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            [_problem(path, f"can not be read ({error})", "give a YAML file with --config")]
+        ) from None
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        data = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        row = mark.line + 1 if mark is not None else None
+        reason = getattr(error, "problem", None) or str(error)
+        raise ConfigError(
+            [_problem(path, f"is not valid YAML ({reason})", "fix the line", row=row)]
+        ) from None
+    problems = [
+        _problem(path, f"key `{key}` stands twice", "keep one of them", row=row, column=key)
+        for key, row in _duplicate_keys(root, "")
+    ]
+    try:
+        config = parse_config(data, path, root)
+    except ConfigError as error:
+        raise ConfigError([*problems, *error.problems]) from None
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Config:
+    """Validate a configuration that is loaded already; `path` and `root` name places in messages.
+
+    Raises
+    ------
+    ConfigError
+        With one problem for each thing that is wrong.
+    """
+    if not isinstance(data, Mapping):
+        raise ConfigError(
+            [_problem(path, "holds no mapping of keys", "start from config/config.yaml")]
+        )
+    own = {key: value for key, value in data.items() if key not in TOP_LEVEL_OF_SNAKEMAKE}
+    try:
+        return Config.model_validate(own)
+    except ValidationError as error:
+        raise ConfigError([_translate(e, path, root) for e in error.errors()]) from None
+
+
+def dump_config(config: Config) -> str:
+    """JSON of a configuration with every default written out; `load_config` reads it back."""
+    return json.dumps(config.model_dump(mode="json"), indent=1) + "\n"
+
+
+def config_schema() -> str:
+    """JSON schema of the configuration, as `config/config.schema.json` holds it for editors."""
+    schema = Config.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "backsplit configuration"
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def _problem(
+    path: Path,
+    message: str,
+    remedy: str,
+    row: int | None = None,
+    column: str | None = None,
+    value: str | None = None,
+) -> Problem:
+    return Problem(Code.CONFIG_INVALID, str(path), message, remedy, row, column, value)
+
+
+_KINDS = frozenset({"totalsegmentator", "nnunet", "files", "threshold"})
+
+
+def _translate(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> Problem:
+    """Turn pydantic's error into one of ours, with the row of the key in the file."""
+    # a union's location holds the tag that was chosen, which is no key of the file
+    location = [part for i, part in enumerate(error["loc"]) if not (i == 2 and part in _KINDS)]
+    key = ".".join(str(part) for part in location) or None
+    value = error.get("input")
+    shown = None if isinstance(value, Mapping | Sequence) and not isinstance(value, str) else value
+    kind = error["type"]
+    if kind == "extra_forbidden":
+        message, remedy = "is no key of this section", "remove it or correct its spelling"
+        shown = None
+    elif kind == "missing":
+        message, remedy, shown = "is missing", "add it", None
+    elif kind == "value_error":
+        message, remedy, shown = str(error["ctx"]["error"]), "change it", None
+    else:
+        message, remedy = error["msg"][0].lower() + error["msg"][1:], "change it"
+    row = _row_of(root, location) if root is not None else None
+    return _problem(path, message, remedy, row, key, None if shown is None else str(shown))
+
+
+def _row_of(node: yaml.Node, location: Sequence[object]) -> int:
+    """Line (1-based) of the deepest part of a key's path that the file has."""
+    row = node.start_mark.line + 1
+    for part in location:
+        if isinstance(node, yaml.MappingNode):
+            hit = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if hit is None:
+                break
+            row = hit[0].start_mark.line + 1
+            node = hit[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+            node = node.value[part]
+            row = node.start_mark.line + 1
+        else:
+            break
+    return row
+
+
+def _duplicate_keys(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, int]]:
+    """Keys that stand twice in one mapping: YAML keeps the last and says nothing."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = f"{prefix}{key.value}"
+            if name in seen:
+                yield name, key.start_mark.line + 1
+            seen.add(name)
+            yield from _duplicate_keys(value, f"{name}.")
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _duplicate_keys(item, prefix)

@@ -1,0 +1,99 @@
+"""What can be wrong with a case, a table or a configuration: stable codes and clear messages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Code(StrEnum):
+    """Stable names of everything that can be wrong; tables and scripts may rely on them."""
+
+    # the configuration
+    CONFIG_INVALID = "CONFIG_INVALID"
+    PATTERN_UNMATCHED = "PATTERN_UNMATCHED"
+    CLASS_AMBIGUOUS = "CLASS_AMBIGUOUS"
+    MODEL_INVALID = "MODEL_INVALID"
+    WEIGHTS_MISSING = "WEIGHTS_MISSING"
+    LICENCE_MISSING = "LICENCE_MISSING"
+    DEVICE_MISSING = "DEVICE_MISSING"
+    # the case table
+    TABLE_INVALID = "TABLE_INVALID"
+    CASE_ID_INVALID = "CASE_ID_INVALID"
+    CASE_ID_DUPLICATE = "CASE_ID_DUPLICATE"
+    # the inputs of a case
+    FILE_MISSING = "FILE_MISSING"
+    FILE_UNREADABLE = "FILE_UNREADABLE"
+    NOT_3D = "NOT_3D"
+    GRID_MISMATCH = "GRID_MISMATCH"
+    LABEL_NOT_INTEGER = "LABEL_NOT_INTEGER"
+    LABEL_UNDECLARED = "LABEL_UNDECLARED"
+    IMAGE_NOT_FINITE = "IMAGE_NOT_FINITE"
+    IMAGE_CONSTANT = "IMAGE_CONSTANT"
+    # the work on a case
+    SEGMENTER_FAILED = "SEGMENTER_FAILED"
+    OUT_OF_MEMORY = "OUT_OF_MEMORY"
+    NOTHING_LABELLED = "NOTHING_LABELLED"
+    PROMISE_BROKEN = "PROMISE_BROKEN"
+    INTERNAL = "INTERNAL"
+
+
+class BacksplitError(Exception):
+    """Something makes the whole run impossible: a bad configuration, no weights, no device."""
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(f"{message} (code {code})")
+        self.code = code
+        self.message = message
+
+
+class CaseError(Exception):
+    """One case can not be used; the others go on.
+
+    Parameters
+    ----------
+    code
+        Stable name of what is wrong.
+    message
+        What, which file, what was found, what was expected, what to do.
+    """
+
+    def __init__(self, code: Code, message: str) -> None:
+        super().__init__(f"{message} (code {code})")
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One thing that is wrong in a configuration or a case table, and what to do about it.
+
+    Attributes
+    ----------
+    row
+        Line of the file as an editor counts it (1 = header), or None.
+    column
+        Column of a table, or the dotted key of a configuration.
+    """
+
+    code: Code
+    file: str
+    message: str
+    remedy: str
+    row: int | None = None
+    column: str | None = None
+    value: str | None = None
+    case: str | None = None
+
+    def __str__(self) -> str:
+        place = ", ".join(
+            part
+            for part in (
+                self.file,
+                f"row {self.row}" if self.row is not None else "",
+                f"`{self.column}`" if self.column else "",
+                f"value {self.value!r}" if self.value is not None else "",
+            )
+            if part
+        )
+        return f"{place}: {self.message}; {self.remedy} (code {self.code})"

@@ -1,0 +1,1 @@
+"""Training-ready data sets: one module per trainer's convention."""

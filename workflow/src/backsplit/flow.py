@@ -1,0 +1,218 @@
+"""The stages on a data set's folder: what each verb reads, does and writes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import pandas as pd
+
+from backsplit.batch import Stage, run_batch, write_status
+from backsplit.cases import Checked, batches, load_checked, read_tsv, write_tsv
+from backsplit.check import load_scheme
+from backsplit.compose.stage import ComposeStage
+from backsplit.config import Config, load_config
+from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.export.nnunet import export_nnunet
+from backsplit.progress import StageProgress
+from backsplit.qc.judge import REJECT, flag_absences, flag_failures, verdicts
+from backsplit.qc.stage import MeasureStage
+from backsplit.segment.stage import SegmentStage
+
+Say = Callable[[str], None]
+
+
+def segment(path: Path, segmenter: str, batch: str | None, say: Say) -> None:
+    """Label cases with one segmenter."""
+    config = load_config(path)
+    if segmenter not in config.segmenters:
+        raise BacksplitError(
+            Code.CONFIG_INVALID,
+            f"{path} has no segmenter {segmenter!r}; it has {', '.join(config.segmenters)}",
+        )
+    stage = SegmentStage(config, segmenter)
+    _run(config, lambda _: stage, segment_folder(config, segmenter), batch, say)
+
+
+def compose(path: Path, batch: str | None, say: Say) -> None:
+    """Compose label maps."""
+    config = load_config(path)
+    scheme, classes = load_scheme(config, path)
+
+    def stage(name: str) -> Stage:
+        failures = {s: _failures(config, s, name) for s in config.layers}
+        return ComposeStage(config, scheme, classes, failures)
+
+    _run(config, stage, labels_folder(config), batch, say)
+
+
+def measure(path: Path, batch: str | None, say: Say) -> None:
+    """Measure and draw."""
+    from backsplit.report.montage import PICTURE_VERSION, draw_montage
+
+    config = load_config(path)
+    scheme, _ = load_scheme(config, path)
+    names = [*scheme.names, "ignore"]
+    draw = partial(draw_montage, names=names, target_count=len(scheme.targets))
+    stage = MeasureStage(config, scheme, draw, PICTURE_VERSION)
+    _run(config, lambda _: stage, measures_folder(config), batch, say)
+
+
+def judge(path: Path, say: Say) -> None:
+    """Write measures.parquet, flags.tsv and verdicts.tsv."""
+    config = load_config(path)
+    scheme, _ = load_scheme(config, path)
+    stages = status_tables(config)
+    measured = stages["measure"]
+    done = list(measured[measured["status"] == "done"]["case"])
+    rows = [pd.read_parquet(measures_folder(config) / f"{case}.parquet") for case in done]
+    columns = ["case", "source", "structure", "voxels", "volume_ml", "mean", "sd"]
+    measures = pd.concat(rows) if rows else pd.DataFrame(columns=columns)
+    flags = pd.concat([flag_failures(stages), flag_absences(measures, scheme.structures)])
+    result = verdicts(list(stages["check"]["case"]), flags)
+    folder = config.run.results / "qc"
+    folder.mkdir(parents=True, exist_ok=True)
+    measures.to_parquet(folder / "measures.parquet", index=False)
+    write_tsv(flags, folder / "flags.tsv")
+    write_tsv(result, folder / "verdicts.tsv")
+    counts = result["verdict"].value_counts().to_dict()
+    say("[backsplit] judge: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+
+
+def export(path: Path, say: Say) -> None:
+    """Write the data set for nnU-Net."""
+    config = load_config(path)
+    scheme, _ = load_scheme(config, path)
+    verdict = read_tsv(config.run.results / "qc" / "verdicts.tsv")
+    rejected = set(verdict[verdict["verdict"] == REJECT]["case"])
+    cases = [c.case for c in load_checked(config) if c.status == "ok" and c.case.id not in rejected]
+    if not cases:
+        raise BacksplitError(
+            Code.NOTHING_LABELLED,
+            f"none of the {len(verdict)} cases can be exported; "
+            f"{config.run.results / 'qc' / 'flags.tsv'} says why for each",
+        )
+    dataset = export_nnunet(config, scheme, cases)
+    say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
+
+
+def report(path: Path, say: Say) -> None:
+    """Write report/index.html."""
+    from backsplit.report.page import write_report
+
+    config = load_config(path)
+    scheme, _ = load_scheme(config, path)
+    page = config.run.results / "report" / "index.html"
+    write_report(config, scheme, page)
+    say(f"[backsplit] report: {page}")
+
+
+def status(config: Config) -> Iterator[str]:
+    """Lines of stage, cases done, failed and all, from what lies on the disk."""
+    total = len(load_checked(config))
+    for name, folder in _stage_folders(config).items():
+        tables = [read_tsv(table) for table in sorted(folder.glob("*.tsv"))]
+        statuses = pd.concat(tables)["status"] if tables else pd.Series(dtype=str)
+        sidecars = _count_sidecars(folder)
+        failed = int((statuses == "failed").sum())
+        yield f"{name}: {sidecars} done, {failed} failed, {total} in all"
+
+
+def segment_folder(config: Config, segmenter: str) -> Path:
+    """Where the label maps of a segmenter lie."""
+    return config.run.results / "segment" / segmenter
+
+
+def labels_folder(config: Config) -> Path:
+    """Where the composed label maps lie."""
+    return config.run.results / "labels"
+
+
+def measures_folder(config: Config) -> Path:
+    """Where the measures and pictures of single cases lie."""
+    return config.run.results / "qc" / "cases"
+
+
+def status_tables(config: Config) -> dict[str, pd.DataFrame]:
+    """Status of every case after each stage, in order of the flow.
+
+    Raises
+    ------
+    CaseError
+        FILE_MISSING when a stage has not finished its batches.
+    """
+    tables = {"check": read_tsv(config.run.results / "cases.tsv")}
+    names = batches(len(tables["check"]), config.run.batch_size)
+    for stage, folder in _stage_folders(config).items():
+        parts = [_status(folder / f"{batch}.tsv", stage) for batch in names]
+        tables[stage] = pd.concat(parts, ignore_index=True)
+    return tables
+
+
+def _stage_folders(config: Config) -> dict[str, Path]:
+    return {
+        **{f"segment {s}": segment_folder(config, s) for s in config.used_segmenters},
+        "compose": labels_folder(config),
+        "measure": measures_folder(config),
+    }
+
+
+def _status(path: Path, stage: str) -> pd.DataFrame:
+    if not path.exists():
+        raise CaseError(Code.FILE_MISSING, f"{path} does not exist; run `backsplit {stage}` first")
+    return read_tsv(path)
+
+
+def _failures(config: Config, segmenter: str, batch: str) -> Mapping[str, str]:
+    """Cases of a batch that a segmenter could not label, with the reason."""
+    path = segment_folder(config, segmenter) / f"{batch}.tsv"
+    table = _status(path, f"segment {segmenter}")
+    bad = table[table["status"] == "failed"]
+    return {str(r.case): f"{r.message} (code {r.code})" for r in bad.itertuples()}
+
+
+def _run(
+    config: Config,
+    stage_of: Callable[[str], Stage],
+    folder: Path,
+    batch: str | None,
+    say: Say,
+) -> None:
+    """Run a stage over one batch, or over all of them one after the other."""
+    checked = load_checked(config)
+    names = batches(len(checked), config.run.batch_size)
+    if batch is not None and batch not in names:
+        raise BacksplitError(
+            Code.CONFIG_INVALID,
+            f"there is no batch {batch!r}; {len(checked)} cases in batches of "
+            f"{config.run.batch_size} make {', '.join(list(names)[:3])} … {list(names)[-1]}",
+        )
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in [batch] if batch is not None else names:
+        members = [checked[row] for row in names[name]]
+        stage = stage_of(name)
+        progress = _progress(stage.name, checked, members, folder, say)
+        stop = config.run.on_bad_case == "stop"
+        outcomes = run_batch(stage, members, progress, stop_on_bad_case=stop)
+        write_status(outcomes, folder / f"{name}.tsv")
+        bad = [o for o in outcomes if o.status == "failed"]
+        if stop and bad:
+            raise BacksplitError(
+                Code(bad[0].code),
+                f"{bad[0].case} failed and run.on_bad_case is stop: {bad[0].message}",
+            )
+        progress.end()
+
+
+def _progress(
+    name: str, checked: Sequence[Checked], members: Sequence[Checked], folder: Path, say: Say
+) -> StageProgress:
+    mine = {c.case.id for c in members}
+    others = [c for c in checked if c.case.id not in mine]
+    before = sum(c.status != "ok" or (folder / f"{c.case.id}.json").exists() for c in others)
+    return StageProgress(name, len(checked), before, say)
+
+
+def _count_sidecars(folder: Path) -> int:
+    return sum(path.name != "labels.json" for path in folder.glob("*.json"))

@@ -1,0 +1,90 @@
+"""Progress that a person sees: which stage, cases done of all, time left."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TextIO
+
+from backsplit.batch import Outcome
+
+INTERVAL_S = 2.0
+"""Lines come no faster than this, so that a log stays readable."""
+
+
+class StageProgress:
+    """Counts the cases of one stage over the whole data set.
+
+    Parameters
+    ----------
+    stage : what is being done, as `segment organs`
+    total : cases of the data set
+    before : cases that other batches have finished
+    say : prints a line where people read it
+    """
+
+    def __init__(self, stage: str, total: int, before: int, say: Callable[[str], None]) -> None:
+        self.stage = stage
+        self.total = total
+        self.done = before
+        self.say = say
+        self.computed = 0
+        self.started = time.monotonic()
+        self.last = 0.0
+
+    def __call__(self, outcome: Outcome, *, computed: bool) -> None:
+        """Count one case; failures are always said."""
+        self.done += 1
+        self.computed += computed
+        bad = outcome.status == "failed"
+        if bad:
+            self._say(f"{outcome.case} failed: {outcome.message} (code {outcome.code})")
+        now = time.monotonic()
+        if computed and (bad or self.done == self.total or now - self.last >= INTERVAL_S):
+            self.last = now
+            self._say(f"{self.done}/{self.total} cases, {self._left(now)}")
+
+    def end(self) -> None:
+        """Say where the stage stands when its batch is done."""
+        self._say(f"{self.done}/{self.total} cases done")
+
+    def _left(self, now: float) -> str:
+        seconds = (now - self.started) / max(self.computed, 1) * (self.total - self.done)
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+        return f"about {clock} left"
+
+    def _say(self, text: str) -> None:
+        self.say(f"[backsplit] {self.stage}: {text}")
+
+
+@contextmanager
+def output_to(log: Path | None) -> Iterator[TextIO]:
+    """Send all that libraries print to a log file; gives the terminal for what people read.
+
+    Works on file descriptors, so that C++ code and child processes are caught too.
+    """
+    if log is None:
+        yield sys.stderr
+        return
+    log.parent.mkdir(parents=True, exist_ok=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    saved = os.dup(1), os.dup(2)
+    with log.open("ab") as stream, os.fdopen(os.dup(saved[1]), "w") as terminal:
+        os.dup2(stream.fileno(), 1)
+        os.dup2(stream.fileno(), 2)
+        try:
+            yield terminal
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os.dup2(saved[0], 1)
+            os.dup2(saved[1], 2)
+            for descriptor in saved:
+                os.close(descriptor)

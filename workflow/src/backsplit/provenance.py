@@ -1,0 +1,103 @@
+"""Fingerprints and sidecars: what a result was made from, and whether it still holds."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from backsplit.volume import atomic_path
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal text."""
+    status = path.stat()
+    return _sha256(str(path), status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _sha256(path: str, _size: int, _mtime_ns: int) -> str:
+    """Hash once per process: the same image is an input of several results."""
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(parts: object) -> str:
+    """SHA-256 of plain data (dicts in any order, lists, text, numbers)."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions by package name."""
+    return {name: importlib.metadata.version(name) for name in packages}
+
+
+def sidecar_path(output: Path) -> Path:
+    """Where the sidecar of an output lies: `x.nii.gz` has `x.json`."""
+    name = output.name
+    for ending in (".nii.gz", ".parquet"):
+        name = name.removesuffix(ending)
+    return output.with_name(f"{name}.json")
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON atomically."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", "utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return data
+
+
+def write_sidecar(
+    outputs: Mapping[str, Path],
+    case: str,
+    made_from: Mapping[str, Any],
+    details: Mapping[str, Any],
+) -> None:
+    """Write the sidecar of a result, last: where it stands the result is whole.
+
+    Parameters
+    ----------
+    outputs : role to file; the sidecar lies beside the first
+    case : case id
+    made_from : inputs, configuration, versions, weights; its digest is the fingerprint
+    details : what happened, for a person to read
+    """
+    main = next(iter(outputs.values()))
+    write_json(
+        sidecar_path(main),
+        {
+            "case": case,
+            "fingerprint": digest(made_from),
+            **details,
+            "made_from": made_from,
+            "outputs": {
+                role: {"file": path.name, "sha256": file_sha256(path)}
+                for role, path in outputs.items()
+            },
+        },
+    )
+
+
+def still_holds(outputs: Mapping[str, Path], made_from: Mapping[str, Any]) -> bool:
+    """Whether a result is there, whole, and made from exactly these things."""
+    main = next(iter(outputs.values()))
+    try:
+        sidecar = read_json(sidecar_path(main))
+        if sidecar["fingerprint"] != digest(made_from):
+            return False
+        return all(
+            file_sha256(path) == sidecar["outputs"][role]["sha256"]
+            for role, path in outputs.items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False

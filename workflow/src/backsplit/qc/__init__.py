@@ -1,0 +1,1 @@
+"""Find what is wrong before it is trained on."""

@@ -1,0 +1,52 @@
+"""What every kind of segmenter offers: what it can label, and the labels of a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from backsplit.batch import attempt
+from backsplit.cases import Case
+from backsplit.errors import CaseError
+from backsplit.volume import Array, Grid
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """A label map in a segmenter's own ids.
+
+    Attributes
+    ----------
+    array : unsigned integers (z, y, x) on the case's grid
+    grid : that grid
+    notes : what a person should know, for the sidecar
+    """
+
+    array: Array
+    grid: Grid
+    notes: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Segmenter(Protocol):
+    """Somebody who labels anatomy; one object serves a whole job and stays loaded."""
+
+    def classes(self) -> dict[str, int]:
+        """What it can label: class name to id. Cheap: opens no weights."""
+
+    def identity(self) -> dict[str, Any]:
+        """What its labels depend on beside the image: versions and sha256 of weights."""
+
+    def inputs(self, case: Case) -> Mapping[str, Any]:
+        """Files of a case that it reads, by role."""
+
+    def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
+        """Label a batch; yields each case once; a bad case does not stop the others."""
+
+
+def each(
+    cases: Sequence[Case], label: Callable[[Case], Labelled]
+) -> Iterator[tuple[Case, Labelled | CaseError]]:
+    """Label cases one after the other, each failure kept to its case."""
+    for case in cases:
+        yield case, attempt(case, lambda case=case: label(case))  # type: ignore[misc]
