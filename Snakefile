@@ -6,7 +6,6 @@ snakemake --configfile my.yaml              a data set of one's own
 
 from snakemake.utils import min_version
 
-
 min_version("9.14")
 
 
@@ -23,12 +22,6 @@ include: "rules/compose.smk"
 include: "rules/qc.smk"
 include: "rules/export.smk"
 include: "rules/report.smk"
-
-
-pathvars:
-    results=RESULTS,
-    logs=f"{RESULTS}/logs",
-    benchmarks=f"{RESULTS}/benchmarks",
 
 
 rule all:

@@ -23,7 +23,8 @@ rule check:
         mem_mb=more_memory(8000),
         runtime=240,
     params:
+        config=CONFIG_FILE,
         key=PLAN.table_key(),
         structures=CONFIG.model_dump_json(include={"structures", "segmenters"}),
     shell:
-        "backsplit check --config {CONFIG_FILE:q} --threads {threads} --log {log:q}"
+        "backsplit check --config {params.config:q} --threads {threads} --log {log:q}"

@@ -11,7 +11,6 @@ from backsplit.errors import BacksplitError, CaseError
 from backsplit.export.nnunet import dataset_folder
 from backsplit.plan import Plan, forget_incomplete, settle_config
 
-
 try:
     CONFIG, CONFIG_FILE = settle_config(config, workflow.configfiles)
     PLAN = Plan(CONFIG)
@@ -25,6 +24,12 @@ DATASET = f"{dataset_folder(CONFIG).as_posix()}/dataset.json"
 if workflow.is_main_process:
     for path in forget_incomplete(CONFIG):
         logger.info(f"{path} names results that are gone; they are made again")
+
+
+pathvars:
+    results=RESULTS,
+    logs=f"{RESULTS}/logs",
+    benchmarks=f"{RESULTS}/benchmarks",
 
 
 wildcard_constraints:

@@ -26,6 +26,7 @@ rule compose:
         mem_mb=more_memory(6000),
         runtime=weight_of_cases(2),
     params:
+        config=CONFIG_FILE,
         key=compose_key,
     shell:
-        "backsplit compose --config {CONFIG_FILE:q} --batch {wildcards.batch} --log {log:q}"
+        "backsplit compose --config {params.config:q} --batch {wildcards.batch} --log {log:q}"

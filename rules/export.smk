@@ -23,6 +23,7 @@ rule export:
         mem_mb=more_memory(4000),
         runtime=240,
     params:
+        config=CONFIG_FILE,
         key=PLAN.export_key(),
     shell:
-        "backsplit export --config {CONFIG_FILE:q} --log {log:q}"
+        "backsplit export --config {params.config:q} --log {log:q}"

@@ -21,8 +21,10 @@ rule measure:
     resources:
         mem_mb=more_memory(8000),
         runtime=weight_of_cases(2),
+    params:
+        config=CONFIG_FILE,
     shell:
-        "backsplit measure --config {CONFIG_FILE:q} --batch {wildcards.batch} --log {log:q}"
+        "backsplit measure --config {params.config:q} --batch {wildcards.batch} --log {log:q}"
 
 
 rule judge:
@@ -44,5 +46,7 @@ rule judge:
     resources:
         mem_mb=more_memory(4000),
         runtime=60,
+    params:
+        config=CONFIG_FILE,
     shell:
-        "backsplit judge --config {CONFIG_FILE:q} --log {log:q}"
+        "backsplit judge --config {params.config:q} --log {log:q}"

@@ -24,6 +24,7 @@ rule report:
         mem_mb=more_memory(4000),
         runtime=60,
     params:
+        config=CONFIG_FILE,
         key=PLAN.report_key(),
     shell:
-        "backsplit report --config {CONFIG_FILE:q} --log {log:q}"
+        "backsplit report --config {params.config:q} --log {log:q}"

@@ -23,7 +23,8 @@ rule segment:
         mem_mb=more_memory(16000),
         runtime=weight_of_cases(10),
     params:
+        config=CONFIG_FILE,
         key=segment_key,
     shell:
-        "backsplit segment {wildcards.segmenter:q} --config {CONFIG_FILE:q}"
+        "backsplit segment {wildcards.segmenter:q} --config {params.config:q}"
         " --batch {wildcards.batch} --log {log:q}"
