@@ -15,6 +15,7 @@ from backsplit.config import Config, ConfigError, Dataset, SegmenterConfig, load
 from backsplit.errors import BacksplitError, CaseError, Problem
 from backsplit.scheme import Classes, Scheme, resolve
 from backsplit.segment import build
+from backsplit.segment.weights import require_accepted
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def resolve_scheme(
             segmenter = build(config, name)
             classes[name] = segmenter.classes()
             if weights:
-                segmenter.identity()
+                require_accepted(segmenter.weights())
         except BacksplitError as error:
             message, _, remedy = error.message.rpartition("; ")
             column = f"segmenters.{name}"

@@ -44,7 +44,9 @@ def _errors(log: Path | None) -> Iterator[Callable[[str], None]]:
     try:
         with output_to(log) as terminal:
             logging.basicConfig(
-                level=logging.INFO if log else logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s"
+                level=logging.INFO if log else logging.WARNING,
+                stream=sys.stderr,
+                format="%(levelname)s %(name)s: %(message)s",
             )
             try:
                 yield partial(print, file=terminal, flush=True)
@@ -228,6 +230,57 @@ def demo_train(
 
     with _errors(None):
         train(out, seed=seed)
+
+
+@weights_app.command("list")
+def weights_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """List the weights of a configuration's segmenters, and whether each may be loaded."""
+    from backsplit.config import load_config
+    from backsplit.segment import build
+    from backsplit.segment.weights import trust
+
+    with _errors(None):
+        settings = load_config(config)
+        for name in settings.segmenters:
+            for path, verdict in trust(build(settings, name).weights()).items():
+                typer.echo(f"{name}\t{verdict}\t{path}")
+
+
+@weights_app.command("verify")
+def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Fail unless every file of weights is the one that was accepted."""
+    from backsplit.config import load_config
+    from backsplit.segment import build
+    from backsplit.segment.weights import require_accepted
+
+    with _errors(None):
+        settings = load_config(config)
+        for name in settings.segmenters:
+            require_accepted(build(settings, name).weights())
+
+
+@weights_app.command("accept")
+def weights_accept(
+    segmenter: Annotated[str, typer.Argument(help="Name of a segmenter of the configuration.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Record the weights of a segmenter as trusted: loading them runs code of their maker."""
+    from backsplit.config import load_config
+    from backsplit.provenance import file_sha256
+    from backsplit.segment import build
+    from backsplit.segment.weights import accept
+
+    with _errors(None):
+        settings = load_config(config)
+        if segmenter not in settings.segmenters:
+            raise BacksplitError(
+                Code.CONFIG_INVALID,
+                f"{config} has no segmenter {segmenter!r}; it has {', '.join(settings.segmenters)}",
+            )
+        files = build(settings, segmenter).weights()
+        accept(files)
+        for path in files:
+            typer.echo(f"{file_sha256(path)}  {path}")
 
 
 @weights_app.command("get")

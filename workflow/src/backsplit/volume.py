@@ -6,8 +6,10 @@ LPS patient axes: +x to the patient's left, +y to posterior, +z to superior.
 
 from __future__ import annotations
 
+import math
 import os
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +18,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import SimpleITK as sitk  # noqa: N813 (the name that its own manual uses)
+import SimpleITK as sitk
 from isal import igzip
 from numpy.typing import NDArray
 
@@ -177,10 +179,39 @@ def read_volume(path: Path) -> Volume:
     """
     grid = read_grid(path)
     try:
-        image = sitk.ReadImage(str(path))
-    except (RuntimeError, MemoryError) as error:
+        if path.name.endswith((".nii", ".nii.gz")):
+            array = _nifti_array(path)
+        else:
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except (RuntimeError, MemoryError, OSError, EOFError, ValueError, zlib.error) as error:
         raise _unreadable(path, error) from None
-    return Volume(sitk.GetArrayFromImage(image).reshape(grid.shape), grid)
+    return Volume(array.reshape(grid.shape), grid)
+
+
+def _nifti_array(path: Path) -> Array:
+    """Voxels of a NIfTI file, (…, z, y, x), slope and intercept applied.
+
+    ITK fills what a truncated .nii.gz lacks with zeros, turns NaN into 0, and says nothing of
+    either. Here the gzip stream's checksum and the number of bytes are held against the header,
+    and NaN stays NaN.
+    """
+    image = nib.load(path)
+    raw = path.read_bytes()
+    if path.name.endswith(".gz"):
+        raw = igzip.decompress(raw)
+    dtype = image.header.get_data_dtype()
+    if dtype.fields is not None or dtype.kind not in "iuf":
+        raise ValueError(f"voxels are of type {dtype}, not numbers")
+    count, offset = math.prod(image.shape), int(image.dataobj.offset)
+    if len(raw) < offset + count * dtype.itemsize:
+        raise ValueError(
+            f"{len(raw) - offset} bytes of voxels where the header says {count * dtype.itemsize}"
+        )
+    array = np.frombuffer(raw, dtype, count, offset).reshape(image.shape[::-1])
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    if (slope, intercept) == (1.0, 0.0):
+        return array.astype(dtype.newbyteorder("="), copy=False)
+    return array.astype(np.float32 if dtype.itemsize <= 2 else np.float64) * slope + intercept
 
 
 def read_labels(path: Path) -> Volume:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 from backsplit.batch import attempt
@@ -34,8 +35,11 @@ class Segmenter(Protocol):
     def classes(self) -> dict[str, int]:
         """What it can label: class name to id. Cheap: opens no weights."""
 
+    def weights(self) -> Sequence[Path]:
+        """Files that decide what its networks do; raises where one is missing."""
+
     def identity(self) -> dict[str, Any]:
-        """What its labels depend on beside the image: versions and sha256 of weights."""
+        """What its labels depend on beside image and weights: versions, method."""
 
     def inputs(self, case: Case) -> Mapping[str, Any]:
         """Files of a case that it reads, by role."""

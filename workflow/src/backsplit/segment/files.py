@@ -29,6 +29,10 @@ class FilesSegmenter:
             return dict(self.config.labels)
         return {name: value for value, name in enumerate(self.config.labels, start=1)}
 
+    def weights(self) -> Sequence[Path]:
+        """None."""
+        return ()
+
     def identity(self) -> dict[str, Any]:
         """Nothing but the files themselves, which are inputs."""
         return {}

@@ -13,7 +13,7 @@ import numpy as np
 from backsplit.cases import Case
 from backsplit.config import Dataset, NnUNet, channels_of
 from backsplit.errors import BacksplitError, CaseError, Code
-from backsplit.provenance import file_sha256, read_json, versions
+from backsplit.provenance import read_json, versions
 from backsplit.segment.base import Labelled, each
 from backsplit.segment.device import choose_device
 from backsplit.segment.predictor import Model, predict
@@ -59,14 +59,8 @@ class NnUNetSegmenter:
         return classes
 
     def identity(self) -> dict[str, Any]:
-        """Versions, and sha256 of everything that the model folder contributes."""
-        return {
-            "versions": versions("nnunetv2"),
-            "weights": {
-                str(path.relative_to(self.config.model)): file_sha256(path)
-                for path in self._model_files()
-            },
-        }
+        """Version of nnU-Net."""
+        return {"versions": versions("nnunetv2")}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """One image per channel."""
@@ -91,7 +85,8 @@ class NnUNetSegmenter:
         )
         return each(cases, lambda case: self._label_case(model, case))
 
-    def _model_files(self) -> list[Path]:
+    def weights(self) -> Sequence[Path]:
+        """Descriptions and checkpoints of the folds that are used."""
         folder = self.config.model
         files = [folder / "dataset.json", folder / "plans.json"]
         files += [folder / f"fold_{fold}" / self.config.checkpoint for fold in self.config.folds]

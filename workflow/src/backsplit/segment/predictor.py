@@ -9,6 +9,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backsplit.segment.weights import require_accepted
 from backsplit.volume import Array
 
 
@@ -38,8 +39,12 @@ class Model:
 def load(model: Model) -> Any:  # noqa: ANN401 (nnU-Net's predictor is untyped)
     """Give nnU-Net's own predictor with the model's weights; loaded on the first call only.
 
-    Loading a checkpoint runs code of its maker: callers have checked its sha256 before.
+    Raises
+    ------
+    BacksplitError
+        WEIGHTS_UNKNOWN or WEIGHTS_CHANGED: no checkpoint is opened that nobody accepted.
     """
+    require_accepted(model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds)
     silence_nnunet()
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor

@@ -15,6 +15,7 @@ from backsplit.errors import CaseError, Code
 from backsplit.provenance import file_sha256
 from backsplit.segment import build
 from backsplit.segment.base import Labelled
+from backsplit.segment.weights import require_accepted
 from backsplit.volume import read_grid, require_same_grid, write_labels
 
 
@@ -31,7 +32,12 @@ class SegmentStage:
         self.name = f"segment {segmenter}"
         self.key = segmenter
         self.segmenter = build(config, segmenter)
-        self.identity = self.segmenter.identity()
+        weights = self.segmenter.weights()
+        require_accepted(weights)
+        self.identity = {
+            **self.segmenter.identity(),
+            "weights": {"/".join(path.parts[-4:]): file_sha256(path) for path in weights},
+        }
         self.classes = self.segmenter.classes()
 
     def outputs(self, case: Case) -> Mapping[str, Path]:

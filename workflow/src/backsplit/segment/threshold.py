@@ -8,7 +8,7 @@ from typing import Any
 
 import cc3d
 import numpy as np
-import SimpleITK as sitk  # noqa: N813
+import SimpleITK as sitk
 from scipy import ndimage
 
 from backsplit.cases import Case
@@ -31,6 +31,10 @@ class ThresholdSegmenter:
     def classes(self) -> dict[str, int]:
         """The bands, numbered 1, 2, 3 … in the order of the configuration."""
         return {name: value for value, name in enumerate(self.config.bands, start=1)}
+
+    def weights(self) -> Sequence[Path]:
+        """None."""
+        return ()
 
     def identity(self) -> dict[str, Any]:
         """Version of the method: a change of the body mask changes labels."""

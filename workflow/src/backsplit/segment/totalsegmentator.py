@@ -26,12 +26,12 @@ import numpy as np
 from backsplit.cases import Case
 from backsplit.config import Dataset, TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
-from backsplit.provenance import file_sha256, versions
+from backsplit.provenance import versions
 from backsplit.segment.base import Labelled, each
 from backsplit.segment.device import choose_device
 from backsplit.segment.predictor import Model, load, silence_nnunet
 from backsplit.segment.threshold import require_finite
-from backsplit.segment.weights import demo_weights, weights_home
+from backsplit.segment.weights import demo_weights, files_of, weights_home
 from backsplit.volume import Array, read_volume
 
 LICENCE_VARIABLE = "TOTALSEG_LICENSE_NUMBER"
@@ -60,21 +60,20 @@ class TotalSegmentatorSegmenter:
         return {name: value for value, name in registry.get_task_classes(self.config.task).items()}
 
     @property
-    def weights(self) -> Path:
+    def weights_folder(self) -> Path:
         """Folder of the Dataset… folders."""
         if self.config.weights == "demo":
             return demo_weights()
         return Path(self.config.weights) if self.config.weights else weights_home()
 
-    def identity(self) -> dict[str, Any]:
-        """Version, and sha256 of every file of the task's networks."""
+    def weights(self) -> Sequence[Path]:
+        """Every file of the task's networks; the licence is looked at too."""
         self._require_licence()
-        files: dict[str, str] = {}
-        for folder in self._weight_folders():
-            for path in sorted(folder.rglob("*")):
-                if path.suffix in (".json", ".pth"):
-                    files[str(path.relative_to(self.weights))] = file_sha256(path)
-        return {"versions": versions("TotalSegmentator", "nnunetv2"), "weights": files}
+        return [path for folder in self._weight_folders() for path in files_of(folder)]
+
+    def identity(self) -> dict[str, Any]:
+        """Versions of TotalSegmentator and nnU-Net."""
+        return {"versions": versions("TotalSegmentator", "nnunetv2")}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The image of its channel."""
@@ -85,7 +84,7 @@ class TotalSegmentatorSegmenter:
         device = choose_device(self.device)
         self._require_licence()
         self._weight_folders()
-        with private_home(self.weights), _resident_networks(device, self.weights):
+        with private_home(self.weights_folder), _resident_networks(device, self.weights_folder):
             yield from each(cases, lambda case: self._label_case(case, device))
 
     def _label_case(self, case: Case, device: str) -> Labelled:
@@ -134,20 +133,19 @@ class TotalSegmentatorSegmenter:
         """Folders of the networks that the task runs, each of them there."""
         folders = []
         for task_id in task_ids(self.config):
-            found = find_dataset(self.weights, task_id)
+            found = find_dataset(self.weights_folder, task_id)
             if found is None:
-                name = self.config.task
+                form = "--fast" if self.config.fast else "--fastest" if self.config.fastest else ""
+                command = f"backsplit weights get {self.config.task} {form}".strip()
                 raise BacksplitError(
                     Code.WEIGHTS_MISSING,
-                    f"the weights of task {name!r} (Dataset{task_id:03d}_…) are not in "
-                    f"{self.weights}; on a machine with internet run `backsplit weights get {name}`"
-                    f"{' --fast' if self.config.fast else ''}"
-                    f"{' --fastest' if self.config.fastest else ''}, or set `weights` to their "
-                    "folder",
+                    f"the weights of task {self.config.task!r} (Dataset{task_id:03d}_…) are not in "
+                    f"{self.weights_folder}; on a machine with internet run `{command}`, "
+                    "or set `weights` to their folder",
                 )
             folders.append(found)
         if _crops(self.config.task):
-            rough = (find_dataset(self.weights, task_id) for task_id in ROUGH_TASK_IDS)
+            rough = (find_dataset(self.weights_folder, task_id) for task_id in ROUGH_TASK_IDS)
             folders += [folder for folder in rough if folder and folder not in folders]
         return folders
 

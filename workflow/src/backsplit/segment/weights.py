@@ -1,11 +1,27 @@
-"""Where weights lie, and how TotalSegmentator's get there."""
+"""Where weights lie, which of them may be loaded, and how TotalSegmentator's get there.
+
+Loading a checkpoint runs code of whoever made it. So each file's SHA-256 is recorded: when
+`backsplit weights get` downloads it, or when a person accepts it once by hand
+(`backsplit weights accept`). A file that was never accepted, or changed since, is not opened.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
+from enum import StrEnum
 from pathlib import Path
 
 from backsplit.errors import BacksplitError, Code
+from backsplit.provenance import file_sha256, read_json, write_json
+
+
+class Trust(StrEnum):
+    """What is known of a file of weights."""
+
+    ACCEPTED = "accepted"
+    UNKNOWN = "unknown"
+    CHANGED = "changed"
 
 
 def weights_home() -> Path:
@@ -19,8 +35,57 @@ def demo_weights() -> Path:
     return Path(__file__).resolve().parents[1] / "demo" / "weights"
 
 
+def trust(files: Iterable[Path]) -> dict[Path, Trust]:
+    """Hold files of weights against what was recorded, by content first, by path second."""
+    ledger = _ledger()
+    known = {*ledger.values(), *_shipped()}
+    return {
+        path: Trust.ACCEPTED
+        if file_sha256(path) in known
+        else Trust.CHANGED
+        if str(path.resolve()) in ledger
+        else Trust.UNKNOWN
+        for path in files
+    }
+
+
+def require_accepted(files: Iterable[Path]) -> None:
+    """Refuse weights that nobody accepted.
+
+    Raises
+    ------
+    BacksplitError
+        WEIGHTS_UNKNOWN or WEIGHTS_CHANGED, naming the first such file.
+    """
+    for path, verdict in trust(files).items():
+        if verdict is Trust.UNKNOWN:
+            raise BacksplitError(
+                Code.WEIGHTS_UNKNOWN,
+                f"{path} was never accepted, and loading it would run code of its maker; "
+                "if you trust where it comes from, run `backsplit weights accept SEGMENTER`",
+            )
+        if verdict is Trust.CHANGED:
+            raise BacksplitError(
+                Code.WEIGHTS_CHANGED,
+                f"{path} is not the file that was accepted (its sha256 is now "
+                f"{file_sha256(path)}); restore it, or, if you changed it yourself, "
+                "run `backsplit weights accept SEGMENTER`",
+            )
+
+
+def accept(files: Iterable[Path]) -> None:
+    """Record files of weights as trusted, by path and SHA-256."""
+    ledger = {**_ledger(), **{str(path.resolve()): file_sha256(path) for path in files}}
+    write_json(_ledger_path(), dict(sorted(ledger.items())))
+
+
+def files_of(folder: Path) -> list[Path]:
+    """Files of a network that decide what it does: checkpoints and their descriptions."""
+    return sorted(path for path in folder.rglob("*") if path.suffix in (".pth", ".json"))
+
+
 def download(task: str, *, fast: bool = False, fastest: bool = False) -> list[Path]:
-    """Download the networks of a TotalSegmentator task with its own downloader.
+    """Download the networks of a TotalSegmentator task with its own downloader; record them.
 
     Parameters
     ----------
@@ -48,6 +113,7 @@ def download(task: str, *, fast: bool = False, fastest: bool = False) -> list[Pa
         from totalsegmentator.libs import download_pretrained_weights
 
         for task_id in ts.needed_ids(config):
+            there = ts.find_dataset(home, task_id)
             try:
                 download_pretrained_weights(task_id)
             except (Exception, SystemExit) as error:
@@ -57,6 +123,31 @@ def download(task: str, *, fast: bool = False, fastest: bool = False) -> list[Pa
                     f"{home} ({type(error).__name__}: {error}); try on a machine with internet",
                 ) from None
             found = ts.find_dataset(home, task_id)
-            if found is not None:
-                folders.append(found)
+            if found is None:
+                continue
+            if there is None:  # what lay there before is for a person to accept
+                accept(files_of(found))
+            folders.append(found)
     return folders
+
+
+def _ledger_path() -> Path:
+    return weights_home() / "accepted.json"
+
+
+def _ledger() -> Mapping[str, str]:
+    """Absolute path to SHA-256 of every file that was accepted."""
+    try:
+        return read_json(_ledger_path())
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise BacksplitError(
+            Code.WEIGHTS_UNKNOWN,
+            f"{_ledger_path()} can not be read ({error}); restore it or remove it",
+        ) from None
+
+
+def _shipped() -> set[str]:
+    """SHA-256 of the demo's own files, recorded when they were trained."""
+    return set(read_json(demo_weights() / "sha256.json").values())

@@ -1,0 +1,119 @@
+"""The configuration: what is wrong is said with its row; what is right survives a round trip."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from backsplit.config import ConfigError, config_schema, dump_config, load_config
+from backsplit.errors import Code
+from conftest import ROOT
+
+GOOD = """\
+dataset:
+  name: KiTS
+  id: 501
+  cases: cases.tsv
+targets: {tumor: 2, cyst: 3}
+segmenters:
+  organs: {kind: totalsegmentator, task: total}
+  given: {kind: files, path: "{lesion}", labels: {kidney: 1}}
+structures:
+  kidney: [given/kidney, organs/kidney_left, organs/kidney_right]
+  liver: organs/liver
+"""
+TWICE = "  liver: organs/liver\n  liver: organs/liver"
+NO_MAPPINGS = ["", "- 1\n- 2\n", "a: [1, 2\n", "\x00", "!!python/object:os.x {}"]
+
+
+def _load(tmp_path: Path, text: str):
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return load_config(path)
+
+
+def test_defaults_and_order(tmp_path):
+    config = _load(tmp_path, GOOD)
+    assert config.layers == ("organs", "given")  # the order of the file, no order being given
+    assert config.structures["liver"] == ("organs/liver",)
+    assert config.run.offline and config.compose.unknown == "ignore"
+
+
+def test_dump_reads_back_as_the_same(tmp_path):
+    config = _load(tmp_path, GOOD)
+    path = tmp_path / "dumped.json"
+    path.write_text(dump_config(config))
+    assert load_config(path) == config
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "row", "column", "needle"),
+    [
+        ("  id: 501", "  id: 5010", 3, "dataset.id", "999"),
+        ("  id: 501", "  identity: 501", 3, "dataset.identity", "no key"),
+        ("task: total", "task: total, fats: true", 7, "segmenters.organs.fats", "no key"),
+        ("kind: files", "kind: file", 8, "segmenters.given", "totalsegmentator"),
+        ("  liver: organs/liver", "  liver: organ/liver", 1, None, "'organ/liver'"),
+        ("  liver: organs/liver", "  tumor: organs/liver", 1, None, "'tumor'"),
+        ("cyst: 3", "cyst: 2", 5, "targets", "share"),
+        ("cyst: 3", "cyst: 0", 5, "targets", "1..65535"),
+        ("cyst: 3", "background: 3", 5, "targets", "reserved"),
+        ("  liver: organs/liver", TWICE, 12, "structures.liver", "twice"),
+    ],
+)
+def test_each_fault_is_named_with_its_row(tmp_path, old, new, row, column, needle):
+    assert old in GOOD
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, GOOD.replace(old, new))
+    hit = [p for p in caught.value.problems if needle in p.message]
+    assert hit, caught.value.problems
+    assert hit[0].code is Code.CONFIG_INVALID
+    assert (hit[0].row, hit[0].column) == (row, column)
+
+
+def test_all_faults_are_said_at_once(tmp_path):
+    text = GOOD.replace("id: 501", "id: 0").replace("task: total", "tusk: total")
+    text = text.replace("name: KiTS", "name: 'Ki TS'")
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    assert {p.column for p in caught.value.problems} == {
+        "dataset.id",
+        "dataset.name",
+        "segmenters.organs.tusk",
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["", "- 1\n- 2\n", "a: [1, 2\n", "\x00", "!!python/object:os.x {}"]
+)
+def test_what_is_no_mapping_is_a_clear_error(tmp_path, text):
+    with pytest.raises(ConfigError):
+        _load(tmp_path, text)
+
+
+def test_order_must_begin_with_targets_and_name_every_layer(tmp_path):
+    for order in ("[organs, targets, given]", "[targets, organs]", "[targets, organs, organs]"):
+        with pytest.raises(ConfigError):
+            _load(tmp_path, f"{GOOD}compose: {{order: {order}}}\n")
+    config = _load(tmp_path, f"{GOOD}compose: {{order: [targets, given, organs]}}\n")
+    assert config.layers == ("given", "organs")
+
+
+def test_bands_that_overlap_or_are_empty_are_refused(tmp_path):
+    for bands in ("{a: [0, 10], b: [5, 20]}", "{a: [5, 5]}", "{a: [null, 3], b: [null, 1]}"):
+        text = GOOD.replace(
+            "segmenters:\n", f"segmenters:\n  t: {{kind: threshold, bands: {bands}}}\n"
+        )
+        with pytest.raises(ConfigError):
+            _load(tmp_path, text)
+
+
+def test_schema_in_the_repository_is_current_and_accepts_the_demo():
+    text = (ROOT / "config" / "config.schema.json").read_text()
+    assert text == config_schema(), "run: make schema"
+    schema = json.loads(text)
+    demo = yaml.safe_load((ROOT / "config" / "config.yaml").read_text())
+    assert set(demo) <= set(schema["properties"])

@@ -1,0 +1,151 @@
+"""Label files and thresholds as segmenters; body mask against what a person would outline."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from backsplit.cases import Case
+from backsplit.config import Dataset, Files, NnUNet, Threshold, TotalSegmentator
+from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.segment.device import choose_device
+from backsplit.segment.files import FilesSegmenter
+from backsplit.segment.nnunet import NnUNetSegmenter
+from backsplit.segment.threshold import ThresholdSegmenter, body_mask
+from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
+from backsplit.volume import read_volume
+from conftest import ct_like, save
+
+DATASET = Dataset(name="a", id=1, cases="cases.tsv")
+
+
+@pytest.fixture
+def case(tmp_path):
+    image = save(tmp_path / "ct.nii.gz", ct_like())
+    lesion = np.zeros(ct_like().shape, np.uint8)
+    lesion[4, 8:12, 8:12] = 2
+    lesion[5:7, 8:12, 8:12] = 1
+    lesion[8, 8, 8] = 9
+    path = save(tmp_path / "lesion.nii.gz", lesion)
+    columns = {"case": "c1", "image_ct": "ct.nii.gz", "lesion": "lesion.nii.gz"}
+    return Case("c1", 2, {"ct": image}, path, columns, tmp_path)
+
+
+def label(segmenter, case):
+    ((returned, result),) = segmenter.label([case])
+    assert returned is case
+    return result
+
+
+def test_multilabel_file_keeps_declared_values_and_counts_the_others(case):
+    files = Files(kind="files", path="{lesion}", labels={"kidney": 1})
+    result = label(FilesSegmenter(files, DATASET), case)
+    assert set(np.unique(result.array)) == {0, 1}
+    assert result.array.sum() == 2 * 16
+    assert result.notes == {"voxels_of_other_values": {"2": 16, "9": 1}}
+
+
+def test_binary_files_the_first_listed_wins_and_the_loss_is_counted(case):
+    a = np.zeros(ct_like().shape, np.uint8)
+    b = a.copy()
+    a[:, :, :10] = 1
+    b[:, :, 8:12] = 1
+    save(case.folder / "extra" / "c1" / "liver.nii.gz", a)
+    save(case.folder / "extra" / "c1" / "spleen.nii.gz", b)
+    pattern = str(case.folder / "extra" / "{case}" / "{name}.nii.gz")
+    files = Files(kind="files", path=pattern, labels=["liver", "spleen"])
+    result = label(FilesSegmenter(files, DATASET), case)
+    np.testing.assert_array_equal(result.array, np.where(a, 1, np.where(b, 2, 0)))
+    assert result.notes["voxels_lost_to_earlier_files"] == {"spleen": int((a & b).sum())}
+
+
+def test_a_missing_file_and_a_multilabel_file_read_as_mask_are_refused(case):
+    pattern = str(case.folder / "{name}.nii.gz")
+    missing = Files(kind="files", path=pattern, labels=["lesion", "absent"])
+    assert label(FilesSegmenter(missing, DATASET), case).code is Code.FILE_MISSING
+    mask = Files(kind="files", path=pattern, labels=["lesion"])
+    assert label(FilesSegmenter(mask, DATASET), case).code is Code.LABEL_UNDECLARED
+    column = Files(kind="files", path="{organs}", labels={"a": 1})
+    with pytest.raises(BacksplitError, match="organs"):
+        next(FilesSegmenter(column, DATASET).label([case]))
+
+
+def test_bands_are_half_open_and_stay_in_the_body(case):
+    bands = {"soft": (0.0, 100.0), "bone": (250.0, None)}
+    segmenter = ThresholdSegmenter(Threshold(kind="threshold", bands=bands), DATASET)
+    assert segmenter.classes() == {"soft": 1, "bone": 2}
+    result = label(segmenter, case)
+    image = read_volume(case.images["ct"]).array
+    assert (image[result.array == 1] >= 0).all() and (image[result.array == 1] < 100).all()
+    assert (result.array[image >= 250] == 2).all()
+    everywhere = Threshold(kind="threshold", bands={"air": (None, -500)}, within="image")
+    inside = Threshold(kind="threshold", bands={"air": (None, -500)})
+    assert label(ThresholdSegmenter(everywhere, DATASET), case).array.sum() == (image < -500).sum()
+    assert label(ThresholdSegmenter(inside, DATASET), case).array.sum() == 0
+
+
+@pytest.mark.parametrize("axis", [0, 1, 2])
+def test_body_mask_holds_lungs_and_leaves_out_the_couch(tmp_path, axis):
+    shape = (20, 60, 60)
+    _, y, x = np.indices(shape)
+    body = ((y - 26) / 20) ** 2 + ((x - 30) / 26) ** 2 <= 1
+    lung = ((y - 26) / 10) ** 2 + ((x - 20) / 8) ** 2 <= 1
+    image = np.where(body & ~lung, 40, -1000)
+    image[:, 52:54, 5:55] = 200  # couch
+    image[:, 24:28, 10:13] = -1000  # the airway that joins lung and nothing
+    image = np.moveaxis(image, 0, axis).astype(np.int16)
+    # the long axis of the body lies on another array axis: the direction says so
+    columns = {0: [0, 1, 2], 1: [0, 2, 1], 2: [2, 1, 0]}[axis]
+    direction = np.eye(3)[:, columns].ravel()
+    path = save(tmp_path / "i.nii.gz", image, (2, 2, 2), direction=tuple(direction))
+    volume = read_volume(path)
+    mask = np.moveaxis(body_mask(volume.array, volume.grid), axis, 0)
+    assert not mask[:, 52:54].any()
+    assert (mask[lung & body]).mean() > 0.99
+    assert np.logical_and(mask, body).sum() * 2 / (mask.sum() + body.sum()) > 0.98
+    assert ndimage.label(mask)[1] == 1
+
+
+def test_what_cannot_run_says_so_before_anything_runs(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TOTALSEG_LICENSE_NUMBER", raising=False)
+    weights = str(tmp_path / "weights")
+
+    def refused(**settings):
+        config = TotalSegmentator(kind="totalsegmentator", weights=weights, **settings)
+        with pytest.raises(BacksplitError) as caught:
+            segmenter = TotalSegmentatorSegmenter(config, DATASET, "cpu")
+            segmenter.classes()
+            segmenter.weights()
+        return caught.value
+
+    assert refused(task="totl").code is Code.MODEL_INVALID
+    assert refused(task="total").code is Code.WEIGHTS_MISSING
+    assert "backsplit weights get total" in str(refused(task="total"))
+    assert refused(task="lung_vessels", fast=True).code is Code.MODEL_INVALID
+    licensed = refused(task="heartchambers_highres")
+    assert licensed.code is Code.LICENCE_MISSING and "licence" in str(licensed)
+    model = NnUNet(kind="nnunet", model=tmp_path / "absent")
+    with pytest.raises(BacksplitError) as caught:
+        NnUNetSegmenter(model, DATASET, "cpu").classes()
+    assert caught.value.code is Code.MODEL_INVALID
+
+
+def test_a_device_that_is_not_there_is_refused_not_replaced():
+    assert choose_device("cpu") == "cpu"
+    with pytest.raises(BacksplitError) as caught:
+        choose_device("cuda:99")
+    assert caught.value.code is Code.DEVICE_MISSING
+
+
+def test_nan_in_an_image_is_refused(tmp_path, case):
+    image = ct_like().astype(np.float32)
+    image[0, 0, 0] = np.nan
+    bad = Case(
+        "bad", 3, {"ct": save(tmp_path / "nan.nii.gz", image)}, None, {"case": "bad"}, tmp_path
+    )
+    segmenter = ThresholdSegmenter(Threshold(kind="threshold", bands={"a": (0, 1)}), DATASET)
+    outcomes = [result for _, result in segmenter.label([bad, case])]
+    assert isinstance(outcomes[0], CaseError) and outcomes[0].code is Code.IMAGE_NOT_FINITE
+    assert not isinstance(outcomes[1], CaseError)
