@@ -25,8 +25,10 @@ include: "rules/report.smk"
 
 
 rule all:
-    """A finished data set, and the report on how it came to be."""
+    """A finished data set, the report on how it came to be, and every label map on the way."""
     default_target: True
     input:
+        expand("<results>/segment/{s}/{b}.tsv", s=CONFIG.used_segmenters, b=BATCHES),
+        expand("<results>/labels/{b}.tsv", b=BATCHES),
         DATASET,
         "<results>/report/index.html",

@@ -1,30 +1,53 @@
-"""Check the configuration and every row of the case table.
+"""Check every row of the case table before any GPU time is spent.
 
-in:  the case table
-out: results/cases.tsv, results/labels/labels.json
+in:  the case table, headers of the images, the lesion files
+out: results/cases.tsv, results/labels/labels.json, one status table a batch
 """
 
 
 rule check:
-    """Give every case a status before any GPU time is spent."""
+    """Give every case of a batch a status; a bad one is refused, never dropped."""
     input:
-        CONFIG.dataset.cases,
+        ancient(CONFIG.dataset.cases),
     output:
-        cases="<results>/cases.tsv",
-        labels="<results>/labels/labels.json",
+        "<results>/check/{batch}.tsv",
     log:
-        "<logs>/check.log",
+        "<logs>/check/{batch}.log",
     benchmark:
-        "<benchmarks>/check.tsv"
+        "<benchmarks>/check/{batch}.tsv"
     conda:
         "../envs/backsplit.yaml"
-    threads: 4
+    threads: 2
     resources:
         mem_mb=more_memory(8000),
-        runtime=240,
+        runtime=weight_of_cases(1),
     params:
         config=CONFIG_FILE,
-        key=PLAN.table_key(),
-        structures=CONFIG.model_dump_json(include={"structures", "segmenters"}),
+        key=check_key,
     shell:
-        "backsplit check --config {params.config:q} --threads {threads} --log {log:q}"
+        "backsplit check --config {params.config:q} --batch {wildcards.batch}"
+        " --threads {threads} --log {log:q}"
+
+
+rule cases:
+    """Gather the status of every case, and the ids of every label."""
+    input:
+        expand("<results>/check/{batch}.tsv", batch=BATCHES),
+    output:
+        "<results>/cases.tsv",
+        "<results>/labels/labels.json",
+    log:
+        "<logs>/cases.log",
+    benchmark:
+        "<benchmarks>/cases.tsv"
+    conda:
+        "../envs/backsplit.yaml"
+    threads: 1
+    resources:
+        mem_mb=more_memory(2000),
+        runtime=30,
+    params:
+        config=CONFIG_FILE,
+        key=PLAN.compose_key(),
+    shell:
+        "backsplit cases --config {params.config:q} --log {log:q}"

@@ -41,8 +41,8 @@ def segment_key(wildcards):
     return PLAN.segment_key(wildcards.segmenter, wildcards.batch)
 
 
-def compose_key(wildcards):
-    return PLAN.compose_key(wildcards.batch)
+def check_key(wildcards):
+    return PLAN.check_key(wildcards.batch)
 
 
 def segment_gpus(wildcards):

@@ -12,7 +12,7 @@ rule compose:
             "<results>/segment/{segmenter}/{{batch}}.tsv",
             segmenter=CONFIG.used_segmenters,
         ),
-        cases=ancient("<results>/cases.tsv"),
+        "<results>/check/{batch}.tsv",
     output:
         "<results>/labels/{batch}.tsv",
     log:
@@ -27,6 +27,6 @@ rule compose:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
-        key=compose_key,
+        key=PLAN.compose_key(),
     shell:
         "backsplit compose --config {params.config:q} --batch {wildcards.batch} --log {log:q}"

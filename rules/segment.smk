@@ -1,6 +1,6 @@
 """Label anatomy with every segmenter that a structure asks for.
 
-in:  results/cases.tsv, the images
+in:  results/check, the images
 out: results/segment/<segmenter>/<case>.nii.gz + .json, one status table a batch
 """
 
@@ -8,7 +8,7 @@ out: results/segment/<segmenter>/<case>.nii.gz + .json, one status table a batch
 rule segment:
     """Label one batch of cases with one segmenter; the network loads once."""
     input:
-        ancient("<results>/cases.tsv"),
+        "<results>/check/{batch}.tsv",
     output:
         "<results>/segment/{segmenter}/{batch}.tsv",
     log:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -139,12 +139,16 @@ def batches(count: int, batch_size: int) -> dict[str, range]:
 
 
 def check_cases(
-    cases: Sequence[Case],
-    config: Config,
-    threads: int = 4,
-    done: Callable[[], None] = lambda: None,
+    members: Sequence[Case], cases: Sequence[Case], config: Config, threads: int = 4
 ) -> list[Problem]:
-    """Check every case: ids, files, grids, lesion values. Lesion files are read whole.
+    """Check cases: ids, files, grids, lesion values. Lesion files are read whole.
+
+    Parameters
+    ----------
+    members : the cases to check
+    cases : all cases of the table, for ids that stand twice
+    config : the configuration
+    threads : files read at the same time
 
     Returns
     -------
@@ -158,16 +162,13 @@ def check_cases(
     declared = declared_lesion_values(config)
 
     def check(case: Case) -> list[Problem]:
-        try:
-            return [
-                *_check_id(case, seen[case.id], table),
-                *_check_files(case, config, declared, table),
-            ]
-        finally:
-            done()
+        return [
+            *_check_id(case, seen[case.id], table),
+            *_check_files(case, config, declared, table),
+        ]
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
-        return [problem for found in pool.map(check, cases) for problem in found]
+        return [problem for found in pool.map(check, members) for problem in found]
 
 
 def declared_lesion_values(config: Config) -> dict[int, str]:
@@ -203,8 +204,13 @@ def judge_cases(cases: Sequence[Case], problems: Sequence[Problem]) -> list[Chec
     return checked
 
 
-def write_cases(checked: Sequence[Checked], path: Path) -> None:
-    """Write `cases.tsv`: case, status, code, message, and the input columns."""
+def check_table(config: Config, batch: str) -> Path:
+    """Where the status of a batch's cases lies after `check`."""
+    return config.run.results / "check" / f"{batch}.tsv"
+
+
+def write_checked(checked: Sequence[Checked], path: Path) -> None:
+    """Write cases with their status: case, status, code, message, and the input columns."""
     rows = [
         {
             "case": c.case.id,
@@ -218,27 +224,42 @@ def write_cases(checked: Sequence[Checked], path: Path) -> None:
     write_tsv(pd.DataFrame(rows), path)
 
 
-def load_checked(config: Config) -> list[Checked]:
-    """Read `cases.tsv` back, as the later stages do.
+def load_checked(config: Config, batch: str | None = None) -> list[Checked]:
+    """Read what `check` said of a batch, or of all cases.
 
     Raises
     ------
     CaseError
-        TABLE_INVALID when `check` has not written it, or the table changed since.
+        TABLE_INVALID when there is no such batch, `check` has not been there, or the table
+        changed since.
     """
-    path = config.run.results / "cases.tsv"
+    cases = read_cases(config)
+    rows = batches(len(cases), config.run.batch_size)
+    if batch is not None and batch not in rows:
+        raise CaseError(
+            Code.TABLE_INVALID,
+            f"there is no batch {batch!r}: {len(cases)} cases in batches of "
+            f"{config.run.batch_size} make 00001 to {list(rows)[-1]}; name one of these",
+        )
+    return [
+        checked
+        for name in ([batch] if batch is not None else rows)
+        for checked in _load_batch(check_table(config, name), [cases[row] for row in rows[name]])
+    ]
+
+
+def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
     if not path.exists():
         raise CaseError(Code.TABLE_INVALID, f"{path} does not exist; run `backsplit check` first")
     table = read_tsv(path)
-    cases = read_cases(config)
-    if list(table["case"]) != [case.id for case in cases]:
+    if list(table["case"]) != [one_line(case.id) for case in members]:
         raise CaseError(
             Code.TABLE_INVALID,
-            f"{config.dataset.cases} has other cases than {path}; run `backsplit check` again",
+            f"{path} has other cases than the case table; run `backsplit check` again",
         )
     return [
         Checked(case, str(row.status), str(row.code), str(row.message))
-        for case, row in zip(cases, table.itertuples(), strict=True)
+        for case, row in zip(members, table.itertuples(), strict=True)
     ]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,9 +10,9 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from backsplit.cases import Checked, check_cases, judge_cases, read_cases
+from backsplit.cases import Checked, batches, check_cases, judge_cases, read_cases
 from backsplit.config import Config, ConfigError, Dataset, SegmenterConfig, load_config
-from backsplit.errors import BacksplitError, CaseError, Problem
+from backsplit.errors import BacksplitError, CaseError, Code, Problem
 from backsplit.scheme import Classes, Scheme, resolve
 from backsplit.segment import build
 from backsplit.segment.weights import require_accepted
@@ -36,16 +36,14 @@ class CheckReport:
     scheme: Scheme | None
 
 
-def check(
-    path: Path, threads: int = 4, progress: Callable[[int], Callable[[], None]] | None = None
-) -> CheckReport:
+def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport:
     """Check a configuration and its case table; finds all problems of both.
 
     Parameters
     ----------
     path : configuration file
+    batch : check only the cases of this batch
     threads : files read at the same time
-    progress : given the number of cases, returns what is called once a case
     """
     fatal: list[Problem] = []
     scheme = None
@@ -56,47 +54,56 @@ def check(
         config = _salvage(path)
     else:
         assert config is not None
-        scheme, found = resolve_scheme(config, path, weights=True)
-        fatal += found
+        scheme, unmatched = resolve_scheme(config, path)
+        fatal += unmatched
+        if batch is None:  # hashing weights once is enough: the jobs that use them do it again
+            fatal += check_segmenters(config, path, hash_weights=True)
     if config is None:
         return CheckReport(tuple(fatal), (), (), None)
     try:
         cases = read_cases(config)
+        rows = batches(len(cases), config.run.batch_size)
+        members = cases if batch is None else [cases[row] for row in rows[batch]]
     except CaseError as error:
         message, _, remedy = error.message.rpartition("; ")
         fatal.append(Problem(error.code, str(config.dataset.cases), message, remedy))
         return CheckReport(tuple(fatal), (), (), scheme)
-    done = progress(len(cases)) if progress else lambda: None
-    problems = check_cases(cases, config, threads, done)
-    checked = judge_cases(cases, problems)
+    problems = check_cases(members, cases, config, threads)
+    checked = judge_cases(members, problems)
     return CheckReport(tuple(fatal), tuple(problems), tuple(checked), scheme)
 
 
-def resolve_scheme(
-    config: Config, path: Path, *, weights: bool = False
-) -> tuple[Scheme, list[Problem]]:
-    """Resolve names against what the segmenters can label.
-
-    Parameters
-    ----------
-    config : the configuration
-    path : its file, for messages
-    weights : also look whether weights, licences and models are there
-    """
+def resolve_scheme(config: Config, path: Path) -> tuple[Scheme, list[Problem]]:
+    """Resolve names against what the segmenters can label; `path` is for messages."""
     problems: list[Problem] = []
     classes: dict[str, Classes] = {}
     for name in config.used_segmenters:
         try:
-            segmenter = build(config, name)
-            classes[name] = segmenter.classes()
-            if weights:
-                require_accepted(segmenter.weights())
+            classes[name] = build(config, name).classes()
         except BacksplitError as error:
-            message, _, remedy = error.message.rpartition("; ")
-            column = f"segmenters.{name}"
-            problems.append(Problem(error.code, str(path), message, remedy, column=column))
+            problems.append(_problem_of(error, name, path))
     scheme, unmatched = resolve(config, classes, path)
     return scheme, [*problems, *unmatched]
+
+
+def check_segmenters(config: Config, path: Path, *, hash_weights: bool) -> list[Problem]:
+    """Look whether weights, models and licences are there, and accepted (which reads them)."""
+    problems = []
+    for name in config.used_segmenters:
+        try:
+            weights = build(config, name).weights()
+            if hash_weights:
+                require_accepted(weights)
+        except BacksplitError as error:
+            problem = _problem_of(error, name, path)
+            if error.code is not Code.MODEL_INVALID:  # that one is said when names are resolved
+                problems.append(problem)
+    return problems
+
+
+def _problem_of(error: BacksplitError, segmenter: str, path: Path) -> Problem:
+    message, _, remedy = error.message.replace("SEGMENTER", segmenter).rpartition("; ")
+    return Problem(error.code, str(path), message, remedy, column=f"segmenters.{segmenter}")
 
 
 def load_scheme(config: Config, path: Path) -> tuple[Scheme, dict[str, Classes]]:

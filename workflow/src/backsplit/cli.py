@@ -51,7 +51,8 @@ def _errors(log: Path | None) -> Iterator[Callable[[str], None]]:
             try:
                 yield partial(print, file=terminal, flush=True)
             except (BacksplitError, CaseError) as error:
-                logging.error("%s", error)
+                if log is not None:  # the terminal is told below
+                    logging.error("%s", error)
                 raise
     except (BacksplitError, CaseError) as error:
         typer.echo(f"backsplit: {error}", err=True)
@@ -61,38 +62,24 @@ def _errors(log: Path | None) -> Iterator[Callable[[str], None]]:
 @app.command()
 def check(
     config: ConfigOption = DEFAULT_CONFIG,
+    batch: BatchOption = None,
     threads: Annotated[int, typer.Option(min=1, help="Files read at the same time.")] = 4,
     log: LogOption = None,
 ) -> None:
     """Check a configuration and its case table; say all that is wrong at once."""
-    from backsplit.cases import write_cases
-    from backsplit.check import check as run_check
-    from backsplit.config import load_config
-    from backsplit.volume import atomic_path
+    from backsplit import flow
 
     with _errors(log) as say:
-        report = run_check(config, threads)
-        for problem in (*report.fatal, *report.problems):
-            say(str(problem))
-        refused = sum(c.status != "ok" for c in report.checked)
-        say(
-            f"[backsplit] check: {len(report.checked)} cases, {refused} refused, "
-            f"{len(report.fatal) + len(report.problems)} problems"
-        )
-        if report.fatal or report.scheme is None:
-            raise BacksplitError(
-                report.fatal[0].code,
-                f"{config} can not be run; mend the {len(report.fatal)} problem(s) above "
-                "that concern every case",
-            )
-        settings = load_config(config)
-        write_cases(report.checked, settings.run.results / "cases.tsv")
-        with atomic_path(settings.run.results / "labels" / "labels.json") as temporary:
-            temporary.write_text(report.scheme.to_json(), "utf-8")
-        if refused and settings.run.on_bad_case == "stop":
-            raise BacksplitError(
-                Code.TABLE_INVALID, f"{refused} case(s) are refused and run.on_bad_case is stop"
-            )
+        flow.check(config, batch, threads, say)
+
+
+@app.command()
+def cases(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Gather what `check` said of each batch: results/cases.tsv and labels.json."""
+    from backsplit import flow
+
+    with _errors(log):
+        flow.cases(config)
 
 
 @app.command()

@@ -9,7 +9,18 @@ from pathlib import Path
 import pandas as pd
 
 from backsplit.batch import Stage, run_batch, write_status
-from backsplit.cases import Checked, batches, load_checked, read_tsv, write_tsv
+from backsplit.cases import (
+    CASE_ID,
+    Checked,
+    batches,
+    check_table,
+    load_checked,
+    read_cases,
+    read_tsv,
+    write_checked,
+    write_tsv,
+)
+from backsplit.check import check as run_check
 from backsplit.check import load_scheme
 from backsplit.compose.stage import ComposeStage
 from backsplit.config import Config, load_config
@@ -19,8 +30,47 @@ from backsplit.progress import StageProgress
 from backsplit.qc.judge import REJECT, flag_absences, flag_failures, verdicts
 from backsplit.qc.stage import MeasureStage
 from backsplit.segment.stage import SegmentStage
+from backsplit.volume import atomic_path
 
 Say = Callable[[str], None]
+
+
+def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
+    """Check the configuration and the table, or one batch of it."""
+    report = run_check(path, batch, threads)
+    for problem in (*report.fatal, *report.problems):
+        say(str(problem))
+    refused = sum(c.status != "ok" for c in report.checked)
+    name = "check" if batch is None else f"check batch {batch}"
+    say(
+        f"[backsplit] {name}: {len(report.checked)} cases, {refused} refused, "
+        f"{len(report.fatal) + len(report.problems)} problems"
+    )
+    if report.fatal:
+        raise BacksplitError(
+            report.fatal[0].code,
+            f"{path} can not be run; mend the {len(report.fatal)} problem(s) above "
+            "that concern every case",
+        )
+    config = load_config(path)
+    everything = batches(len(report.checked), config.run.batch_size)
+    for part, rows in {batch: range(len(report.checked))}.items() if batch else everything.items():
+        write_checked([report.checked[row] for row in rows], check_table(config, part))
+    if batch is None:
+        cases(path)
+    if refused and config.run.on_bad_case == "stop":
+        raise BacksplitError(
+            Code.TABLE_INVALID, f"{refused} case(s) are refused and run.on_bad_case is stop"
+        )
+
+
+def cases(path: Path) -> None:
+    """Write cases.tsv and labels.json."""
+    config = load_config(path)
+    scheme, _ = load_scheme(config, path)
+    write_checked(load_checked(config), config.run.results / "cases.tsv")
+    with atomic_path(labels_folder(config) / "labels.json") as temporary:
+        temporary.write_text(scheme.to_json(), "utf-8")
 
 
 def segment(path: Path, segmenter: str, batch: str | None, say: Say) -> None:
@@ -180,19 +230,13 @@ def _run(
     say: Say,
 ) -> None:
     """Run a stage over one batch, or over all of them one after the other."""
-    checked = load_checked(config)
-    names = batches(len(checked), config.run.batch_size)
-    if batch is not None and batch not in names:
-        raise BacksplitError(
-            Code.CONFIG_INVALID,
-            f"there is no batch {batch!r}; {len(checked)} cases in batches of "
-            f"{config.run.batch_size} make {', '.join(list(names)[:3])} … {list(names)[-1]}",
-        )
+    everyone = [case.id for case in read_cases(config)]
+    names = batches(len(everyone), config.run.batch_size)
     folder.mkdir(parents=True, exist_ok=True)
     for name in [batch] if batch is not None else names:
-        members = [checked[row] for row in names[name]]
+        members = load_checked(config, name)
         stage = stage_of(name)
-        progress = _progress(stage.name, checked, members, folder, say)
+        progress = _progress(stage.name, everyone, members, folder, say)
         stop = config.run.on_bad_case == "stop"
         outcomes = run_batch(stage, members, progress, stop_on_bad_case=stop)
         write_status(outcomes, folder / f"{name}.tsv")
@@ -206,12 +250,15 @@ def _run(
 
 
 def _progress(
-    name: str, checked: Sequence[Checked], members: Sequence[Checked], folder: Path, say: Say
+    name: str, everyone: Sequence[str], members: Sequence[Checked], folder: Path, say: Say
 ) -> StageProgress:
     mine = {c.case.id for c in members}
-    others = [c for c in checked if c.case.id not in mine]
-    before = sum(c.status != "ok" or (folder / f"{c.case.id}.json").exists() for c in others)
-    return StageProgress(name, len(checked), before, say)
+    others = [case for case in everyone if case not in mine and CASE_ID.fullmatch(case)]
+
+    def elsewhere() -> int:
+        return sum((folder / f"{case}.json").exists() for case in others)
+
+    return StageProgress(name, len(everyone), elsewhere, say)
 
 
 def _count_sidecars(folder: Path) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import NO_LESION, Case, batches, read_cases
-from backsplit.config import Config, Files, dump_config, load_config, parse_config
+from backsplit.cases import Case, batches, declared_lesion_values, read_cases
+from backsplit.check import check_segmenters, resolve_scheme
+from backsplit.config import Config, ConfigError, Files, dump_config, load_config, parse_config
 from backsplit.provenance import digest, read_json
 from backsplit.volume import atomic_path
 
@@ -32,21 +34,30 @@ class Plan:
         return read_cases(self.config)
 
     @cached_property
+    def _times(self) -> Counter[str]:
+        return Counter(case.id for case in self.cases)
+
+    @cached_property
     def batches(self) -> Mapping[str, range]:
         """Batch name to rows."""
         return batches(len(self.cases), self.config.run.batch_size)
 
-    def table_key(self) -> str:
-        """Changes with the table, a file that it names, or what `check` looks at."""
-        return digest([[self._stats(case) for case in self.cases], self._config_of_check()])
-
-    def batch_key(self, batch: str) -> str:
+    def check_key(self, batch: str) -> str:
         """Changes with a row of the batch, a file that it names, or what `check` looks at."""
-        rows = [self._stats(self.cases[row]) for row in self.batches[batch]]
-        return digest([rows, self._config_of_check()])
+        members = [self.cases[row] for row in self.batches[batch]]
+        twice = [case.id for case in members if self._times[case.id] > 1]
+        c = self.config
+        declared = sorted(declared_lesion_values(c))
+        return digest(
+            [
+                [self._stats(case) for case in members],
+                twice,
+                [c.dataset.channels, c.dataset.grid_channel, declared],
+            ]
+        )
 
     def segment_key(self, segmenter: str, batch: str) -> str:
-        """As `batch_key`, and with the segmenter's section and its label files."""
+        """Changes with the segmenter's section and its label files; `check_key` stands before."""
         section = self.config.segmenters[segmenter]
         files = []
         if isinstance(section, Files):
@@ -57,14 +68,12 @@ class Plan:
                 [_stat(path) for path in reader.inputs(self.cases[row]).values()]
                 for row in self.batches[batch]
             ]
-        return digest([self.batch_key(batch), section.model_dump(mode="json"), files])
+        return digest([section.model_dump(mode="json"), files])
 
-    def compose_key(self, batch: str) -> str:
-        """As `batch_key`, and with what decides who wins."""
+    def compose_key(self) -> str:
+        """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
-        return digest(
-            [self.batch_key(batch), c["structures"], c["segmenters"], c["targets"], c["compose"]]
-        )
+        return digest([c["structures"], c["segmenters"], c["targets"], c["compose"]])
 
     def export_key(self) -> str:
         """Changes with what the exporters look at."""
@@ -76,13 +85,9 @@ class Plan:
         c = self.config.model_dump(mode="json")
         return digest([c, __version__])
 
-    def _config_of_check(self) -> list[object]:
-        c = self.config.model_dump(mode="json")
-        return [c["dataset"], c["targets"]]
-
     def _stats(self, case: Case) -> list[object]:
         paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
-        return [dict(case.columns), [_stat(path) for path in paths], NO_LESION]
+        return [dict(case.columns), [_stat(path) for path in paths]]
 
 
 def forget_incomplete(config: Config) -> list[Path]:
@@ -149,7 +154,12 @@ def settle_config(data: Mapping[str, object], files: Sequence[Path]) -> tuple[Co
     """
     if len(files) == 1:
         load_config(Path(files[0]))
-    config = parse_config(data, Path(files[0]) if files else Path("--config"))
+    origin = Path(files[0]) if files else Path("--config")
+    config = parse_config(data, origin)
+    _, problems = resolve_scheme(config, origin)
+    problems += check_segmenters(config, origin, hash_weights=False)
+    if problems:
+        raise ConfigError(problems)
     path = config.run.results / "config.json"
     text = dump_config(config)
     if not path.exists() or path.read_text("utf-8") != text:

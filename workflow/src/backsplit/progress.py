@@ -23,14 +23,17 @@ class StageProgress:
     ----------
     stage : what is being done, as `segment organs`
     total : cases of the data set
-    before : cases that other batches have finished
+    elsewhere : counts the cases that other batches have finished by now
     say : prints a line where people read it
     """
 
-    def __init__(self, stage: str, total: int, before: int, say: Callable[[str], None]) -> None:
+    def __init__(
+        self, stage: str, total: int, elsewhere: Callable[[], int], say: Callable[[str], None]
+    ) -> None:
         self.stage = stage
         self.total = total
-        self.done = before
+        self.mine = 0
+        self.elsewhere = elsewhere
         self.say = say
         self.computed = 0
         self.started = time.monotonic()
@@ -38,22 +41,27 @@ class StageProgress:
 
     def __call__(self, outcome: Outcome, *, computed: bool) -> None:
         """Count one case; failures are always said."""
-        self.done += 1
+        self.mine += 1
         self.computed += computed
         bad = outcome.status == "failed"
         if bad:
             self._say(f"{outcome.case} failed: {outcome.message} (code {outcome.code})")
         now = time.monotonic()
-        if computed and (bad or self.done == self.total or now - self.last >= INTERVAL_S):
+        if computed and (bad or now - self.last >= INTERVAL_S):
             self.last = now
-            self._say(f"{self.done}/{self.total} cases, {self._left(now)}")
+            done = self._done()
+            self._say(f"{done}/{self.total} cases, {self._left(now, self.total - done)}")
 
     def end(self) -> None:
         """Say where the stage stands when its batch is done."""
-        self._say(f"{self.done}/{self.total} cases done")
+        self._say(f"{self._done()}/{self.total} cases done")
 
-    def _left(self, now: float) -> str:
-        seconds = (now - self.started) / max(self.computed, 1) * (self.total - self.done)
+    def _done(self) -> int:
+        return self.mine + self.elsewhere()
+
+    def _left(self, now: float, cases: int) -> str:
+        """Time for so many cases at the pace of this job."""
+        seconds = (now - self.started) / max(self.computed, 1) * cases
         minutes, seconds = divmod(round(seconds), 60)
         hours, minutes = divmod(minutes, 60)
         clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"

@@ -216,5 +216,5 @@ def _outline_targets(pixels: Array, labels: Array, targets: Array, key: Key) -> 
             continue
         line = ndimage.binary_dilation(mine, disc, iterations=2) & ~targets
         # where two targets touch there is no room outside: the first one draws the line
-        between = mine & ndimage.binary_dilation(targets & (labels > target), disc)
+        between = mine & ndimage.binary_dilation(targets & (labels > target), disc, iterations=2)
         pixels[line | between] = key.colours[target]

@@ -1,0 +1,202 @@
+"""What the report says, ready to be laid out: nothing here reads or formats."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+NOT_JUDGED = "not judged"
+"""Stands for the verdict of a case before `backsplit judge` has run."""
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One row of `flags.tsv`."""
+
+    case: str
+    subject: str
+    rule: str
+    severity: str
+    value: str
+    expected: str
+    message: str
+
+
+@dataclass(frozen=True)
+class Overruled:
+    """Voxels that one layer claimed and another got, summed over cases."""
+
+    loser_layer: str
+    loser: str
+    winner_layer: str
+    winner: str
+    voxels: int
+    volume_ml: float
+    cases: int
+
+
+@dataclass(frozen=True)
+class LayerSum:
+    """What became of a layer's voxels, summed over cases."""
+
+    layer: str
+    claimed: int
+    kept: int
+    agreed: int
+    overruled: int
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A class that a segmenter found and no structure takes."""
+
+    segmenter: str
+    name: str
+    voxels: int
+    cases: int
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """One row of the case table and what became of it.
+
+    Attributes
+    ----------
+    status, code, message : as `check` wrote them
+    verdict : accept, review, reject or `NOT_JUDGED`
+    flags : of severity review and reject, and whatever else was noted
+    columns : the row of the case table
+    volumes : structure to volume, ml; empty where the case was not measured
+    targets_ml : target to volume, ml
+    overruled_voxels, ignored_voxels : None where the case was not composed
+    failed_segmenters : segmenter to what went wrong
+    picture : PNG file, None where there is none
+    """
+
+    id: str
+    status: str
+    code: str
+    message: str
+    verdict: str
+    flags: tuple[Flag, ...]
+    absent: tuple[str, ...]
+    columns: Mapping[str, str]
+    volumes: Mapping[str, float]
+    targets_ml: Mapping[str, float]
+    overruled_voxels: int | None
+    ignored_voxels: int | None
+    failed_segmenters: Mapping[str, str]
+    exported: bool
+    picture: Path | None
+
+    @property
+    def lesion_ml(self) -> float:
+        """Volume of all targets, ml."""
+        return sum(self.targets_ml.values())
+
+    @property
+    def measured(self) -> bool:
+        """Whether there are measures of the case."""
+        return bool(self.volumes)
+
+    @property
+    def failed(self) -> bool:
+        """Whether a stage failed on the case as a whole."""
+        return any(flag.severity == "reject" and flag.value == "failed" for flag in self.flags)
+
+    @property
+    def structures(self) -> int:
+        """Number of structures with at least one voxel, targets not among them."""
+        others = {"ignore", *self.targets_ml}
+        return sum(volume > 0 for name, volume in self.volumes.items() if name not in others)
+
+
+@dataclass(frozen=True)
+class StructureFacts:
+    """One label over all measured cases; NaN where no case has a voxel of it.
+
+    Attributes
+    ----------
+    kind : target, structure or ignore
+    sources : who labels it, as `segmenter/class`
+    cases : cases with at least one voxel
+    volume_ml : median, smallest and largest over these cases
+    mean, sd : medians of the intensity's mean and standard deviation over these cases
+    """
+
+    id: int
+    name: str
+    kind: str
+    colour: str
+    sources: tuple[str, ...]
+    cases: int
+    volume_ml: tuple[float, float, float]
+    mean: float
+    sd: float
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """A file that labels were made with, and in how many cases."""
+
+    segmenter: str
+    file: str
+    sha256: str
+    cases: int
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """What the labels and this page were made with.
+
+    Attributes
+    ----------
+    made_with : package to version, of the program that wrote the page
+    segmenters : segmenter, package, version and in how many cases
+    """
+
+    made_with: Mapping[str, str]
+    segmenters: tuple[tuple[str, str, str, int], ...]
+    weights: tuple[WeightFile, ...]
+    config: str
+
+
+@dataclass(frozen=True)
+class ReportFacts:
+    """Everything on the page; cases in the order in which they are shown."""
+
+    name: str
+    dataset_id: int
+    cases: tuple[CaseFacts, ...]
+    structures: tuple[StructureFacts, ...]
+    layers: tuple[LayerSum, ...]
+    overruled: tuple[Overruled, ...]
+    unused: tuple[Unused, ...]
+    flags: tuple[Flag, ...]
+    was_exported: bool
+    provenance: Provenance
+
+    @property
+    def structure_count(self) -> int:
+        """Number of structures of the scheme."""
+        return sum(structure.kind == "structure" for structure in self.structures)
+
+    def count(self, verdict: str) -> int:
+        """Cases with a verdict that `check` did not refuse."""
+        return sum(c.verdict == verdict and c.status == "ok" for c in self.cases)
+
+    @property
+    def refused(self) -> int:
+        """Rows of the table that `check` refused."""
+        return sum(c.status != "ok" for c in self.cases)
+
+    @property
+    def failed(self) -> int:
+        """Cases on which a stage failed."""
+        return sum(c.failed and c.status == "ok" for c in self.cases)
+
+    @property
+    def exported(self) -> int:
+        """Cases in the exported data set."""
+        return sum(c.exported for c in self.cases)
