@@ -10,6 +10,7 @@ rule export:
     input:
         "<results>/qc/verdicts.tsv",
         "<results>/labels/labels.json",
+        expand("<results>/labels/{batch}.tsv", batch=BATCHES),
     output:
         DATASET,
     log:

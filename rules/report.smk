@@ -11,6 +11,8 @@ rule report:
         "<results>/qc/verdicts.tsv",
         "<results>/qc/flags.tsv",
         "<results>/qc/measures.parquet",
+        "<results>/cases.tsv",
+        DATASET,
     output:
         report("<results>/report/index.html", caption="../workflow/report/report.rst"),
     log:

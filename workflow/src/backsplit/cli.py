@@ -200,7 +200,7 @@ def demo_make(
     folder: Annotated[Path, typer.Argument(help="Where the phantoms go.")] = Path("demo"),
 ) -> None:
     """Make the six phantoms of the demo."""
-    from backsplit.demo.phantom import write_demo
+    from backsplit.demo.phantoms import write_demo
 
     with _errors(None):
         written = write_demo(folder)
@@ -213,10 +213,24 @@ def demo_train(
     seed: Annotated[int, typer.Option(help="Seed of phantoms and network.")] = 0,
 ) -> None:
     """Train the phantom network again (CPU, minutes)."""
-    from backsplit.demo.train import train
+    from backsplit.demo.training import train
 
     with _errors(None):
         train(out, seed=seed)
+
+
+@demo_app.command("evaluate")
+def demo_evaluate(
+    weights: Annotated[str, typer.Option(help="Folder of weights, or demo.")] = "demo",
+) -> None:
+    """Print the phantom network's Dice on phantoms that it has not seen."""
+    from backsplit.demo.evaluation import evaluate
+
+    with _errors(None):
+        table = evaluate(weights=weights)
+        means = table.groupby(["kind", "name"], sort=False)["dice"].mean()
+        typer.echo(means.round(3).to_string())
+        typer.echo(f"mean over structures: {means['structure'].mean():.3f}")
 
 
 @weights_app.command("list")

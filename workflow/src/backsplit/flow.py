@@ -137,14 +137,11 @@ def export(path: Path, say: Say) -> None:
     verdict = read_tsv(config.run.results / "qc" / "verdicts.tsv")
     rejected = set(verdict[verdict["verdict"] == REJECT]["case"])
     cases = [c.case for c in load_checked(config) if c.status == "ok" and c.case.id not in rejected]
-    if not cases:
-        raise BacksplitError(
-            Code.NOTHING_LABELLED,
-            f"none of the {len(verdict)} cases can be exported; "
-            f"{config.run.results / 'qc' / 'flags.tsv'} says why for each",
-        )
     dataset = export_nnunet(config, scheme, cases)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
+    if not cases:
+        flags = config.run.results / "qc" / "flags.tsv"
+        say(f"[backsplit] export: NO case could be used; {flags} says why")
 
 
 def report(path: Path, say: Say) -> None:

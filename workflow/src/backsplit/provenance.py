@@ -10,6 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from backsplit import __version__
 from backsplit.volume import atomic_path
 
 
@@ -80,6 +81,7 @@ def write_sidecar(
             "fingerprint": digest(made_from),
             **details,
             "made_from": made_from,
+            "made_by": {"backsplit": __version__, **versions("SimpleITK", "numpy")},
             "outputs": {
                 role: {"file": path.name, "sha256": file_sha256(path)}
                 for role, path in outputs.items()

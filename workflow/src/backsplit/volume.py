@@ -211,7 +211,8 @@ def _nifti_array(path: Path) -> Array:
     slope, intercept = image.dataobj.slope, image.dataobj.inter
     if (slope, intercept) == (1.0, 0.0):
         return array.astype(dtype.newbyteorder("="), copy=False)
-    return array.astype(np.float32 if dtype.itemsize <= 2 else np.float64) * slope + intercept
+    wide = np.float32 if dtype.itemsize <= 2 else np.float64
+    return np.asarray(array.astype(wide) * slope + intercept)
 
 
 def read_labels(path: Path) -> Volume:

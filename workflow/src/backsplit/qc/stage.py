@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -17,8 +17,12 @@ from backsplit.qc.measure import as_rows, measure
 from backsplit.scheme import Scheme
 from backsplit.volume import Array, Grid, atomic_path, read_labels, read_volume
 
-Draw = Callable[[Array, Array, Grid, Path], None]
-"""Draws image and labels (z, y, x) on a grid to a picture file."""
+
+class Draw(Protocol):
+    """Draws image and labels (z, y, x) on a grid to a picture file."""
+
+    def __call__(self, image: Array, labels: Array, grid: Grid, path: Path, *, title: str) -> None:
+        """Draw one case."""
 
 
 class MeasureStage:
@@ -87,5 +91,5 @@ class MeasureStage:
         with atomic_path(outputs["measures"]) as temporary:
             pd.DataFrame(as_rows(case.id, "labels", found)).to_parquet(temporary, index=False)
         with atomic_path(outputs["picture"]) as temporary:
-            self.draw(image.array, labels.array, image.grid, temporary)
+            self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
         return {"structures": sum(m.voxels > 0 for m in found[1:])}
