@@ -116,17 +116,17 @@ def run_batch(
 
 
 def one_by_one(
-    cases: Sequence[Case], work: Callable[[Case], Details]
-) -> Iterator[tuple[Case, Details | CaseError]]:
+    cases: Sequence[Case], work: Callable[[Case], Result]
+) -> Iterator[tuple[Case, Result | CaseError]]:
     """Apply `work` to each case so that no failure reaches another case."""
     for case in cases:
-        yield case, attempt(case, lambda case=case: work(case))  # type: ignore[misc]
+        yield case, attempt(case, work)
 
 
-def attempt(case: Case, work: Callable[[], Result]) -> Result | CaseError:
+def attempt(case: Case, work: Callable[[Case], Result]) -> Result | CaseError:
     """Run `work`; whatever goes wrong with one case becomes a CaseError with a code."""
     try:
-        return work()
+        return work(case)
     except CaseError as error:
         return error
     except BacksplitError:

@@ -278,7 +278,9 @@ def _widen(trained: Mapping[str, Any], wide: Any, present: Sequence[int]) -> dic
             full += NEVER
         full[present] = value
         state[key] = full
-    return {key: value.half() for key, value in state.items()}
+    wide.load_state_dict(state)
+    # nnU-Net names most tensors more than once; cast as a whole they are stored once
+    return dict(wide.half().state_dict())
 
 
 def _write(

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from backsplit.batch import attempt
 from backsplit.cases import Case
 from backsplit.errors import CaseError
 from backsplit.volume import Array, Grid
@@ -46,11 +45,3 @@ class Segmenter(Protocol):
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Label a batch; yields each case once; a bad case does not stop the others."""
-
-
-def each(
-    cases: Sequence[Case], label: Callable[[Case], Labelled]
-) -> Iterator[tuple[Case, Labelled | CaseError]]:
-    """Label cases one after the other, each failure kept to its case."""
-    for case in cases:
-        yield case, attempt(case, lambda case=case: label(case))  # type: ignore[misc]

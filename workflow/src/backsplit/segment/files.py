@@ -9,10 +9,11 @@ from typing import Any
 
 import numpy as np
 
+from backsplit.batch import one_by_one
 from backsplit.cases import Case
 from backsplit.config import Dataset, Files
 from backsplit.errors import BacksplitError, CaseError, Code
-from backsplit.segment.base import Labelled, each
+from backsplit.segment.base import Labelled
 from backsplit.volume import Array, Grid, read_grid, read_labels, require_same_grid
 
 
@@ -43,7 +44,7 @@ class FilesSegmenter:
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Read each case's files onto one label map."""
-        return each(cases, self._label_case)
+        return one_by_one(cases, self._label_case)
 
     def _paths(self, case: Case) -> dict[str, Path]:
         if isinstance(self.config.labels, dict):

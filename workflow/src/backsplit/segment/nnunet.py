@@ -10,11 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from backsplit.batch import one_by_one
 from backsplit.cases import Case
 from backsplit.config import Dataset, NnUNet, channels_of
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.provenance import read_json, versions
-from backsplit.segment.base import Labelled, each
+from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
 from backsplit.segment.predictor import Model, predict
 from backsplit.segment.threshold import require_finite
@@ -83,7 +84,7 @@ class NnUNetSegmenter:
             step_size=self.config.step_size,
             mirroring=self.config.mirroring,
         )
-        return each(cases, lambda case: self._label_case(model, case))
+        return one_by_one(cases, lambda case: self._label_case(model, case))
 
     def weights(self) -> Sequence[Path]:
         """Descriptions and checkpoints of the folds that are used."""

@@ -11,10 +11,11 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
+from backsplit.batch import one_by_one
 from backsplit.cases import Case
 from backsplit.config import Dataset, Threshold
 from backsplit.errors import CaseError, Code
-from backsplit.segment.base import Labelled, each
+from backsplit.segment.base import Labelled
 from backsplit.volume import Array, Grid, read_volume
 
 OPENING_MM = 6.0
@@ -46,7 +47,7 @@ class ThresholdSegmenter:
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Threshold each case."""
-        return each(cases, self._label_case)
+        return one_by_one(cases, self._label_case)
 
     def _label_case(self, case: Case) -> Labelled:
         volume = read_volume(case.images[self.channel])

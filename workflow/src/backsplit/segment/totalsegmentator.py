@@ -23,11 +23,12 @@ from unittest import mock
 import nibabel as nib
 import numpy as np
 
+from backsplit.batch import one_by_one
 from backsplit.cases import Case
 from backsplit.config import Dataset, TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.provenance import versions
-from backsplit.segment.base import Labelled, each
+from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
 from backsplit.segment.predictor import Model, load, silence_nnunet
 from backsplit.segment.threshold import require_finite
@@ -85,7 +86,7 @@ class TotalSegmentatorSegmenter:
         self._require_licence()
         self._weight_folders()
         with private_home(self.weights_folder), _resident_networks(device, self.weights_folder):
-            yield from each(cases, lambda case: self._label_case(case, device))
+            yield from one_by_one(cases, lambda case: self._label_case(case, device))
 
     def _label_case(self, case: Case, device: str) -> Labelled:
         from totalsegmentator.python_api import totalsegmentator
