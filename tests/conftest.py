@@ -59,7 +59,7 @@ def ct_like(seed: int = 0, shape: tuple[int, int, int] = (12, 20, 24)) -> np.nda
     image = np.full(shape, -1000.0)
     image[1:-1, 3:-3, 3:-3] = -100
     image[1:-1, 5:-5, 5:-5] = 40
-    image[1:-1, 9:11, 11:13] = 600
+    image[1:-1, 9:11, 11 : 13 + seed % 4] = 600
     return np.rint(image + rng.normal(0, 5, shape)).astype(np.int16)
 
 
