@@ -87,13 +87,16 @@ def segment(
     segmenter: Annotated[str, typer.Argument(help="Name of a segmenter of the configuration.")],
     config: ConfigOption = DEFAULT_CONFIG,
     batch: BatchOption = None,
+    timings: Annotated[
+        Path | None, typer.Option(help="File for where the time went, as JSON.")
+    ] = None,
     log: LogOption = None,
 ) -> None:
     """Label cases with one segmenter; networks load once."""
     from backsplit import flow
 
     with _errors(log) as say:
-        flow.segment(config, segmenter, batch, say)
+        flow.segment(config, segmenter, batch, say, timings)
 
 
 @app.command()

@@ -27,6 +27,7 @@ from backsplit.config import Config, load_config
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.export.nnunet import export_nnunet
 from backsplit.progress import StageProgress
+from backsplit.provenance import write_json
 from backsplit.qc.judge import REJECT, flag_absences, flag_failures, verdicts
 from backsplit.qc.stage import MeasureStage
 from backsplit.segment.stage import SegmentStage
@@ -73,7 +74,9 @@ def cases(path: Path) -> None:
         temporary.write_text(scheme.to_json(), "utf-8")
 
 
-def segment(path: Path, segmenter: str, batch: str | None, say: Say) -> None:
+def segment(
+    path: Path, segmenter: str, batch: str | None, say: Say, timings: Path | None = None
+) -> None:
     """Label cases with one segmenter."""
     config = load_config(path)
     if segmenter not in config.segmenters:
@@ -83,6 +86,8 @@ def segment(path: Path, segmenter: str, batch: str | None, say: Say) -> None:
         )
     stage = SegmentStage(config, segmenter)
     _run(config, lambda _: stage, segment_folder(config, segmenter), batch, say)
+    if timings is not None:
+        write_json(timings, stage.segmenter.timings.summary())
 
 
 def compose(path: Path, batch: str | None, say: Say) -> None:

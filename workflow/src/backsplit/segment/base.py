@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from backsplit.cases import Case
 from backsplit.errors import CaseError
+from backsplit.segment.timing import Timings
 from backsplit.volume import Array, Grid
 
 
@@ -30,6 +31,8 @@ class Labelled:
 
 class Segmenter(Protocol):
     """Somebody who labels anatomy; one object serves a whole job and stays loaded."""
+
+    timings: Timings
 
     def classes(self) -> dict[str, int]:
         """What it can label: class name to id. Cheap: opens no weights."""

@@ -14,6 +14,7 @@ from backsplit.cases import Case
 from backsplit.config import Dataset, Files
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment.base import Labelled
+from backsplit.segment.timing import Timings
 from backsplit.volume import Array, Grid, read_grid, read_labels, require_same_grid
 
 
@@ -22,6 +23,7 @@ class FilesSegmenter:
 
     def __init__(self, config: Files, dataset: Dataset) -> None:
         self.config = config
+        self.timings = Timings()
         self.dataset = dataset
 
     def classes(self) -> dict[str, int]:

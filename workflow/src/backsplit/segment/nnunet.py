@@ -4,22 +4,24 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backsplit.batch import one_by_one
 from backsplit.cases import Case
 from backsplit.config import Dataset, NnUNet, channels_of
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.provenance import read_json, versions
 from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
-from backsplit.segment.predictor import Model, predict
+from backsplit.segment.network import Model, Network, Prepared, load
+from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.threshold import require_finite
-from backsplit.volume import read_labels, read_volume, require_same_grid
+from backsplit.segment.timing import Timings
+from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, require_same_grid
 
 
 class NnUNetSegmenter:
@@ -29,6 +31,7 @@ class NnUNetSegmenter:
         self.config = config
         self.channels = channels_of(config, dataset)
         self.device = device
+        self.timings = Timings()
 
     @cached_property
     def _dataset_json(self) -> dict[str, Any]:
@@ -68,7 +71,7 @@ class NnUNetSegmenter:
         return {f"image_{channel}": case.images[channel] for channel in self.channels}
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
-        """Predict each case with the resident network."""
+        """Predict each case with the resident network; three cases are in work at a time."""
         expected = len(self._dataset_json.get("channel_names", {}))
         if expected and expected != len(self.channels):
             raise BacksplitError(
@@ -84,7 +87,9 @@ class NnUNetSegmenter:
             step_size=self.config.step_size,
             mirroring=self.config.mirroring,
         )
-        return one_by_one(cases, lambda case: self._label_case(model, case))
+        with self.timings.phase("load"):
+            network = load(model)
+        yield from overlap(cases, Engine(network, self.channels, self.timings).steps)
 
     def weights(self) -> Sequence[Path]:
         """Descriptions and checkpoints of the folds that are used."""
@@ -101,16 +106,69 @@ class NnUNetSegmenter:
                 )
         return files
 
-    def _label_case(self, model: Model, case: Case) -> Labelled:
+
+@dataclass(frozen=True)
+class Ready:
+    """A case as the network wants it, and where it came from."""
+
+    case: Case
+    grid: Grid
+    prepared: Prepared
+
+
+class Engine:
+    """The three steps of a case through one network."""
+
+    def __init__(self, network: Network, channels: Sequence[str], timings: Timings) -> None:
+        self.network = network
+        self.channels = channels
+        self.timings = timings
+        self.steps = Steps(self.prepare, self.run, self.finish)
+
+    def prepare(self, case: Case) -> Ready:
+        """Read the channels; crop, normalise and resample them."""
         paths = [case.images[channel] for channel in self.channels]
-        first = read_volume(paths[0])
-        require_finite(paths[0], first.array)
-        labels, properties, reader = predict(model, paths)
-        # the model's own writer undoes what its reader did to axes and orientation
+        with self.timings.phase("read"):
+            volumes = [read_volume(path) for path in paths]
+            for path, volume in zip(paths, volumes, strict=True):
+                require_finite(path, volume.array)
+            image, properties = self._as_reader_gives(paths, volumes)
+        with self.timings.phase("prepare"):
+            return Ready(case, volumes[0].grid, self.network.prepare(image, properties))
+
+    def run(self, ready: Ready) -> tuple[Ready, Any]:
+        """Run the network."""
+        with self.timings.phase("network"):
+            return ready, self.network.run(ready.prepared)
+
+    def finish(self, predicted: tuple[Ready, Any]) -> Labelled:
+        """Make labels of the logits, on the image's grid."""
+        ready, logits = predicted
+        with self.timings.phase("labels"):
+            labels = self.network.labels(logits, ready.prepared.properties)
+            array = labels if self._reads_as_we_do() else self._as_writer_puts(ready, labels)
+        self.timings.cases += 1
+        return Labelled(np.ascontiguousarray(array), ready.grid)
+
+    def _reads_as_we_do(self) -> bool:
+        return type(self.network.reader).__name__ == "SimpleITKIO"
+
+    def _as_reader_gives(
+        self, paths: Sequence[Path], volumes: Sequence[Volume]
+    ) -> tuple[Array, dict[str, Any]]:
+        """Array (channel, z, y, x) and properties as the model's own reader gives them."""
+        if not self._reads_as_we_do():
+            array, properties = self.network.reader.read_images([str(path) for path in paths])
+            return array, properties
+        array = np.stack([volume.array for volume in volumes]).astype(np.float32)
+        return array, {"spacing": [abs(s) for s in reversed(volumes[0].grid.spacing)]}
+
+    def _as_writer_puts(self, ready: Ready, labels: Array) -> Array:
+        """Let the model's own writer undo what its reader did to axes and orientation."""
         with tempfile.TemporaryDirectory(prefix="backsplit-") as folder:
             written = Path(folder) / "labels.nii.gz"
-            reader.write_seg(labels, str(written), properties)
+            self.network.reader.write_seg(labels, str(written), ready.prepared.properties)
             result = read_labels(written)
-        require_same_grid(f"the prediction of {case.id}", result.grid, first.grid, "its image")
-        dtype = np.uint8 if max(self.classes().values()) <= 255 else np.uint16
-        return Labelled(result.array.astype(dtype, copy=False), first.grid)
+        name = f"the prediction of {ready.case.id}"
+        require_same_grid(name, result.grid, ready.grid, "its image")
+        return result.array

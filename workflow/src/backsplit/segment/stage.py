@@ -79,7 +79,8 @@ class SegmentStage:
         image = case.images[self.config.dataset.grid_channel]
         grid = read_grid(image)
         require_same_grid(f"the label map of {self.key}", labelled.grid, grid, "the image")
-        write_labels(self.outputs(case)["labels"], labelled.array, grid, like=image)
+        with self.segmenter.timings.phase("write"):
+            write_labels(self.outputs(case)["labels"], labelled.array, grid, like=image)
         counts = np.bincount(labelled.array.ravel(), minlength=1)
         voxels = {
             name: int(counts[value]) if value < len(counts) else 0

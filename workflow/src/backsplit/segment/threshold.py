@@ -16,6 +16,7 @@ from backsplit.cases import Case
 from backsplit.config import Dataset, Threshold
 from backsplit.errors import CaseError, Code
 from backsplit.segment.base import Labelled
+from backsplit.segment.timing import Timings
 from backsplit.volume import Array, Grid, read_volume
 
 OPENING_MM = 6.0
@@ -27,6 +28,7 @@ class ThresholdSegmenter:
 
     def __init__(self, config: Threshold, dataset: Dataset) -> None:
         self.config = config
+        self.timings = Timings()
         self.channel = config.channel or dataset.channels[0]
 
     def classes(self) -> dict[str, int]:

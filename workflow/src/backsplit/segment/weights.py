@@ -103,7 +103,7 @@ def download(task: str, *, fast: bool = False, fastest: bool = False) -> list[Pa
         WEIGHTS_MISSING when the download fails.
     """
     from backsplit.config import TotalSegmentator
-    from backsplit.segment import totalsegmentator as ts
+    from backsplit.segment import totalseg_tasks as ts
 
     config = TotalSegmentator(kind="totalsegmentator", task=task, fast=fast, fastest=fastest)
     home = weights_home()

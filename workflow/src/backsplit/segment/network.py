@@ -1,0 +1,207 @@
+"""The resident nnU-Net: a network is loaded once per process and stays; arrays in, labels out.
+
+nnU-Net's own classes do preprocessing, sliding window and the resampling of logits. What differs
+is the order of the work: one channel of logits is resampled at a time and the largest is kept
+(`labels`), so that memory does not grow with the number of classes, and nothing goes through
+worker processes or temporary files.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backsplit.segment.weights import require_accepted
+from backsplit.volume import Array
+
+CHECKPOINT = "checkpoint_final.pth"
+
+
+@dataclass(frozen=True)
+class Model:
+    """Which network, and how it is applied.
+
+    Attributes
+    ----------
+    folder : trained-model folder (Trainer__Plans__Configuration)
+    folds : folds whose logits are averaged
+    checkpoint : file name in each fold
+    device : torch device
+    step_size : step of the sliding window as a share of the patch
+    mirroring : test-time mirroring, where the checkpoint allows it
+    """
+
+    folder: Path
+    folds: tuple[int | str, ...] = (0,)
+    checkpoint: str = CHECKPOINT
+    device: str = "cpu"
+    step_size: float = 0.5
+    mirroring: bool = True
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A case as the network wants it.
+
+    Attributes
+    ----------
+    data : float32 (channel, z, y, x) in the network's spacing and axis order
+    properties : what nnU-Net needs to bring labels back
+    """
+
+    data: Array
+    properties: dict[str, Any]
+
+
+class Network:
+    """A loaded network. Its three steps may run in three threads, each on another case."""
+
+    def __init__(self, predictor: Any) -> None:  # noqa: ANN401 (nnU-Net is untyped)
+        self._predictor = predictor
+
+    @property
+    def reader(self) -> Any:  # noqa: ANN401
+        """nnU-Net's reader and writer of the model's images."""
+        return self._predictor.plans_manager.image_reader_writer_class()
+
+    @property
+    def file_ending(self) -> str:
+        """Ending of the files that the model was trained on."""
+        return str(self._predictor.dataset_json["file_ending"])
+
+    def prepare(self, image: Array, properties: dict[str, Any]) -> Prepared:
+        """Crop, normalise and resample an image.
+
+        Parameters
+        ----------
+        image : (channel, z, y, x) in the axis order of the model's reader
+        properties : the reader's; `spacing` is (z, y, x) in mm
+        """
+        p = self._predictor
+        preprocessor = p.configuration_manager.preprocessor_class(verbose=False)
+        data, _, properties = preprocessor.run_case_npy(
+            image, None, properties, p.plans_manager, p.configuration_manager, p.dataset_json
+        )
+        return Prepared(data, properties)
+
+    def run(self, prepared: Prepared) -> Any:  # noqa: ANN401
+        """Logits by sliding window: half-precision tensor (class, z, y, x) on the CPU."""
+        import torch
+
+        return self._predictor.predict_logits_from_preprocessed_data(
+            torch.from_numpy(prepared.data)
+        ).cpu()
+
+    def labels(self, logits: Any, properties: dict[str, Any]) -> Array:  # noqa: ANN401
+        """Label map in the axis order and on the grid of the image that was prepared.
+
+        Parameters
+        ----------
+        logits : (class, z, y, x) from `run`
+        properties : from `prepare`
+        """
+        from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
+
+        p = self._predictor
+        if p.label_manager.has_regions:
+            labels = self._region_labels(logits, properties)
+        else:
+            labels = largest_channel(self._resampled(logits, properties), len(logits))
+        whole = np.zeros(properties["shape_before_cropping"], labels.dtype)
+        whole = insert_crop_into_image(whole, labels, properties["bbox_used_for_cropping"])
+        return np.asarray(whole.transpose(p.plans_manager.transpose_backward))
+
+    def _resampled(self, logits: Any, properties: dict[str, Any]) -> Any:  # noqa: ANN401
+        """Give a function from channel to its logits on the cropped image's grid."""
+        p = self._predictor
+        shape = tuple(properties["shape_after_cropping_and_before_resampling"])
+        if tuple(logits.shape[1:]) == shape:
+            return lambda channel: logits[channel].numpy()
+        spacing = [properties["spacing"][i] for i in p.plans_manager.transpose_forward]
+        own = p.configuration_manager.spacing
+        current = own if len(own) == len(shape) else [spacing[0], *own]
+        resample = p.configuration_manager.resampling_fn_probabilities
+
+        def channel_of(channel: int) -> Array:
+            return np.asarray(resample(logits[channel : channel + 1], shape, current, spacing)[0])
+
+        return channel_of
+
+    def _region_labels(self, logits: Any, properties: dict[str, Any]) -> Array:  # noqa: ANN401
+        """Regions overlap: nnU-Net itself decides."""
+        channel = self._resampled(logits, properties)
+        whole = np.stack([channel(c) for c in range(len(logits))])
+        return np.asarray(self._predictor.label_manager.convert_logits_to_segmentation(whole))
+
+
+def largest_channel(channel_of: Any, count: int) -> Array:  # noqa: ANN401
+    """Index of the largest channel of each voxel, one channel in memory at a time.
+
+    Parameters
+    ----------
+    channel_of : function from channel to its values, (z, y, x)
+    count : number of channels
+
+    Returns
+    -------
+    labels
+        uint8 (uint16 beyond 255 channels); the first of equal channels, as numpy's argmax.
+    """
+    best = np.array(channel_of(0))
+    labels = np.zeros(best.shape, np.uint8 if count <= 256 else np.uint16)
+    larger = np.empty(best.shape, bool)
+    for channel in range(1, count):
+        values = channel_of(channel)
+        np.greater(values, best, out=larger)
+        np.copyto(best, values, where=larger)
+        np.copyto(labels, channel, where=larger)
+    return labels
+
+
+@lru_cache(maxsize=16)
+def load(model: Model) -> Network:
+    """Load a network; the first call opens its checkpoints, later ones give the same object.
+
+    Raises
+    ------
+    BacksplitError
+        WEIGHTS_UNKNOWN or WEIGHTS_CHANGED: no checkpoint is opened that nobody accepted.
+    """
+    require_accepted(model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds)
+    silence_nnunet()
+    import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+
+    device = torch.device(model.device)
+    predictor = nnUNetPredictor(
+        tile_step_size=model.step_size,
+        use_gaussian=True,
+        use_mirroring=model.mirroring,
+        perform_everything_on_device=device.type == "cuda",
+        device=device,
+        verbose=False,
+        allow_tqdm=False,
+    )
+    predictor.initialize_from_trained_model_folder(
+        str(model.folder), use_folds=model.folds, checkpoint_name=model.checkpoint
+    )
+    return Network(predictor)
+
+
+def predict(network: Network, images: Sequence[Path]) -> tuple[Array, dict[str, Any]]:
+    """Read the channels of a case and predict its labels, one step after the other."""
+    image, properties = network.reader.read_images([str(path) for path in images])
+    prepared = network.prepare(image, properties)
+    return network.labels(network.run(prepared), prepared.properties), prepared.properties
+
+
+def silence_nnunet() -> None:
+    """Set the folders that nnU-Net warns about; a predictor uses none of them."""
+    for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
+        os.environ.setdefault(name, os.devnull)
