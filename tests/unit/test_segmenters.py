@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from backsplit.cases import Case
-from backsplit.config import Dataset, Files, NnUNet, Threshold, TotalSegmentator
+from backsplit.config import Dataset, Files, NnUNet, Run, Threshold, TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment.device import choose_device
 from backsplit.segment.files import FilesSegmenter
@@ -17,6 +17,7 @@ from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
 from backsplit.volume import read_volume
 from conftest import ct_like, save
 
+RUN = Run(device="cpu")
 DATASET = Dataset(name="a", id=1, cases="cases.tsv")
 
 
@@ -115,7 +116,7 @@ def test_what_cannot_run_says_so_before_anything_runs(tmp_path, monkeypatch):
     def refused(**settings):
         config = TotalSegmentator(kind="totalsegmentator", weights=weights, **settings)
         with pytest.raises(BacksplitError) as caught:
-            segmenter = TotalSegmentatorSegmenter(config, DATASET, "cpu")
+            segmenter = TotalSegmentatorSegmenter(config, DATASET, RUN)
             segmenter.classes()
             segmenter.weights()
         return caught.value
@@ -128,7 +129,7 @@ def test_what_cannot_run_says_so_before_anything_runs(tmp_path, monkeypatch):
     assert licensed.code is Code.LICENCE_MISSING and "licence" in str(licensed)
     model = NnUNet(kind="nnunet", model=tmp_path / "absent")
     with pytest.raises(BacksplitError) as caught:
-        NnUNetSegmenter(model, DATASET, "cpu").classes()
+        NnUNetSegmenter(model, DATASET, RUN).classes()
     assert caught.value.code is Code.MODEL_INVALID
 
 

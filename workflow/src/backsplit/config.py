@@ -239,6 +239,11 @@ class Run(Section):
         pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
         description="auto, cpu, cuda, cuda:N or mps.",
     )
+    case_minutes: float = Field(
+        default=60.0,
+        gt=0,
+        description="A case whose network runs longer than this is given up (TIME_LIMIT).",
+    )
     offline: bool = Field(default=True, description="Never download anything during a run.")
     on_bad_case: Literal["quarantine", "stop"] = Field(
         default="quarantine", description="Set a bad case aside with its code, or stop the run."

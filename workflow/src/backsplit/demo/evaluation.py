@@ -12,7 +12,7 @@ import pandas as pd
 import SimpleITK as sitk
 
 from backsplit.cases import Case
-from backsplit.config import Dataset, TotalSegmentator
+from backsplit.config import Dataset, Run, TotalSegmentator
 from backsplit.demo.phantoms import Phantom, make_phantom
 from backsplit.errors import CaseError
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
@@ -51,7 +51,7 @@ def evaluate(seeds: Sequence[int] = SEEDS, weights: str = "demo") -> pd.DataFram
         kind="totalsegmentator", task="total", fastest=True, weights=weights
     )
     dataset = Dataset(name="phantoms", id=1, cases=Path("none.tsv"))
-    segmenter = TotalSegmentatorSegmenter(settings, dataset, "cpu")
+    segmenter = TotalSegmentatorSegmenter(settings, dataset, Run(device="cpu"))
     classes = segmenter.classes()
     phantoms = {str(seed): make_phantom(seed, ("kidney", "liver")) for seed in seeds}
     rows: list[dict[str, object]] = []

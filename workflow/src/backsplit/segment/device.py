@@ -1,12 +1,29 @@
-"""Which processor the networks run on."""
+"""Which processor the networks run on; several jobs on one machine take different GPUs."""
 
 from __future__ import annotations
 
+import fcntl
+import logging
+import os
+import tempfile
+import time
+from pathlib import Path
+from typing import TextIO
+
 from backsplit.errors import BacksplitError, Code
+
+log = logging.getLogger(__name__)
+
+POLL_S = 2.0
+_claimed: dict[int, TextIO] = {}
+"""Locks that this process holds, until it ends."""
 
 
 def choose_device(wanted: str) -> str:
     """Turn `auto | cpu | cuda | cuda:N | mps` into a device that is there.
+
+    `auto` and `cuda` take a GPU that no other job of ours has, and wait for one where all are
+    taken; `cuda:N` takes that one, whoever else has it.
 
     Raises
     ------
@@ -15,12 +32,12 @@ def choose_device(wanted: str) -> str:
     """
     import torch
 
-    if wanted == "auto":
-        if torch.cuda.is_available():
-            return "cuda:0"
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if wanted == "auto" and not count:
         return "mps" if torch.backends.mps.is_available() else "cpu"
+    if wanted in ("auto", "cuda") and count:
+        return f"cuda:{claim_gpu(count)}"
     if wanted.startswith("cuda"):
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         index = int(wanted.partition(":")[2] or 0)
         if index >= count:
             raise BacksplitError(
@@ -28,9 +45,40 @@ def choose_device(wanted: str) -> str:
                 f"run.device is {wanted} but this machine has {count} CUDA devices; "
                 "use auto or cpu, or give the job a GPU",
             )
-        return f"cuda:{index}"
+        return wanted
     if wanted == "mps" and not torch.backends.mps.is_available():
         raise BacksplitError(
             Code.DEVICE_MISSING, "run.device is mps but this machine has none; use auto or cpu"
         )
     return wanted
+
+
+def claim_gpu(count: int) -> int:
+    """Take one of `count` GPUs by a lock that ends with the process; wait while all are taken.
+
+    What CUDA_VISIBLE_DEVICES hides is not there to be taken: Slurm's choice is kept, and the lock
+    carries the visible device's own name.
+    """
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    names = visible.split(",") if visible else [str(i) for i in range(count)]
+    told = False
+    while True:
+        for index, name in enumerate(names[:count]):
+            if index in _claimed or _try_lock(index, name.strip()):
+                return index
+        if not told:
+            log.warning("all %d GPUs are taken by other jobs; waiting for one", count)
+            told = True
+        time.sleep(POLL_S)
+
+
+def _try_lock(index: int, name: str) -> bool:
+    path = Path(tempfile.gettempdir()) / f"backsplit-gpu-{os.getuid()}-{name.replace('/', '_')}"
+    stream = path.open("a")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        stream.close()
+        return False
+    _claimed[index] = stream
+    return True

@@ -9,6 +9,7 @@ worker processes or temporary files.
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from backsplit.errors import CaseError, Code
 from backsplit.segment.weights import require_accepted
 from backsplit.volume import Array
 
@@ -64,6 +66,17 @@ class Network:
 
     def __init__(self, predictor: Any) -> None:  # noqa: ANN401 (nnU-Net is untyped)
         self._predictor = predictor
+        self._until: float | None = None
+        predictor.network.register_forward_pre_hook(self._look_at_clock)
+
+    def _look_at_clock(self, *_: object) -> None:
+        """Between two tiles is where a case that takes too long can be given up."""
+        if self._until is not None and time.monotonic() > self._until:
+            raise CaseError(
+                Code.TIME_LIMIT,
+                "the network ran longer than run.case_minutes allow; raise it, "
+                "or look whether the image is far larger than the others",
+            )
 
     @property
     def reader(self) -> Any:  # noqa: ANN401
@@ -90,10 +103,17 @@ class Network:
         )
         return Prepared(data, properties)
 
-    def run(self, prepared: Prepared) -> Any:  # noqa: ANN401
-        """Logits by sliding window: half-precision tensor (class, z, y, x) on the CPU."""
+    def run(self, prepared: Prepared, limit_s: float | None = None) -> Any:  # noqa: ANN401
+        """Logits by sliding window: half-precision tensor (class, z, y, x) on the CPU.
+
+        Raises
+        ------
+        CaseError
+            TIME_LIMIT when the network has run longer than `limit_s`.
+        """
         import torch
 
+        self._until = None if limit_s is None else time.monotonic() + limit_s
         return self._predictor.predict_logits_from_preprocessed_data(
             torch.from_numpy(prepared.data)
         ).cpu()

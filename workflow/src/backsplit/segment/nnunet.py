@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases import Case
-from backsplit.config import Dataset, NnUNet, channels_of
+from backsplit.config import Dataset, NnUNet, Run, channels_of
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.provenance import read_json, versions
 from backsplit.segment.base import Labelled
@@ -27,10 +27,10 @@ from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, requ
 class NnUNetSegmenter:
     """Applies a trained-model folder; the network loads once per job."""
 
-    def __init__(self, config: NnUNet, dataset: Dataset, device: str) -> None:
+    def __init__(self, config: NnUNet, dataset: Dataset, run: Run) -> None:
         self.config = config
         self.channels = channels_of(config, dataset)
-        self.device = device
+        self.settings = run
         self.timings = Timings()
 
     @cached_property
@@ -83,13 +83,13 @@ class NnUNetSegmenter:
             folder=self.config.model,
             folds=self.config.folds,
             checkpoint=self.config.checkpoint,
-            device=choose_device(self.device),
+            device=choose_device(self.settings.device),
             step_size=self.config.step_size,
             mirroring=self.config.mirroring,
         )
         with self.timings.phase("load"):
             network = load(model)
-        yield from overlap(cases, Engine(network, self.channels, self.timings).steps)
+        yield from overlap(cases, Engine(network, self.channels, self.timings, self.settings).steps)
 
     def weights(self) -> Sequence[Path]:
         """Descriptions and checkpoints of the folds that are used."""
@@ -119,10 +119,13 @@ class Ready:
 class Engine:
     """The three steps of a case through one network."""
 
-    def __init__(self, network: Network, channels: Sequence[str], timings: Timings) -> None:
+    def __init__(
+        self, network: Network, channels: Sequence[str], timings: Timings, run: Run
+    ) -> None:
         self.network = network
         self.channels = channels
         self.timings = timings
+        self.limit_s = 60 * run.case_minutes
         self.steps = Steps(self.prepare, self.run, self.finish)
 
     def prepare(self, case: Case) -> Ready:
@@ -139,7 +142,7 @@ class Engine:
     def run(self, ready: Ready) -> tuple[Ready, Any]:
         """Run the network."""
         with self.timings.phase("network"):
-            return ready, self.network.run(ready.prepared)
+            return ready, self.network.run(ready.prepared, self.limit_s)
 
     def finish(self, predicted: tuple[Ready, Any]) -> Labelled:
         """Make labels of the logits, on the image's grid."""

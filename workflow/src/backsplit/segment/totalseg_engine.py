@@ -16,6 +16,7 @@ import nibabel as nib
 import numpy as np
 
 from backsplit.cases import Case
+from backsplit.config import Run
 from backsplit.segment.base import Labelled
 from backsplit.segment.network import Network, Prepared, load
 from backsplit.segment.pipeline import Steps
@@ -63,12 +64,16 @@ class TaskEngine:
     task : which
     read : gives the image of a case, checked
     timings : takes note of where the time goes
+    run : settings of the run
     """
 
-    def __init__(self, task: Task, read: Callable[[Case], Volume], timings: Timings) -> None:
+    def __init__(
+        self, task: Task, read: Callable[[Case], Volume], timings: Timings, run: Run
+    ) -> None:
         self.task = task
         self.read = read
         self.timings = timings
+        self.limit_s = 60 * run.case_minutes
         with timings.phase("load"):
             self.networks = [load(part.model) for part in task.parts]
         self.helpers = ThreadPoolExecutor(2)
@@ -106,7 +111,7 @@ class TaskEngine:
                 following = self.networks[number + 1]
                 upcoming.append(self.helpers.submit(self._prepare_part, following, ready))
             with self.timings.phase("network"):
-                logits = network.run(prepared)
+                logits = network.run(prepared, self.limit_s)
             if parts:
                 parts[-1].result()  # no more than one part's logits wait
             parts.append(self.helpers.submit(self._labels, network, logits, prepared.properties))

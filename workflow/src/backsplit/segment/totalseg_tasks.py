@@ -22,7 +22,10 @@ ROUGH_TASK_IDS = (297, 298, 300, 852)
 FEWER_TILES = frozenset({"total", "total_v3", "total_mr"})
 """Tasks whose tiles overlap less (`nnunet.nnUNet_predict_image`: step 0.8 instead of 0.5)."""
 OWN_POSTPROCESSING = frozenset({"vertebrae_pp", "vertebrae_pp_refined", "total_highres_test"})
-ENGINE_KEYS = frozenset({"task_id", "resample", "trainer", "model", "folds", "plans"})
+ENGINE_KEYS = frozenset(
+    {"task_id", "resample", "trainer", "model", "folds", "plans"}
+    | {"commercial", "disallow_fast", "info_msg"}  # these say nothing of the labels
+)
 """What an entry of the task table may hold for our engine to know all that it asks for."""
 
 
@@ -55,6 +58,13 @@ def engine_task(config: TotalSegmentator, weights: Path, device: str) -> Task | 
 
     More is: a crop, a cascade, a post-processing of its own. Call it inside `private_home`.
     """
+    try:
+        return _engine_task(config, weights, device)
+    except (KeyError, TypeError, ValueError, AttributeError, ImportError) as error:
+        raise _other_shape(config.task, error) from None
+
+
+def _engine_task(config: TotalSegmentator, weights: Path, device: str) -> Task | None:
     from totalsegmentator.map_tasks_config import TASK_CONFIGS
     from totalsegmentator.python_api import get_task_config
 
@@ -134,12 +144,16 @@ def task_ids(config: TotalSegmentator) -> list[int]:
         ids = entry["task_id"]
         return [int(i) for i in ids] if isinstance(ids, list) else [int(ids)]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise BacksplitError(
-            Code.MODEL_INVALID,
-            f"the task table of the installed TotalSegmentator has another shape than expected "
-            f"({type(error).__name__}: {error}, task {config.task!r}); "
-            "install the version of envs/constraints.txt",
-        ) from None
+        raise _other_shape(config.task, error) from None
+
+
+def _other_shape(task: str, error: Exception) -> BacksplitError:
+    return BacksplitError(
+        Code.MODEL_INVALID,
+        f"the task table of the installed TotalSegmentator has another shape than expected "
+        f"({type(error).__name__}: {error}, task {task!r}); "
+        "install the version of envs/constraints.txt",
+    )
 
 
 def needed_ids(config: TotalSegmentator) -> list[int]:

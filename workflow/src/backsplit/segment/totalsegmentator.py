@@ -8,7 +8,7 @@ from typing import Any
 
 from backsplit.batch import one_by_one
 from backsplit.cases import Case
-from backsplit.config import Dataset, TotalSegmentator
+from backsplit.config import Dataset, Run, TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.provenance import versions
 from backsplit.segment.base import Labelled
@@ -35,10 +35,10 @@ from backsplit.volume import Volume, read_volume
 class TotalSegmentatorSegmenter:
     """Labels with one task of TotalSegmentator."""
 
-    def __init__(self, config: TotalSegmentator, dataset: Dataset, device: str) -> None:
+    def __init__(self, config: TotalSegmentator, dataset: Dataset, run: Run) -> None:
         self.config = config
         self.channel = config.channel or dataset.channels[0]
-        self.device = device
+        self.settings = run
         self.timings = Timings()
 
     def classes(self) -> dict[str, int]:
@@ -75,12 +75,14 @@ class TotalSegmentatorSegmenter:
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Run the task on each case; its networks load once and stay."""
-        device = choose_device(self.device)
+        device = choose_device(self.settings.device)
         self.weights()
         with private_home(self.weights_folder):
             task = engine_task(self.config, self.weights_folder, device)
             if task is not None:
-                yield from overlap(cases, TaskEngine(task, self._read, self.timings).steps)
+                yield from overlap(
+                    cases, TaskEngine(task, self._read, self.timings, self.settings).steps
+                )
                 return
             with resident_networks(device, self.weights_folder):
                 yield from one_by_one(
