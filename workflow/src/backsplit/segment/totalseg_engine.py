@@ -7,7 +7,7 @@ more than 512 x 512 x 900 voxels at the task's spacing is not cut in three.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +21,7 @@ from backsplit.segment.base import Labelled
 from backsplit.segment.network import Network, Prepared, load
 from backsplit.segment.pipeline import Steps
 from backsplit.segment.timing import Timings
-from backsplit.segment.totalseg_tasks import Part, Task
+from backsplit.segment.totalseg_tasks import Part, Task, modality_notes
 from backsplit.volume import Array, Grid, Volume
 
 
@@ -36,6 +36,7 @@ class Ready:
     resampled : image at the task's spacing, (1, z, y, x) float32
     spacing : of `resampled`, (z, y, x) mm
     affine : of `resampled`
+    notes : what a person should know of the image
     first : the first network's own preparation
     """
 
@@ -45,6 +46,7 @@ class Ready:
     resampled: Array
     spacing: tuple[float, ...]
     affine: Array
+    notes: Mapping[str, str]
     first: Prepared
 
 
@@ -98,7 +100,14 @@ class TaskEngine:
             spacing = tuple(float(s) for s in small.header.get_zooms()[::-1])
             first = self.networks[0].prepare(data, {"spacing": spacing})
         return Ready(
-            volume.grid, _empty(original), _empty(canonical), data, spacing, small.affine, first
+            grid=volume.grid,
+            original=_empty(original),
+            canonical=_empty(canonical),
+            resampled=data,
+            spacing=spacing,
+            affine=small.affine,
+            notes=modality_notes(self.task.name, volume.array),
+            first=first,
         )
 
     def run(self, ready: Ready) -> Predicted:
@@ -128,7 +137,8 @@ class TaskEngine:
                 nib.Nifti1Image(merged.transpose(2, 1, 0), ready.affine), ready
             )
         self.timings.cases += 1
-        return Labelled(np.ascontiguousarray(array.transpose(2, 1, 0)), ready.grid)
+        labels_zyx = np.ascontiguousarray(array.transpose(2, 1, 0))
+        return Labelled(labels_zyx, ready.grid, ready.notes)
 
     def _prepare_part(self, network: Network, ready: Ready) -> Prepared:
         with self.timings.phase("prepare"):

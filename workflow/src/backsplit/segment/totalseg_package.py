@@ -23,7 +23,7 @@ from backsplit.config import TotalSegmentator
 from backsplit.errors import BacksplitError, Code
 from backsplit.segment.base import Labelled
 from backsplit.segment.network import Model, Network, load, predict, silence_nnunet
-from backsplit.segment.totalseg_tasks import find_dataset
+from backsplit.segment.totalseg_tasks import find_dataset, modality_notes
 from backsplit.volume import Volume
 
 
@@ -45,7 +45,8 @@ def label_with_package(volume: Volume, config: TotalSegmentator, device: str) ->
         nr_thr_saving=1,
     )
     labels = np.asarray(result.dataobj, dtype=np.uint8).transpose(2, 1, 0)
-    return Labelled(np.ascontiguousarray(labels), volume.grid)
+    notes = modality_notes(config.task, volume.array)
+    return Labelled(np.ascontiguousarray(labels), volume.grid, notes)
 
 
 @contextlib.contextmanager

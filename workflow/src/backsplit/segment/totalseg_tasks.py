@@ -15,8 +15,10 @@ from unittest import mock
 from backsplit.config import TotalSegmentator
 from backsplit.errors import BacksplitError, Code
 from backsplit.segment.network import Model
+from backsplit.volume import Array
 
 LICENCE_VARIABLE = "TOTALSEG_LICENSE_NUMBER"
+CT_HOLDS_BELOW = -200.0
 ROUGH_TASK_IDS = (297, 298, 300, 852)
 """Networks that tasks with a crop run first (`python_api.totalsegmentator`)."""
 FEWER_TILES = frozenset({"total", "total_v3", "total_mr"})
@@ -165,6 +167,24 @@ def needed_ids(config: TotalSegmentator) -> list[int]:
 def find_dataset(weights: Path, task_id: int) -> Path | None:
     """Folder of a network in a weights folder."""
     return next(iter(sorted(weights.glob(f"Dataset{task_id:03d}_*"))), None)
+
+
+def modality_notes(task: str, image: Array) -> dict[str, str]:
+    """Warn when an image can not be of the task's modality: CT holds air, MR nothing negative.
+
+    Air is -1000 HU by the definition of the scale; an image of a patient in which nothing lies
+    below -200 is either no CT, or stored with an offset. MR magnitudes are never negative.
+    """
+    from totalsegmentator.registry import task_modality
+
+    lowest = float(image.min())
+    if task_modality(task) == "CT" and lowest > CT_HOLDS_BELOW:
+        found = f"nothing lies below {lowest:g}, but CT in HU holds air"
+    elif task_modality(task) == "MR" and lowest < CT_HOLDS_BELOW:
+        found = f"values go down to {lowest:g}, as in CT"
+    else:
+        return {}
+    return {"warning": f"task {task!r} is for {task_modality(task)}, but {found}: look at it"}
 
 
 def licence_number() -> str:
