@@ -47,8 +47,9 @@ LOOP = """
 import json, sys
 from totalsegmentator.python_api import totalsegmentator
 if __name__ == "__main__":
+    options = {"ml": True, "quiet": True, "nr_thr_saving": 1, **json.loads(sys.argv[2])}
     for image, out in json.loads(sys.argv[1]):
-        totalsegmentator(image, out, ml=True, quiet=True, nr_thr_saving=1, **json.loads(sys.argv[2]))
+        totalsegmentator(image, out, **options)
 """
 
 
@@ -156,7 +157,8 @@ def backsplit(cases: dict[str, Path], args, folder: Path) -> tuple[Measured, dic
     extra = {"BACKSPLIT_WEIGHTS": str(folder / "accepted")}
     command = [str(BIN / "backsplit")]
     given = ["--config", "config.yaml"]
-    run([[*command, "weights", "accept", "organs", *given], [*command, "check", *given]], folder, extra)  # fmt: skip
+    before = [[*command, "weights", "accept", "organs", *given], [*command, "check", *given]]
+    run(before, folder, extra)
     measured = run([[*command, "segment", "organs", *given, "--timings", "t.json"]], folder, extra)
     outputs = {n: folder / "results" / "segment" / "organs" / f"{n}.nii.gz" for n in cases}
     return Measured("d", *measured, outputs), json.loads((folder / "t.json").read_text())
@@ -184,7 +186,7 @@ def collect(args, folder: Path) -> dict[str, Path]:
             sitk.WriteImage(image, str(cases[f"phantom{i}"]))
         return cases
     for image in args.images:
-        for i in range(args.copies):
+        for _ in range(args.copies):
             cases[f"case{len(cases)}"] = Path(image).resolve()
     return cases
 
@@ -192,17 +194,23 @@ def collect(args, folder: Path) -> dict[str, Path]:
 def table(measured: list[Measured], timings: dict[str, float], count: int) -> str:
     """The report as markdown."""
     mine = measured[-1]
-    lines = ["| way | s | s per case | times ours | peak GiB | equal voxels |", "|---|---|---|---|---|---|"]  # fmt: skip
+    lines = ["| way | s | s per case | times ours | peak GiB | equal voxels |", "|---" * 6 + "|"]
     for m in measured:
         lines.append(
             f"| {NAMES[m.way]} | {m.seconds:.1f} | {m.seconds / count:.2f} "
             f"| {m.seconds / mine.seconds:.2f} | {m.peak_gib:.2f} | {agreement(mine, m):.4%} |"
         )
     split = ", ".join(f"{phase} {timings[f'{phase}_s'] / count:.2f}" for phase in PHASES)
-    lines += ["", f"Ours, seconds per case (phases overlap): {split}.",
-              f"The network was NOT running in {1 - timings['network_share']:.1%} of the job's time.",
-              f"{count} cases, device {DEVICE}, {os.cpu_count()} cores, torch {torch.__version__}."]  # fmt: skip
-    return "\n".join(lines)
+    idle = 1 - timings["network_share"]
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Ours, seconds per case (phases overlap): {split}.",
+            f"The network was NOT running in {idle:.1%} of the job's time.",
+            f"{count} cases, {DEVICE}, {os.cpu_count()} cores, torch {torch.__version__}.",
+        ]
+    )
 
 
 def plot(measured: list[Measured], timings: dict[str, float], count: int, path: Path) -> None:
@@ -221,7 +229,9 @@ def plot(measured: list[Measured], timings: dict[str, float], count: int, path: 
 
 def main() -> None:
     """Measure every way that fits the arguments."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)  # fmt: skip
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("images", nargs="+", help="images, or the word phantoms")
     parser.add_argument("--copies", type=int, default=1)
     parser.add_argument("--task", default="total")
@@ -243,15 +253,14 @@ def main() -> None:
             folder.mkdir()
         measured = []
         for way in ("c",) if args.model else ("a", "b"):
-            if way in args.ways:
-                peer = nnunet if args.model else None
-                result = (
-                    peer(cases, args, folders[way])
-                    if peer
-                    else totalsegmentator(way, cases, args, folders[way])
-                )
-                print(f"{NAMES[way]}: {result.seconds:.1f} s", flush=True)
-                measured.append(result)
+            if way not in args.ways:
+                continue
+            if way == "c":
+                result = nnunet(cases, args, folders[way])
+            else:
+                result = totalsegmentator(way, cases, args, folders[way])
+            print(f"{NAMES[way]}: {result.seconds:.1f} s", flush=True)
+            measured.append(result)
         ours, timings = backsplit(cases, args, folders["d"])
         measured.append(ours)
         text = table(measured, timings, len(cases))
