@@ -27,6 +27,9 @@ lint: $(INSTALLED)
 unit: $(INSTALLED)
 	python -m pytest --cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)
 
+bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
+	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark
+
 schema: $(INSTALLED)  ## write config/config.schema.json anew
 	backsplit schema > config/config.schema.json
 

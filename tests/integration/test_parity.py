@@ -13,18 +13,18 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
-from totalsegmentator.map_tasks_config import TASK_CONFIGS, TASK_ID_WEIGHTS_CONFIGS
+from totalsegmentator.map_tasks_config import TASK_CONFIGS
 from totalsegmentator.registry import get_task_classes
 
 from backsplit.cases import Case
 from backsplit.config import Dataset, NnUNet, Run, TotalSegmentator
-from backsplit.demo import training
 from backsplit.demo.phantoms import make_phantom
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.totalseg_tasks import _part_maps, engine_task, private_home
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
 from backsplit.segment.weights import accept, demo_weights, files_of
 from conftest import load
+from networks import random_network
 
 pytestmark = pytest.mark.slow
 DATASET = Dataset(name="a", id=1, cases="c.tsv")
@@ -71,36 +71,6 @@ def ours(image: Path, weights: Path, **options) -> np.ndarray:
     ((_, result),) = TotalSegmentatorSegmenter(config, DATASET, RUN).label([case])
     assert not isinstance(result, Exception), result
     return result.array
-
-
-def random_network(weights: Path, task_id: int, classes: int, spacing: float, trainer: str):
-    """A small network with random weights where TotalSegmentator looks for it."""
-    torch.manual_seed(task_id)
-    plans = training._plans({"0": dict.fromkeys(["mean", "std"], 100.0) | {
-        "percentile_00_5": -900.0, "percentile_99_5": 900.0}})  # fmt: skip
-    configuration = plans["configurations"]["3d_fullres"]
-    configuration["patch_size"] = [32, 32, 32]
-    configuration["spacing"] = [spacing] * 3
-    configuration["architecture"]["arch_kwargs"]["features_per_stage"] = [4, 4, 4, 4]
-    labels = {"background": 0} | {f"c{i}": i for i in range(1, classes + 1)}
-    network = training._network(plans, labels)
-    for name, value in network.state_dict().items():
-        if "seg_layers" in name and name.endswith("weight"):
-            value.mul_(4)  # so that many classes win somewhere
-    name = TASK_ID_WEIGHTS_CONFIGS[task_id]["foldername"]
-    folder = weights / name / f"{trainer}__nnUNetPlans__3d_fullres"
-    (folder / "fold_0").mkdir(parents=True)
-    (folder / "plans.json").write_text(json.dumps(plans))
-    dataset = {"channel_names": {"0": "CT"}, "labels": labels, "numTraining": 1,
-               "file_ending": ".nii.gz"}  # fmt: skip
-    (folder / "dataset.json").write_text(json.dumps(dataset))
-    checkpoint = {
-        "network_weights": network.state_dict(),
-        "trainer_name": "nnUNetTrainerNoMirroring",
-        "init_args": {"configuration": "3d_fullres"},
-        "inference_allowed_mirroring_axes": None,
-    }
-    torch.save(checkpoint, folder / "fold_0" / "checkpoint_final.pth")
 
 
 def phantom_file(tmp_path: Path, spacing, axes: str, part=(slice(None),) * 3) -> Path:

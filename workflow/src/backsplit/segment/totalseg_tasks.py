@@ -67,8 +67,7 @@ def engine_task(config: TotalSegmentator, weights: Path, device: str) -> Task | 
 
 
 def _engine_task(config: TotalSegmentator, weights: Path, device: str) -> Task | None:
-    from totalsegmentator.map_tasks_config import TASK_CONFIGS
-    from totalsegmentator.python_api import get_task_config
+    from totalsegmentator.map_tasks_config import DEFAULT_CONFIG, TASK_CONFIGS
 
     table = TASK_CONFIGS[config.task]
     form = "fast" if config.fast else "fastest" if config.fastest else "default"
@@ -77,9 +76,8 @@ def _engine_task(config: TotalSegmentator, weights: Path, device: str) -> Task |
     maps = _part_maps(config.task, ids) if len(ids) > 1 else {}
     if set(entry) - ENGINE_KEYS or config.task in OWN_POSTPROCESSING or (len(ids) > 1 and not maps):
         return None
-    chosen = get_task_config(
-        config.task, fast=config.fast, fastest=config.fastest, quiet=True, plans="nnUNetPlans"
-    )
+    # as `python_api.get_task_config` puts them together, without what importing that costs
+    chosen = {**DEFAULT_CONFIG, "plans": "nnUNetPlans", **entry}
     parts = []
     for task_id in ids:
         folder = find_dataset(weights, task_id)
