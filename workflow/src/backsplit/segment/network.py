@@ -15,10 +15,12 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
 from backsplit.errors import CaseError, Code
+from backsplit.segment.trainers import trainer_finder
 from backsplit.segment.weights import require_accepted
 from backsplit.volume import Array
 
@@ -104,7 +106,13 @@ class Network:
         return Prepared(data, properties)
 
     def run(self, prepared: Prepared, limit_s: float | None = None) -> Any:  # noqa: ANN401
-        """Logits by sliding window: half-precision tensor (class, z, y, x) on the CPU.
+        """Logits by sliding window, averaged over the folds.
+
+        Returns
+        -------
+        logits
+            Half-precision tensor (class, z, y, x), on the network's device where they fit there
+            (nnU-Net falls back to the CPU where they do not).
 
         Raises
         ------
@@ -114,9 +122,18 @@ class Network:
         import torch
 
         self._until = None if limit_s is None else time.monotonic() + limit_s
-        return self._predictor.predict_logits_from_preprocessed_data(
-            torch.from_numpy(prepared.data)
-        ).cpu()
+        p = self._predictor
+        data = torch.from_numpy(prepared.data)
+        with torch.inference_mode():
+            total = None
+            for weights in p.list_of_parameters:
+                if len(p.list_of_parameters) > 1:  # a single fold is in the network already
+                    p.network.load_state_dict(weights)
+                logits = p.predict_sliding_window_return_logits(data)
+                total = logits if total is None else total.add_(logits)
+            if len(p.list_of_parameters) > 1:
+                total /= len(p.list_of_parameters)
+        return total
 
     def labels(self, logits: Any, properties: dict[str, Any]) -> Array:  # noqa: ANN401
         """Label map in the axis order and on the grid of the image that was prepared.
@@ -138,50 +155,55 @@ class Network:
         return np.asarray(whole.transpose(p.plans_manager.transpose_backward))
 
     def _resampled(self, logits: Any, properties: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Give a function from channel to its logits on the cropped image's grid."""
+        """Give a function from channel to its logits (a tensor) on the cropped image's grid."""
+        import torch
+
         p = self._predictor
         shape = tuple(properties["shape_after_cropping_and_before_resampling"])
         if tuple(logits.shape[1:]) == shape:
-            return lambda channel: logits[channel].numpy()
+            return lambda channel: logits[channel]
         spacing = [properties["spacing"][i] for i in p.plans_manager.transpose_forward]
         own = p.configuration_manager.spacing
         current = own if len(own) == len(shape) else [spacing[0], *own]
         resample = p.configuration_manager.resampling_fn_probabilities
+        logits = logits.cpu()
 
-        def channel_of(channel: int) -> Array:
-            return np.asarray(resample(logits[channel : channel + 1], shape, current, spacing)[0])
+        def channel_of(channel: int) -> Any:  # noqa: ANN401
+            one = resample(logits[channel : channel + 1], shape, current, spacing)[0]
+            return torch.as_tensor(one)
 
         return channel_of
 
     def _region_labels(self, logits: Any, properties: dict[str, Any]) -> Array:  # noqa: ANN401
         """Regions overlap: nnU-Net itself decides."""
         channel = self._resampled(logits, properties)
-        whole = np.stack([channel(c) for c in range(len(logits))])
+        whole = np.stack([channel(c).cpu().numpy() for c in range(len(logits))])
         return np.asarray(self._predictor.label_manager.convert_logits_to_segmentation(whole))
 
 
 def largest_channel(channel_of: Any, count: int) -> Array:  # noqa: ANN401
-    """Index of the largest channel of each voxel, one channel in memory at a time.
+    """Index of the largest channel of each voxel, one channel at a time, on the channels' device.
 
     Parameters
     ----------
-    channel_of : function from channel to its values, (z, y, x)
+    channel_of : function from channel to its values, a tensor (z, y, x)
     count : number of channels
 
     Returns
     -------
     labels
-        uint8 (uint16 beyond 255 channels); the first of equal channels, as numpy's argmax.
+        uint8 (uint16 beyond 256 channels); the first of equal channels, as numpy's argmax.
     """
-    best = np.array(channel_of(0))
-    labels = np.zeros(best.shape, np.uint8 if count <= 256 else np.uint16)
-    larger = np.empty(best.shape, bool)
+    import torch
+
+    best = channel_of(0).clone()
+    kind = torch.uint8 if count <= 256 else torch.int32
+    labels = torch.zeros(best.shape, dtype=kind, device=best.device)
     for channel in range(1, count):
         values = channel_of(channel)
-        np.greater(values, best, out=larger)
-        np.copyto(best, values, where=larger)
-        np.copyto(labels, channel, where=larger)
-    return labels
+        labels.masked_fill_(values > best, channel)
+        torch.maximum(best, values, out=best)
+    return labels.cpu().numpy().astype(np.uint8 if count <= 256 else np.uint16, copy=False)
 
 
 @lru_cache(maxsize=16)
@@ -196,10 +218,10 @@ def load(model: Model) -> Network:
     require_accepted(model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds)
     silence_nnunet()
     import torch
-    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+    from nnunetv2.inference import predict_from_raw_data as nnunet
 
     device = torch.device(model.device)
-    predictor = nnUNetPredictor(
+    predictor = nnunet.nnUNetPredictor(
         tile_step_size=model.step_size,
         use_gaussian=True,
         use_mirroring=model.mirroring,
@@ -208,9 +230,11 @@ def load(model: Model) -> Network:
         verbose=False,
         allow_tqdm=False,
     )
-    predictor.initialize_from_trained_model_folder(
-        str(model.folder), use_folds=model.folds, checkpoint_name=model.checkpoint
-    )
+    finder = trainer_finder(nnunet.recursive_find_trainer_class_by_name)
+    with mock.patch.object(nnunet, "recursive_find_trainer_class_by_name", finder):
+        predictor.initialize_from_trained_model_folder(
+            str(model.folder), use_folds=model.folds, checkpoint_name=model.checkpoint
+        )
     return Network(predictor)
 
 

@@ -1,0 +1,87 @@
+"""The network of a trained model without importing the whole of its trainer.
+
+nnU-Net finds a model's trainer class by importing every trainer, with seaborn, timm and what else
+they train with: two to three seconds a job here, more on a cluster's file system. At inference
+only `build_network_architecture` is asked for. Where no class from the trainer up to nnUNetTrainer
+defines its own, nnUNetTrainer's is what would be called, and it is one call.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Callable, Iterator
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+BASE = "nnUNetTrainer"
+BUILDER = "build_network_architecture"
+CLASS = re.compile(r"^class (\w+)\(", re.MULTILINE)
+
+
+class PlainTrainer:
+    """Stands for a trainer that builds its network as nnUNetTrainer does."""
+
+    @staticmethod
+    def build_network_architecture(
+        plans_manager: Any,  # noqa: ANN401 (nnU-Net is untyped)
+        configuration_manager: Any,  # noqa: ANN401
+        num_input_channels: int,
+        num_output_channels: int,
+        enable_deep_supervision: bool = True,
+    ) -> Any:  # noqa: ANN401
+        """Build the network that the plans describe."""
+        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+        assert plans_manager is not None
+        return get_network_from_plans(
+            configuration_manager.network_arch_class_name,
+            configuration_manager.network_arch_init_kwargs,
+            configuration_manager.network_arch_init_kwargs_req_import,
+            num_input_channels,
+            num_output_channels,
+            allow_init=True,
+            deep_supervision=enable_deep_supervision,
+        )
+
+
+def trainer_finder(theirs: Callable[[str], Any]) -> Callable[[str], Any]:
+    """Give a function that finds trainers by name, and asks nnU-Net's for all but plain ones."""
+    return lambda name: PlainTrainer if is_plain(name) else theirs(name)
+
+
+def is_plain(name: str, folder: Path | None = None) -> bool:
+    """Whether a trainer of nnU-Net's own builds its network as nnUNetTrainer does.
+
+    Read from the source, nothing is imported; whatever is unclear (a trainer of somebody's own, a
+    name that stands twice, a base that is no plain name) is not plain.
+    """
+    seen = set()
+    while name != BASE:
+        found = list(_classes(name, folder or _trainers()))
+        if len(found) != 1 or name in seen:
+            return False
+        seen.add(name)
+        defined = {n.name for n in found[0].body if isinstance(n, ast.FunctionDef)}
+        bases = found[0].bases
+        if BUILDER in defined or len(bases) != 1 or not isinstance(bases[0], ast.Name):
+            return False
+        name = bases[0].id
+    return True
+
+
+def _trainers() -> Path:
+    spec = find_spec("nnunetv2")
+    assert spec is not None and spec.origin is not None, "nnunetv2 is a dependency"
+    return Path(spec.origin).parent / "training" / "nnUNetTrainer"
+
+
+def _classes(name: str, folder: Path) -> Iterator[ast.ClassDef]:
+    """Definitions of a class of that name in the files of a folder."""
+    for path in sorted(folder.rglob("*.py")):
+        text = path.read_text("utf-8")
+        if name in CLASS.findall(text):
+            for node in ast.parse(text).body:
+                if isinstance(node, ast.ClassDef) and node.name == name:
+                    yield node
