@@ -125,7 +125,7 @@ class Network:
         p = self._predictor
         data = torch.from_numpy(prepared.data)
         with torch.inference_mode():
-            total = None
+            total: Any = None
             for weights in p.list_of_parameters:
                 if len(p.list_of_parameters) > 1:  # a single fold is in the network already
                     p.network.load_state_dict(weights)
@@ -203,7 +203,8 @@ def largest_channel(channel_of: Any, count: int) -> Array:  # noqa: ANN401
         values = channel_of(channel)
         labels.masked_fill_(values > best, channel)
         torch.maximum(best, values, out=best)
-    return labels.cpu().numpy().astype(np.uint8 if count <= 256 else np.uint16, copy=False)
+    whole = labels.cpu().numpy()
+    return np.asarray(whole, np.uint8 if count <= 256 else np.uint16)
 
 
 @lru_cache(maxsize=16)
