@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backsplit.config import ConfigError, config_schema, dump_config, load_config
+from backsplit.config_file import ConfigError, config_schema, dump_config, load_config
 from backsplit.errors import Code
 from conftest import ROOT
 

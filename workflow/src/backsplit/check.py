@@ -11,7 +11,8 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from backsplit.cases import Checked, batches, check_cases, judge_cases, read_cases
-from backsplit.config import Config, ConfigError, Dataset, SegmenterConfig, load_config
+from backsplit.config import Config, Dataset, SegmenterConfig
+from backsplit.config_file import ConfigError, load_config
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
 from backsplit.scheme import Classes, Scheme, resolve
 from backsplit.segment import build

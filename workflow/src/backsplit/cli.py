@@ -157,7 +157,7 @@ def labels(
 ) -> None:
     """Print what a segmenter can label, or the resolved ids of the data set."""
     from backsplit.check import load_scheme
-    from backsplit.config import load_config
+    from backsplit.config_file import load_config
     from backsplit.segment import build
 
     with _errors(None):
@@ -183,7 +183,7 @@ def labels(
 def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print how many cases each stage has done; works while jobs run anywhere."""
     from backsplit import flow
-    from backsplit.config import load_config
+    from backsplit.config_file import load_config
 
     with _errors(None):
         for line in flow.status(load_config(config)):
@@ -193,7 +193,7 @@ def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def schema() -> None:
     """Print the JSON schema of the configuration."""
-    from backsplit.config import config_schema
+    from backsplit.config_file import config_schema
 
     typer.echo(config_schema(), nl=False)
 
@@ -239,7 +239,7 @@ def demo_evaluate(
 @weights_app.command("list")
 def weights_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List the weights of a configuration's segmenters, and whether each may be loaded."""
-    from backsplit.config import load_config
+    from backsplit.config_file import load_config
     from backsplit.segment import build
     from backsplit.segment.weights import trust
 
@@ -253,7 +253,7 @@ def weights_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @weights_app.command("verify")
 def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Fail unless every file of weights is the one that was accepted."""
-    from backsplit.config import load_config
+    from backsplit.config_file import load_config
     from backsplit.segment import build
     from backsplit.segment.weights import require_accepted
 
@@ -269,7 +269,7 @@ def weights_accept(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Record the weights of a segmenter as trusted: loading them runs code of their maker."""
-    from backsplit.config import load_config
+    from backsplit.config_file import load_config
     from backsplit.provenance import file_sha256
     from backsplit.segment import build
     from backsplit.segment.weights import accept

@@ -23,7 +23,8 @@ from backsplit.cases import (
 from backsplit.check import check as run_check
 from backsplit.check import load_scheme
 from backsplit.compose.stage import ComposeStage
-from backsplit.config import Config, load_config
+from backsplit.config import Config
+from backsplit.config_file import load_config
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.export.nnunet import export_nnunet
 from backsplit.progress import StageProgress

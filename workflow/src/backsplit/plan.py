@@ -12,7 +12,8 @@ from pathlib import Path
 from backsplit import __version__
 from backsplit.cases import Case, batches, declared_lesion_values, read_cases
 from backsplit.check import check_segmenters, resolve_scheme
-from backsplit.config import Config, ConfigError, Files, dump_config, load_config, parse_config
+from backsplit.config import Config, Files
+from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
 from backsplit.provenance import digest, read_json
 from backsplit.volume import atomic_path
 

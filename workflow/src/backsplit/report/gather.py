@@ -12,7 +12,8 @@ import pandas as pd
 
 from backsplit import __version__
 from backsplit.cases import STATUS_COLUMNS, read_tsv
-from backsplit.config import Config, dump_config
+from backsplit.config import Config
+from backsplit.config_file import dump_config
 from backsplit.export.nnunet import FILE_ENDING, NnUNetDataset, dataset_folder
 from backsplit.provenance import read_json, versions
 from backsplit.qc.judge import ACCEPT, FLAG_COLUMNS, REJECT, REVIEW, VERDICT_COLUMNS
