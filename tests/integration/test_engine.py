@@ -281,3 +281,61 @@ def test_a_stage_refuses_weights_before_any_case(tmp_path, model):
     with pytest.raises(BacksplitError) as caught:
         SegmentStage(config, "mine")
     assert caught.value.code is Code.WEIGHTS_UNKNOWN
+
+
+def test_weights_are_listed_accepted_and_verified_by_hand(project, model):
+    checkpoint = model / "fold_0" / "checkpoint_final.pth"
+    checkpoint.write_bytes(checkpoint.read_bytes() + b"\0")
+    project.add("a")
+    project.write(
+        segmenters={"mine": {"kind": "nnunet", "model": str(model)}},
+        structures={"liver": "mine/liver"},
+    )
+    listed = project.run("weights", "list").stdout
+    assert f"mine\tunknown\t{checkpoint}" in listed
+    assert "WEIGHTS_UNKNOWN" in project.run("weights", "verify", ok=False).stderr
+    assert "accept mine" in project.run("check", ok=False).stderr
+    project.run("weights", "accept", "mine")
+    assert f"mine\taccepted\t{checkpoint}" in project.run("weights", "list").stdout
+    project.run("weights", "verify")
+    checkpoint.write_bytes(checkpoint.read_bytes() + b"\0")
+    assert "WEIGHTS_CHANGED" in project.run("weights", "verify", ok=False).stderr
+
+
+def test_without_memory_on_the_device_results_go_to_the_cpu_then_there_is_a_code(
+    tmp_path, monkeypatch
+):
+    """The path that CUDA takes, on the CPU: the predictor is told that it runs on a device."""
+    image = case_of(phantom(tmp_path, "a"))
+    expected = label(image)[0].array
+    network.load.cache_clear()
+    predictors = []
+    original = network.Network.__init__
+
+    def remember(self, predictor):
+        predictor.perform_everything_on_device = True
+        predictors.append(predictor)
+        original(self, predictor)
+
+    monkeypatch.setattr(network.Network, "__init__", remember)
+    assert not isinstance(label(image)[0], CaseError)
+    (predictor,) = predictors
+    inner = predictor._internal_predict_sliding_window_return_logits
+    asked = []
+
+    def scarce(data, slicers, on_device=True):
+        asked.append(on_device)
+        if on_device:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return inner(data, slicers, on_device)
+
+    predictor._internal_predict_sliding_window_return_logits = scarce
+    np.testing.assert_array_equal(label(image)[0].array, expected)
+    assert asked == [True, False]
+
+    def none(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    predictor._internal_predict_sliding_window_return_logits = none
+    assert label(image)[0].code is Code.OUT_OF_MEMORY
+    network.load.cache_clear()

@@ -20,7 +20,7 @@ from unittest import mock
 import numpy as np
 
 from backsplit.errors import CaseError, Code
-from backsplit.segment.trainers import trainer_finder
+from backsplit.segment.startup import predictor_module, trainer_finder
 from backsplit.segment.weights import require_accepted
 from backsplit.volume import Array
 
@@ -219,8 +219,8 @@ def load(model: Model) -> Network:
     require_accepted(model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds)
     silence_nnunet()
     import torch
-    from nnunetv2.inference import predict_from_raw_data as nnunet
 
+    nnunet = predictor_module()
     device = torch.device(model.device)
     predictor = nnunet.nnUNetPredictor(
         tile_step_size=model.step_size,

@@ -1,15 +1,18 @@
-"""Which trainers build their network as nnUNetTrainer does: held against nnU-Net itself."""
+"""What is not imported at inference is not needed: held against nnU-Net itself."""
 
 from __future__ import annotations
 
 import inspect
+import os
 import re
+import subprocess
+import sys
 
 import pytest
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.find_objects import recursive_find_trainer_class_by_name
 
-from backsplit.segment.trainers import PlainTrainer, _trainers, is_plain, trainer_finder
+from backsplit.segment.startup import PlainTrainer, _trainers, is_plain, trainer_finder
 
 NAMES = sorted(
     {
@@ -57,3 +60,26 @@ def test_what_is_unclear_is_left_to_nnunet(tmp_path, source):
     asked = []
     assert trainer_finder(asked.append)("SomebodysOwn") is None
     assert asked == ["SomebodysOwn"]
+
+
+SCRIPT = """
+import sys
+from backsplit.segment.startup import predictor_module
+module = predictor_module()
+print("torch._dynamo" in sys.modules, "seaborn" in sys.modules, module.nnUNetPredictor.__name__)
+import torch._dynamo
+print(torch._dynamo.OptimizedModule.__module__)
+"""
+
+
+def test_torch_s_compiler_stays_out_unless_asked_for_and_is_whole_afterwards():
+    def said(**extra):
+        environment = {**os.environ, "nnUNet_results": os.devnull, **extra}
+        done = subprocess.run(
+            [sys.executable, "-c", SCRIPT], env=environment, capture_output=True, text=True,
+            check=True,
+        )  # fmt: skip
+        return [line for line in done.stdout.splitlines() if "nnUNet_" not in line]
+
+    assert said()[-2:] == ["False False nnUNetPredictor", "torch._dynamo.eval_frame"]
+    assert said(nnUNet_compile="true")[-2].startswith("True")

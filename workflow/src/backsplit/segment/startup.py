@@ -1,20 +1,28 @@
-"""The network of a trained model without importing the whole of its trainer.
+"""nnU-Net's predictor without what nnU-Net imports only to train: seconds of every job.
 
-nnU-Net finds a model's trainer class by importing every trainer, with seaborn, timm and what else
-they train with: two to three seconds a job here, more on a cluster's file system. At inference
-only `build_network_architecture` is asked for. Where no class from the trainer up to nnUNetTrainer
-defines its own, nnUNetTrainer's is what would be called, and it is one call.
+- It finds a model's trainer class by importing every trainer, with seaborn, timm and what else
+  they train with. At inference only `build_network_architecture` is asked for. Where no class
+  from the trainer up to nnUNetTrainer defines its own, nnUNetTrainer's is what would be called.
+- It imports torch's compiler to recognise a compiled network. Unless `nnUNet_compile` asks for
+  one, there is none.
+
+Here that is three to four seconds; on a cluster's file system it is more.
 """
 
 from __future__ import annotations
 
 import ast
+import os
 import re
+import sys
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+PREDICTOR = "nnunetv2.inference.predict_from_raw_data"
 BASE = "nnUNetTrainer"
 BUILDER = "build_network_architecture"
 CLASS = re.compile(r"^class (\w+)\(", re.MULTILINE)
@@ -44,6 +52,25 @@ class PlainTrainer:
             allow_init=True,
             deep_supervision=enable_deep_supervision,
         )
+
+
+def predictor_module() -> Any:  # noqa: ANN401 (nnU-Net is untyped)
+    """Import `nnunetv2.inference.predict_from_raw_data`, without torch's compiler if it may be."""
+    import torch
+
+    name = "torch._dynamo"
+    wanted = os.environ.get("nnUNet_compile", "").lower() in ("true", "1", "t")  # noqa: SIM112
+    if name not in sys.modules and not wanted:
+        stand_in = ModuleType(name)
+        stand_in.OptimizedModule = type("OptimizedModule", (torch.nn.Module,), {})  # type: ignore[attr-defined]
+        sys.modules[name] = stand_in
+        try:
+            return import_module(PREDICTOR)
+        except (ImportError, AttributeError):
+            pass  # somebody needs more of it: import it all
+        finally:
+            del sys.modules[name]
+    return import_module(PREDICTOR)
 
 
 def trainer_finder(theirs: Callable[[str], Any]) -> Callable[[str], Any]:
