@@ -1,95 +1,91 @@
-"""Layers to one map: held against a slow, obvious reading of the rules, on random volumes."""
+"""Composing a case: promises on the written file, hosts, repair, unknown anatomy."""
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
-from backsplit.compose.layers import Layer, compose
-from backsplit.compose.stage import assert_promises
+from backsplit.compose.case import Rules, compose_case
+from backsplit.compose.host import find_host
+from backsplit.compose.layers import Layer, Precedence
+from backsplit.compose.lesions import find_instances
+from backsplit.compose.promises import assert_promises
+from backsplit.compose.repair import repair
+from backsplit.config_compose import Compose
 from backsplit.errors import CaseError, Code
+from backsplit.lesion import Lesion
 from backsplit.scheme import Scheme
-from backsplit.volume import read_grid, write_labels
+from backsplit.volume import Grid, LabelMap, read_grid, write_labels
 from conftest import save
 
 SHAPE = (3, 4, 5)
-layer_lists = st.lists(
-    hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 5)), min_size=1, max_size=5
+SCHEME = Scheme(
+    {"tumor": 7, "cyst": 9},
+    ("background", "tumor", "cyst", "liver", "fat"),
+    {"organs": {"liver": "liver"}, "tissue": {"fat": "fat"}},
+    hosts={"tumor": ("liver",), "cyst": ("liver",)},
 )
 
 
-def obvious(arrays):
-    """Voxel by voxel: the first layer that says something wins; note who lost to whom."""
-    out = np.zeros(SHAPE, np.uint8)
-    lost: Counter[tuple[str, int, str, int]] = Counter()
-    for index in np.ndindex(SHAPE):
-        winner = None
-        for number, array in enumerate(arrays):
-            value = int(array[index])
-            if not value:
-                continue
-            if winner is None:
-                winner = (f"layer{number}", value)
-                out[index] = value
-            elif value != winner[1]:
-                lost[(f"layer{number}", value, *winner)] += 1
-    return out, lost
+def grid_of(shape, spacing=(1.0, 1.0, 1.0)):
+    return Grid(shape[::-1], spacing, (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
 
 
-@settings(max_examples=200, deadline=None)
-@given(layer_lists)
-def test_equals_the_obvious_rule_and_the_account_balances(arrays):
-    layers = [Layer(f"layer{i}", a) for i, a in enumerate(arrays)]
-    composed = compose(layers, SHAPE, np.uint8)
-    expected, lost = obvious(arrays)
-    np.testing.assert_array_equal(composed.labels, expected)
-    found = {
-        (o.loser_layer, o.loser, o.winner_layer, o.winner): o.voxels for o in composed.overruled
-    }
-    assert found == dict(lost)
-    for account, array in zip(composed.accounts, arrays, strict=True):
-        assert account.claimed == np.count_nonzero(array)
-        assert account.claimed == account.kept + account.agreed + account.overruled
-    assert sum(a.kept for a in composed.accounts) == np.count_nonzero(composed.labels)
-    assert sum(a.overruled for a in composed.accounts) == sum(lost.values())
+def lesion_of(values, grid, claims=None):
+    return Lesion(LabelMap(values, grid), claims or {7: (1,), 9: (2,)}, False)
 
 
-@settings(max_examples=100, deadline=None)
-@given(layer_lists)
-def test_composing_twice_changes_nothing(arrays):
-    layers = [Layer(str(i), a) for i, a in enumerate(arrays)]
-    once = compose(layers, SHAPE, np.uint8).labels
-    again = compose([Layer("all", once), *layers], SHAPE, np.uint8).labels
-    np.testing.assert_array_equal(once, again)
+def rules_of(scheme=SCHEME, **settings_):
+    return Rules(scheme, Compose.model_validate(settings_), ("organs", "tissue"))
 
 
-@settings(max_examples=100, deadline=None)
-@given(hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 5)), st.permutations(range(4)))
-def test_order_of_layers_that_do_not_overlap_does_not_matter(labels, order):
-    part = np.arange(labels.size).reshape(SHAPE) % 4
-    layers = [Layer(str(i), np.where(part == i, labels, 0)) for i in range(4)]
-    shuffled = compose([layers[i] for i in order], SHAPE, np.uint8)
-    np.testing.assert_array_equal(shuffled.labels, labels)
-    assert not shuffled.overruled
+LAYERS = hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 1))
 
 
-def test_ids_beyond_255_and_layer_names_survive():
-    low = np.full(SHAPE, 700, np.uint16)
-    high = np.zeros(SHAPE, np.uint16)
-    high[0] = 40000
-    composed = compose([Layer("targets", high), Layer("organs", low)], SHAPE, np.uint16)
-    (lost,) = composed.overruled
-    assert (lost.loser, lost.winner, lost.winner_layer) == (700, 40000, "targets")
-    assert lost.voxels == high[0].size
-
-
-SCHEME = Scheme({"tumor": 7}, ("background", "tumor", "liver"), {"organs": {"liver": "liver"}})
+@settings(max_examples=60, deadline=None)
+@given(
+    hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 7, 9])),
+    LAYERS,
+    LAYERS,
+    st.sampled_from([{}, {"liver": "no file"}]),
+    st.sampled_from(["ignore", "background"]),
+    st.booleans(),
+)
+def test_every_promise_on_the_written_file(
+    tmp_path_factory, lesion, organs, tissue, unknown, policy, mend
+):
+    folder = tmp_path_factory.mktemp("promise")
+    image = save(folder / "image.nii.gz", np.zeros(SHAPE, np.int16))
+    grid = read_grid(image)
+    rules = rules_of(unknown=policy, repair={"rim_mm": 4, "holes": True} if mend else {})
+    layers = [Layer("organs", organs, {1: (3,)}), Layer("tissue", tissue, {1: (4,)})]
+    given_lesion = lesion_of(lesion, grid)
+    body = np.ones(SHAPE, bool)
+    composed = compose_case(grid, given_lesion, layers, unknown, lambda: body, rules)
+    path = folder / "labels.nii.gz"
+    write_labels(path, composed.labels, grid, image)
+    assert_promises(path, grid, given_lesion, SCHEME, rules.precedence)
+    written = sitk.ReadImage(str(path))
+    array = sitk.GetArrayFromImage(written)
+    np.testing.assert_array_equal(array == 1, lesion == 7)
+    np.testing.assert_array_equal(array == 2, lesion == 9)
+    assert set(np.unique(array)) <= {0, 1, 2, 3, 4, 5}
+    assert written.GetOrigin() == sitk.ReadImage(str(image)).GetOrigin()
+    np.testing.assert_array_equal(np.bincount(array.ravel(), minlength=6), composed.counts)
+    assert composed.ignored == (array == 5).sum()
+    if unknown and policy == "ignore":  # unknown is not background, nor what stands below it
+        assert not np.isin(array, [0, 3, 4]).any()
+    if unknown:
+        assert not (array == 3).any() or mend
+    again = compose_case(grid, given_lesion, layers, unknown, lambda: body, rules)
+    np.testing.assert_array_equal(again.labels, composed.labels)
 
 
 def _written(tmp_path: Path, labels: np.ndarray, origin=(0.0, 0.0, 0.0)):
@@ -100,27 +96,172 @@ def _written(tmp_path: Path, labels: np.ndarray, origin=(0.0, 0.0, 0.0)):
 
 
 def test_promises_hold_for_a_good_file_and_break_for_each_bad_one(tmp_path):
-    lesion = np.zeros(SHAPE, np.uint8)
-    lesion[1, 1:3, 1:3] = 1
-    good = np.where(lesion == 1, 1, 2).astype(np.uint8)
+    values = np.zeros(SHAPE, np.uint8)
+    values[1, 1:3, 1:3] = 7
+    good = np.where(values == 7, 1, 3).astype(np.uint8)
     path, grid = _written(tmp_path, good)
-    assert_promises(path, grid, lesion, SCHEME)
+    lesion = lesion_of(values, grid)
+    assert_promises(path, grid, lesion, SCHEME, Precedence())
     broken = {}
     broken["lost"] = good.copy()
-    broken["lost"][1, 1, 1] = 2
+    broken["lost"][1, 1, 1] = 3
     broken["added"] = good.copy()
     broken["added"][0, 0, 0] = 1
     broken["moved"] = np.roll(good, 1, axis=2)
+    broken["another"] = good.copy()
+    broken["another"][1, 1, 1] = 2
     broken["nameless"] = good.copy()
-    broken["nameless"][0, 0, 0] = 4
+    broken["nameless"][0, 0, 0] = 6
     for labels in broken.values():
         path, grid = _written(tmp_path, labels)
         with pytest.raises(CaseError) as caught:
-            assert_promises(path, grid, lesion, SCHEME)
+            assert_promises(path, grid, lesion, SCHEME, Precedence())
         assert caught.value.code is Code.PROMISE_BROKEN
+    # what the configuration lets yield by name may yield, and only to that
+    path, grid = _written(tmp_path, broken["lost"])
+    assert_promises(path, grid, lesion, SCHEME, Precedence([(3, 1)]))
+    with pytest.raises(CaseError):
+        assert_promises(path, grid, lesion, SCHEME, Precedence([(4, 1)]))
     path, grid = _written(tmp_path, good)
     _, shifted = _written(tmp_path / "other", good, origin=(0.5, 0, 0))
     with pytest.raises(CaseError):
-        assert_promises(path, shifted, lesion, SCHEME)
+        assert_promises(path, shifted, lesion, SCHEME, Precedence())
     with pytest.raises(CaseError):
-        assert_promises(path, grid, None, SCHEME)  # the table says: no lesion
+        assert_promises(path, grid, None, SCHEME, Precedence())  # the table says: no lesion
+
+
+def test_a_lesion_yields_only_where_an_exception_names_the_pair():
+    grid = grid_of(SHAPE)
+    lesion = lesion_of(np.full(SHAPE, 7, np.uint8), grid)
+    organs = np.zeros(SHAPE, np.uint8)
+    organs[0] = 1
+    layers = [Layer("organs", organs, {1: (3,)}), Layer("tissue", organs, {1: (4,)})]
+    scheme = Scheme(SCHEME.targets, SCHEME.names, SCHEME.sources, exceptions=(("fat", "tumor"),))
+    for_fat = compose_case(grid, lesion, layers, {}, lambda: organs > 0, rules_of(scheme))
+    np.testing.assert_array_equal(for_fat.labels, np.where(organs, 4, 1))
+    (pair,) = [o for o in for_fat.overruled if o.loser.label == 1]
+    assert (pair.loser.layer, pair.winner.layer, pair.voxels) == ("targets", "tissue", 20)
+
+
+@settings(max_examples=50, deadline=None)
+@given(hnp.arrays(np.uint8, (6, 7, 8), elements=st.sampled_from([0, 0, 0, 1, 2])))
+def test_instances_are_26_connected_components_of_each_target(labels):
+    grid = grid_of(labels.shape, (0.7, 0.8, 2.0))
+    found = find_instances(labels, 2, grid)
+    expected = {}
+    for target in (1, 2):
+        components, count = ndimage.label(labels == target, np.ones((3, 3, 3)))
+        for number in range(1, count + 1):
+            where = np.argwhere(components == number)
+            centroid = where.mean(axis=0)[::-1] * grid.spacing
+            expected[target, len(where), tuple(np.round(centroid, 3))] = True
+    mine = {(i.target, i.voxels, tuple(np.round(i.centroid_mm, 3))): True for i in found.found}
+    assert mine == expected
+    whole = tuple(slice(0, n) for n in labels.shape)
+    for instance in found.found:
+        mask = found.mask(instance, whole)
+        assert mask.sum() == instance.voxels and (labels[mask] == instance.target).all()
+
+
+def ball(shape, centre, radius, spacing=(1.0, 1.0, 1.0)):
+    index = np.indices(shape).reshape(3, -1).T
+    away = np.linalg.norm((index - np.asarray(centre)) * np.asarray(spacing), axis=1)
+    return (away <= radius).reshape(shape)
+
+
+@pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.8, 0.8)])
+@pytest.mark.parametrize("radius", [4.0, 9.0])
+def test_the_host_is_found_though_its_contour_leaves_the_tumour_out(spacing, radius):
+    shape = tuple(round(100 / s) for s in spacing)
+    organ = ball(shape, [n // 2 for n in shape], 32, spacing)
+    edge = [shape[0] // 2, shape[1] // 2, shape[2] // 2 + round(32 / spacing[2])]
+    lesion = ball(shape, edge, radius, spacing)  # half buried in the organ's surface
+    anatomy = np.zeros(shape, np.uint8)
+    anatomy[organ & ~lesion] = 3
+    assert not (anatomy[lesion] == 3).any()
+    host = find_host(lesion, anatomy, spacing, [3])
+    assert (host.label, host.basis) == (3, "surroundings")
+    deep = ball(shape, [n // 2 for n in shape], radius, spacing)
+    anatomy[organ] = 3
+    assert find_host(deep, anatomy, spacing, [3]).basis == "inside"
+
+
+def test_a_neighbour_that_is_only_touched_is_no_host():
+    shape = (60, 60, 90)
+    left, right = ball(shape, (30, 30, 25), 18), ball(shape, (30, 30, 68), 18)
+    anatomy = np.zeros(shape, np.uint8)
+    anatomy[left], anatomy[right] = 3, 4
+    between = ball(shape, (30, 30, 47), 3)  # lies free, nearer to neither
+    assert find_host(between, anatomy, (1, 1, 1), [3, 4]).label is None
+    touching = ball(shape, (30, 30 + 18 + 5, 25), 4)
+    assert not (touching & left).any()
+    assert find_host(touching, anatomy, (1, 1, 1), [3, 4]).label is None
+    crater = ball(shape, (30, 30, 40), 6)  # in the left one, close to the right one
+    anatomy[crater] = 0
+    assert find_host(crater, anatomy, (1, 1, 1), [3, 4]).label == 3
+    assert find_host(crater, anatomy, (1, 1, 1), [4]).label is None
+
+
+def test_repair_gives_rim_and_holes_to_the_host_in_mm_on_an_anisotropic_grid():
+    spacing = (4.0, 1.0, 1.0)
+    shape = (15, 60, 60)
+    centre = (7, 30, 30)
+    organ = ball(shape, centre, 22, spacing) & ~ball(shape, centre, 12, spacing)
+    lesion = ball(shape, centre, 9, spacing)
+    far = np.zeros(shape, bool)
+    far[0, :3, :3] = True
+    labels = np.zeros(shape, np.uint8)
+    labels[organ], labels[lesion], labels[far] = 3, 1, 4
+    before = labels.copy()
+    done = repair(labels, lesion, 3, spacing, [0], rim_mm=3.0, holes=False)
+    to_lesion = ndimage.distance_transform_edt(~lesion, sampling=spacing)
+    to_organ = ndimage.distance_transform_edt(~organ, sampling=spacing)
+    expected = (before == 0) & (to_lesion <= 3) & (to_organ <= 3)
+    np.testing.assert_array_equal(labels, np.where(expected, 3, before))
+    assert done.rim == expected.sum() > 0 and done.before == {0: done.rim} and not done.holes
+    np.testing.assert_array_equal(labels == 1, before == 1)
+    # a cavity that lesion and host enclose together
+    labels = before.copy()
+    labels[(before == 0) & ball(shape, centre, 13, spacing)] = 3
+    labels[7, 30, 40] = 0
+    done = repair(labels, lesion, 3, spacing, [0], rim_mm=0.0, holes=True)
+    assert (done.rim, done.holes) == (0, 1) and labels[7, 30, 40] == 3
+    again = labels.copy()
+    assert repair(again, lesion, 3, spacing, [0], rim_mm=0.0, holes=True).holes == 0
+    np.testing.assert_array_equal(again, labels)
+
+
+def test_a_lesion_that_bulges_out_gets_no_cap():
+    shape = (40, 40, 60)
+    organ = np.zeros(shape, bool)
+    organ[:, :, :30] = True
+    lesion = ball(shape, (20, 20, 32), 8)
+    labels = np.where(lesion, 1, np.where(organ, 3, 0)).astype(np.uint8)
+    repair(labels, lesion, 3, (1, 1, 1), [0], rim_mm=3.0, holes=True)
+    assert not (labels[:, :, 34:] == 3).any()
+
+
+def test_ignore_stays_inside_the_body_and_above_weaker_layers_only():
+    grid = grid_of(SHAPE)
+    organs, tissue = np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8)
+    scheme = Scheme(
+        {"tumor": 7},
+        ("background", "tumor", "bone", "liver", "fat"),
+        {"bones": {"bone": "bone"}, "organs": {"liver": "liver"}, "tissue": {"fat": "fat"}},
+    )
+    rules = Rules(scheme, Compose(), ("bones", "organs", "tissue"))
+    bones = np.zeros(SHAPE, np.uint8)
+    bones[0] = 1
+    body = np.ones(SHAPE, bool)
+    body[2] = False
+    layers = [
+        Layer("bones", bones, {1: (2,)}),
+        Layer("organs", organs, {1: (3,)}),
+        Layer("tissue", tissue, {1: (4,)}),
+    ]
+    composed = compose_case(grid, None, layers, {"liver": "failed"}, lambda: body, rules)
+    assert (composed.labels[0] == 2).all()  # bone stands above: the liver is not there
+    assert (composed.labels[1] == 5).all()  # fat stands below: the liver could be there
+    assert (composed.labels[2] == 4).all()  # outside the body
+    status = {s.structure: s.status for s in composed.structures}
+    assert status == {"bone": "truncated", "liver": "unknown", "fat": "truncated"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -10,13 +11,16 @@ from totalsegmentator import registry
 
 from backsplit.config import Config
 from backsplit.errors import Code
-from backsplit.scheme import resolve
+from backsplit.resolving import LESION_CLASS, own_labels, resolve
 
 TOTAL = {name: value for value, name in registry.get_task_classes("total").items()}
 FILE = Path("config.yaml")
 
 
-def config(structures, targets=None):
+RULED = {"organs/kidney_cyst_*": "background"}
+
+
+def config(structures, targets=None, **compose):
     return Config.model_validate(
         {
             "dataset": {"name": "a", "id": 1, "cases": "c.tsv"},
@@ -26,6 +30,7 @@ def config(structures, targets=None):
                 "given": {"kind": "files", "path": "{lesion}", "labels": {"kidney": 1}},
             },
             "structures": structures,
+            "compose": {"segmenter_lesions": RULED} | compose,
         }
     )
 
@@ -51,12 +56,15 @@ def test_targets_first_structures_in_order_ignore_last():
     assert scheme.dtype is np.uint8
     vertebrae = [name for name in TOTAL if name.startswith("vertebrae_")]
     assert [n for n, s in scheme.sources["organs"].items() if s == "spine"] == vertebrae
-    table = scheme.layer_table("organs", TOTAL)
-    assert {int(table[TOTAL[n]]) for n in vertebrae} == {4}
-    assert table[TOTAL["kidney_left"]] == 3 and table[TOTAL["kidney_right"]] == 0
-    assert np.count_nonzero(table) == len(vertebrae) + 1
-    lesion = scheme.lesion_table()
-    assert (lesion[2], lesion[3]) == (1, 2) and np.count_nonzero(lesion) == 2
+    claims = scheme.claims("organs", TOTAL, {})
+    assert {claims[TOTAL[n]] for n in vertebrae} == {(4,)}
+    assert claims[TOTAL["kidney_left"]] == (3,) and TOTAL["kidney_right"] not in claims
+    assert len(claims) == len(vertebrae) + 1
+    # a value that stands for two overlapping masks claims both, once each
+    pair = (TOTAL["kidney_left"], TOTAL["vertebrae_L1"])
+    spine = (TOTAL["vertebrae_L1"], TOTAL["vertebrae_L2"])
+    both = scheme.claims("organs", TOTAL, {200: pair, 201: spine})
+    assert (both[200], both[201]) == ((3, 4), (4,))
 
 
 def test_appending_a_structure_keeps_every_id():
@@ -84,8 +92,106 @@ def test_a_class_in_two_structures_is_refused():
 @pytest.mark.parametrize(("count", "dtype"), [(252, np.uint8), (253, np.uint16)])
 def test_uint8_while_ids_fit_and_uint16_beyond(count, dtype):
     names = {f"s{i}": i + 1 for i in range(count)}
-    settings = config({n: f"given/{n}" for n in names}).model_copy()
-    scheme, problems = resolve(settings, {"organs": TOTAL, "given": names}, FILE)
+    settings = config({n: f"given/{n}" for n in names}, segmenter_lesions={}).model_copy()
+    scheme, problems = resolve(settings, {"given": names}, FILE)
     assert not problems
     assert scheme.ignore_id == 3 + count
     assert scheme.dtype is dtype
+
+
+def problems_of(structures, **compose):
+    _, problems = resolve(config(structures, **compose), CLASSES, FILE)
+    return problems
+
+
+def test_a_segmenter_that_labels_lesions_itself_needs_a_rule():
+    wild = {"kidney": "organs/kidney_*"}
+    (problem,) = problems_of(wild, segmenter_lesions={})
+    assert problem.code is Code.LESION_CLASS_UNRULED
+    assert "kidney_cyst_left, kidney_cyst_right" in problem.message
+    for rule, expected in (("kidney", "kidney"), ("ignore", "ignore"), ("background", None)):
+        scheme, found = resolve(
+            config(wild, segmenter_lesions={"organs/kidney_cyst_*": rule}), CLASSES, FILE
+        )
+        assert not found
+        assert scheme.sources["organs"].get("kidney_cyst_left") == expected
+        assert scheme.sources["organs"]["kidney_left"] == "kidney"
+    exact = {"cyst_left": "organs/kidney_cyst_left", "cyst_right": "organs/kidney_cyst_right"}
+    assert not problems_of(exact, segmenter_lesions={})  # named one by one: that is the rule
+    (wrong,) = problems_of(wild, segmenter_lesions={"organs/kidney_cyst_*": "kidny"})
+    assert wrong.code is Code.PATTERN_UNMATCHED and "kidney" in wrong.message
+
+
+def test_names_of_disease_are_told_from_names_of_anatomy():
+    disease = {
+        "kidney_cyst_left", "kidney_cyst_right", "liver_tumor", "liver_lesions", "lung_nodules",
+        "intracerebral_hemorrhage", "pleural_effusion", "pericardial_effusion", "brain_aneurysm",
+        "Tumour", "GTV-1", "metastasis",
+    }  # fmt: skip
+    assert all(LESION_CLASS.search(name) for name in disease)
+    for task in registry.TASKS:
+        for name in registry.get_task_classes(task).values():
+            if LESION_CLASS.search(name):
+                assert name in disease, name
+    assert not LESION_CLASS.search("metatarsal") and not LESION_CLASS.search("masseter_left")
+
+
+def test_exceptions_by_name_group_and_wildcard():
+    structures = {
+        "kidney": "organs/kidney_left",
+        "aorta": "organs/aorta",
+        "vein": "organs/inferior_vena_cava",
+        "rib_1": "organs/rib_left_1",
+        "rib_2": "organs/rib_left_2",
+    }
+    rules = [{"winner": "vessels", "loser": "tumor"}, {"winner": "rib_*", "loser": "kidney"}]
+    scheme, problems = resolve(
+        config(structures, groups={"vessels": ["aorta", "v*"]}, **{"except": rules}), CLASSES, FILE
+    )
+    assert not problems
+    assert set(scheme.exceptions) == {
+        ("aorta", "tumor"), ("vein", "tumor"), ("rib_1", "kidney"), ("rib_2", "kidney"),
+    }  # fmt: skip
+    (unknown,) = problems_of(structures, **{"except": [{"winner": "bones", "loser": "kidney"}]})
+    assert unknown.code is Code.PATTERN_UNMATCHED
+    circle = [("kidney", "aorta"), ("aorta", "vein"), ("vein", "kidney")]
+    (round_,) = problems_of(
+        structures, **{"except": [{"winner": a, "loser": b} for a, b in circle]}
+    )
+    assert round_.code is Code.CONFIG_INVALID and "circle" in round_.message
+
+
+def test_hosts_are_anatomy_unless_the_configuration_names_them():
+    given_ = config({"liver": "organs/liver", "kidney": "given/kidney"}, hosts={"cyst": ["kid*"]})
+    scheme, _ = resolve(given_, CLASSES, FILE)
+    assert scheme.hosts == {"tumor": ("liver", "kidney"), "cyst": ("kidney",)}
+
+
+def test_regions_nest_and_each_has_a_label_of_its_own():
+    structures = {"kidney": "organs/kidney_left", "liver": "organs/liver"}
+    regions = {"kidney_whole": ["kidney", "tumor", "cyst"], "disease": ["tumor", "cyst"]}
+    scheme, problems = resolve(config(structures, emit="regions", regions=regions), CLASSES, FILE)
+    assert not problems
+    assert list(scheme.regions)[:2] == ["kidney_whole", "disease"]
+    own = own_labels(scheme.regions)
+    assert sorted(own.values()) == sorted(("tumor", "cyst", "kidney", "liver"))
+    assert own["kidney_whole"] == "kidney"
+    twice = {"a": ["kidney", "tumor"], "b": ["tumor", "kidney"]}
+    assert problems_of(structures, emit="regions", regions=twice)
+
+
+def test_nested_sets_share_the_targets_and_agree_with_each_other():
+    structures = {"liver": "organs/liver", "aorta": "organs/aorta", "kidney": "given/kidney"}
+    nested = ["kidney", "liver"]
+    scheme, _ = resolve(config(structures, nested=nested), CLASSES, FILE)
+    tables = [scheme.nested_table(k, keep_ignore=True) for k in range(3)]
+    for k, table in enumerate(tables):
+        assert table[1] == 1 and table[2] == 2 and table[0] == 0
+        kept = [scheme.ids[name] for name in nested[:k]]
+        assert [int(table[i]) for i in kept] == list(range(3, 3 + k))
+        assert table[scheme.ids["aorta"]] == 0
+        assert table[scheme.ignore_id] == (3 + k if k else 0)
+    for smaller, larger in pairwise(tables):
+        anatomy = [scheme.ids[name] for name in scheme.structures]
+        both = [i for i in anatomy if smaller[i]]
+        assert all(smaller[i] == larger[i] for i in both)

@@ -8,19 +8,30 @@ import torch
 from scipy import ndimage
 
 from backsplit.cases import Case
-from backsplit.config import Dataset, Files, NnUNet, Run, Threshold, TotalSegmentator
+from backsplit.config import Config, Dataset, Files, NnUNet, Run, Threshold, TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment.device import choose_device
 from backsplit.segment.files import FilesSegmenter
 from backsplit.segment.network import largest_channel
 from backsplit.segment.nnunet import NnUNetSegmenter
-from backsplit.segment.threshold import ThresholdSegmenter, body_mask
+from backsplit.segment.threshold import ThresholdSegmenter
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
-from backsplit.volume import read_volume
+from backsplit.volume import read_volume, stack_masks
+from backsplit.volume.body import body_mask
 from conftest import ct_like, save
 
 RUN = Run(device="cpu")
 DATASET = Dataset(name="a", id=1, cases="cases.tsv")
+
+
+def files_segmenter(section):
+    config = Config(
+        dataset=DATASET,
+        targets={"tumor": 1},
+        segmenters={"given": section},
+        structures={"any": "given/any"},
+    )
+    return FilesSegmenter(section, config)
 
 
 @pytest.fixture
@@ -43,13 +54,13 @@ def label(segmenter, case):
 
 def test_multilabel_file_keeps_declared_values_and_counts_the_others(case):
     files = Files(kind="files", path="{lesion}", labels={"kidney": 1})
-    result = label(FilesSegmenter(files, DATASET), case)
+    result = label(files_segmenter(files), case)
     assert set(np.unique(result.array)) == {0, 1}
     assert result.array.sum() == 2 * 16
     assert result.notes == {"voxels_of_other_values": {"2": 16, "9": 1}}
 
 
-def test_binary_files_the_first_listed_wins_and_the_loss_is_counted(case):
+def test_binary_files_that_overlap_are_both_kept(case):
     a = np.zeros(ct_like().shape, np.uint8)
     b = a.copy()
     a[:, :, :10] = 1
@@ -58,20 +69,42 @@ def test_binary_files_the_first_listed_wins_and_the_loss_is_counted(case):
     save(case.folder / "extra" / "c1" / "spleen.nii.gz", b)
     pattern = str(case.folder / "extra" / "{case}" / "{name}.nii.gz")
     files = Files(kind="files", path=pattern, labels=["liver", "spleen"])
-    result = label(FilesSegmenter(files, DATASET), case)
-    np.testing.assert_array_equal(result.array, np.where(a, 1, np.where(b, 2, 0)))
-    assert result.notes["voxels_lost_to_earlier_files"] == {"spleen": int((a & b).sum())}
+    result = label(files_segmenter(files), case)
+    expected = np.where(a & b, 3, np.where(a, 1, np.where(b, 2, 0)))
+    np.testing.assert_array_equal(result.array, expected)
+    assert result.overlaps == {3: (1, 2)} and not result.unknown
+
+
+def test_masks_that_overlap_in_every_way_lose_nothing():
+    rng = np.random.default_rng(0)
+    masks = rng.random((5, 4, 6, 7)) < 0.5
+    array, overlaps = stack_masks(((v, m) for v, m in enumerate(masks, 1)), masks.shape[1:], 5)
+    for value, mask in enumerate(masks, 1):
+        members = [v for v in np.unique(array) if value in overlaps.get(int(v), (int(v),))]
+        np.testing.assert_array_equal(np.isin(array, members), mask)
+
+
+def test_a_binary_file_that_is_not_there_leaves_its_structure_unknown(case):
+    mask = np.zeros(ct_like().shape, np.uint8)
+    mask[2:4] = 1
+    save(case.folder / "liver.nii.gz", mask)
+    pattern = str(case.folder / "{name}.nii.gz")
+    files = Files(kind="files", path=pattern, labels=["liver", "spleen"])
+    result = label(files_segmenter(files), case)
+    assert result.unknown == ("spleen",) and result.array.sum() == mask.sum()
+    absent = files.model_copy(update={"missing": "absent"})
+    assert label(files_segmenter(absent), case).unknown == ()
 
 
 def test_a_missing_file_and_a_multilabel_file_read_as_mask_are_refused(case):
     pattern = str(case.folder / "{name}.nii.gz")
-    missing = Files(kind="files", path=pattern, labels=["lesion", "absent"])
-    assert label(FilesSegmenter(missing, DATASET), case).code is Code.FILE_MISSING
+    missing = Files(kind="files", path=pattern, labels=["absent", "neither"])
+    assert label(files_segmenter(missing), case).code is Code.FILE_MISSING
     mask = Files(kind="files", path=pattern, labels=["lesion"])
-    assert label(FilesSegmenter(mask, DATASET), case).code is Code.LABEL_UNDECLARED
+    assert label(files_segmenter(mask), case).code is Code.LABEL_UNDECLARED
     column = Files(kind="files", path="{organs}", labels={"a": 1})
     with pytest.raises(BacksplitError, match="organs"):
-        next(FilesSegmenter(column, DATASET).label([case]))
+        next(files_segmenter(column).label([case]))
 
 
 def test_bands_are_half_open_and_stay_in_the_body(case):

@@ -1,24 +1,24 @@
-"""The case table: read it, check every case, say all that is wrong at once."""
+"""The case table: its rows, its batches, and what became of each case."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
-from backsplit.config import Config, Files
-from backsplit.errors import CaseError, Code, Problem
-from backsplit.volume import Grid, atomic_path, read_grid, read_labels, require_same_grid
+from backsplit.config import Config
+from backsplit.errors import CaseError, Code
+from backsplit.volume import atomic_path
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RESERVED_IDS = frozenset({"labels"})
 """`results/labels/labels.json` is the label table; a case of that name would overwrite it."""
 NO_LESION = "none"
+EXCLUDE_COLUMN = "exclude"
+"""Optional column with structures that a person does not trust in a case: `liver; vertebrae*`."""
 STATUS_COLUMNS = ("case", "status", "code", "message")
 
 
@@ -126,6 +126,12 @@ def _case(columns: dict[str, str], row: int, config: Config, folder: Path) -> Ca
     )
 
 
+def excluded(case: Case) -> list[str]:
+    """Structures that the case table takes out of a case; names or wildcards."""
+    names = case.columns.get(EXCLUDE_COLUMN, "").split(";")
+    return [name.strip() for name in names if name.strip()]
+
+
 def batches(count: int, batch_size: int) -> dict[str, range]:
     """Cut a table into batches of rows: name to row positions.
 
@@ -136,72 +142,6 @@ def batches(count: int, batch_size: int) -> dict[str, range]:
         f"{number:05d}": range(start, min(start + batch_size, count))
         for number, start in enumerate(starts, start=1)
     }
-
-
-def check_cases(
-    members: Sequence[Case], cases: Sequence[Case], config: Config, threads: int = 4
-) -> list[Problem]:
-    """Check cases: ids, files, grids, lesion values. Lesion files are read whole.
-
-    Parameters
-    ----------
-    members : the cases to check
-    cases : all cases of the table, for ids that stand twice
-    config : the configuration
-    threads : files read at the same time
-
-    Returns
-    -------
-    problems
-        One for each thing that is wrong, in the table's order, with row, column, value, remedy.
-    """
-    table = str(config.dataset.cases)
-    seen: dict[str, list[int]] = {}
-    for case in cases:
-        seen.setdefault(case.id, []).append(case.row)
-    declared = declared_lesion_values(config)
-
-    def check(case: Case) -> list[Problem]:
-        return [
-            *_check_id(case, seen[case.id], table),
-            *_check_files(case, config, declared, table),
-        ]
-
-    with ThreadPoolExecutor(max_workers=threads) as pool:
-        return [problem for found in pool.map(check, members) for problem in found]
-
-
-def declared_lesion_values(config: Config) -> dict[int, str]:
-    """Values that a lesion file may hold, with who declares them.
-
-    A `files` segmenter that reads the lesion file itself (KiTS: the kidney beside the tumour)
-    declares its values too.
-    """
-    declared = {0: "background"}
-    for segmenter in config.segmenters.values():
-        if (
-            isinstance(segmenter, Files)
-            and segmenter.path == "{lesion}"
-            and isinstance(segmenter.labels, dict)
-        ):
-            declared |= {value: name for name, value in segmenter.labels.items()}
-    return declared | {value: name for name, value in config.targets.items()}
-
-
-def judge_cases(cases: Sequence[Case], problems: Sequence[Problem]) -> list[Checked]:
-    """Give each row of the table its status."""
-    found: dict[int, list[Problem]] = {}
-    for problem in problems:
-        if problem.row is not None:
-            found.setdefault(problem.row, []).append(problem)
-    checked = []
-    for case in cases:
-        mine = found.get(case.row, [])
-        codes = list(dict.fromkeys(str(p.code) for p in mine))
-        message = "; ".join(f"{p.column}: {p.message}; {p.remedy}" for p in mine)
-        status = "refused" if mine else "ok"
-        checked.append(Checked(case, status, ",".join(codes), one_line(message)))
-    return checked
 
 
 def check_table(config: Config, batch: str) -> Path:
@@ -278,127 +218,3 @@ def read_tsv(path: Path) -> pd.DataFrame:
 def one_line(text: str) -> str:
     """Text without tabs, line breaks or other control characters."""
     return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
-
-
-def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
-    shown = one_line(case.id)[:80]
-    if not CASE_ID.fullmatch(case.id) or ".." in case.id:
-        yield Problem(
-            Code.CASE_ID_INVALID,
-            table,
-            "is no case id",
-            "use letters, digits, `.`, `_` and `-`, beginning with a letter or digit, without `..`",
-            case.row,
-            "case",
-            shown,
-            case.id,
-        )
-    elif case.id in RESERVED_IDS:
-        yield Problem(
-            Code.CASE_ID_INVALID,
-            table,
-            "is reserved",
-            "rename it",
-            case.row,
-            "case",
-            shown,
-            case.id,
-        )
-    if len(rows) > 1:
-        others = ", ".join(str(row) for row in rows if row != case.row)
-        yield Problem(
-            Code.CASE_ID_DUPLICATE,
-            table,
-            f"stands in row {others} as well; neither row is used",
-            "give each case its own id",
-            case.row,
-            "case",
-            shown,
-            case.id,
-        )
-
-
-def _check_files(
-    case: Case, config: Config, declared: Mapping[int, str], table: str
-) -> Iterator[Problem]:
-    """Check the files of one case; each is opened even when another one is wrong."""
-
-    def problem(column: str, error: CaseError | tuple[Code, str, str]) -> Problem:
-        if isinstance(error, CaseError):
-            message, _, remedy = error.message.rpartition("; ")
-            code = error.code
-        else:
-            code, message, remedy = error
-        value = one_line(case.columns[column])
-        return Problem(code, table, message, remedy, case.row, column, value, case.id)
-
-    grids: dict[str, Grid] = {}
-    for channel, path in case.images.items():
-        column = f"image_{channel}"
-        if not case.columns[column]:
-            yield problem(column, (Code.FILE_MISSING, "is empty", "give the path of the image"))
-            continue
-        try:
-            grids[channel] = read_grid(path)
-        except CaseError as error:
-            yield problem(column, error)
-    reference = grids.get(config.dataset.grid_channel)
-    name = f"image_{config.dataset.grid_channel}"
-    for channel, grid in grids.items():
-        if reference is not None and channel != config.dataset.grid_channel:
-            try:
-                require_same_grid(str(case.images[channel]), grid, reference, name)
-            except CaseError as error:
-                yield problem(f"image_{channel}", error)
-    if case.lesion is None:
-        if case.columns["lesion"] != NO_LESION:
-            yield problem(
-                "lesion",
-                (
-                    Code.FILE_MISSING,
-                    "is empty",
-                    f"give the lesion file, or `{NO_LESION}` where the patient has no lesion",
-                ),
-            )
-        return
-    try:
-        lesion = read_labels(case.lesion)
-    except CaseError as error:
-        yield problem("lesion", error)
-        return
-    if reference is not None:
-        try:
-            require_same_grid(str(case.lesion), lesion.grid, reference, name)
-        except CaseError as error:
-            yield problem("lesion", error)
-    try:
-        require_declared(case.lesion, lesion.array, declared)
-    except CaseError as error:
-        yield problem("lesion", error)
-
-
-def require_declared(
-    path: Path,
-    lesion: np.ndarray[tuple[int, ...], np.dtype[np.integer]],
-    declared: Mapping[int, str],
-) -> None:
-    """Refuse a lesion file with a value that no target declares.
-
-    Raises
-    ------
-    CaseError
-        LABEL_UNDECLARED.
-    """
-    values = (
-        np.flatnonzero(np.bincount(lesion.ravel())) if lesion.max() < 65536 else np.unique(lesion)
-    )
-    unknown = [int(value) for value in values if int(value) not in declared]
-    if unknown:
-        voxels = int((lesion == unknown[0]).sum())
-        known = ", ".join(f"{value} {name}" for value, name in sorted(declared.items()))
-        raise CaseError(
-            Code.LABEL_UNDECLARED,
-            f"{path} holds the value {unknown[0]} ({voxels} voxels), "
-            f"declared are {known}; add it to targets, or to the labels of a `files` segmenter "
-            "that reads {lesion}",
-        )

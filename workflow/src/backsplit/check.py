@@ -10,11 +10,13 @@ from typing import Any
 import yaml
 from pydantic import TypeAdapter, ValidationError
 
-from backsplit.cases import Checked, batches, check_cases, judge_cases, read_cases
+from backsplit.case_check import check_cases
+from backsplit.cases import Checked, batches, read_cases
 from backsplit.config import Config, Dataset, SegmenterConfig
 from backsplit.config_file import ConfigError, load_config
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
-from backsplit.scheme import Classes, Scheme, resolve
+from backsplit.resolving import resolve
+from backsplit.scheme import Classes, Scheme
 from backsplit.segment import build
 from backsplit.segment.weights import require_accepted
 
@@ -69,8 +71,7 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
         message, _, remedy = error.message.rpartition("; ")
         fatal.append(Problem(error.code, str(config.dataset.cases), message, remedy))
         return CheckReport(tuple(fatal), (), (), scheme)
-    problems = check_cases(members, cases, config, threads)
-    checked = judge_cases(members, problems)
+    problems, checked = check_cases(members, cases, config, threads)
     return CheckReport(tuple(fatal), tuple(problems), tuple(checked), scheme)
 
 

@@ -7,33 +7,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StringConstraints,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, StringConstraints, field_validator, model_validator
 
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
-]
-RESERVED_NAMES = frozenset({"background", "ignore", "targets"})
-
-
-def _as_tuple(value: Any) -> Any:  # noqa: ANN401 (a validator sees what the file holds)
-    return (value,) if isinstance(value, str) else value
-
-
-OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
-
-
-class Section(BaseModel):
-    """What every section of the configuration has in common."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+from backsplit.config_base import RESERVED_NAMES, LabelValue, Name, OneOrMore, Section, TargetValue
+from backsplit.config_compose import Compose
 
 
 class Dataset(Section):
@@ -54,6 +31,12 @@ class Dataset(Section):
     grid: str | None = Field(
         default=None,
         description="Channel whose grid the label maps are on. Default: the first channel.",
+    )
+
+    other_grids: Literal["refuse", "channels", "any"] = Field(
+        default="channels",
+        description="Label files on another grid than the image: `channels` resamples those "
+        "drawn on another channel of the case, `any` those that overlap enough, `refuse` none.",
     )
 
     @property
@@ -126,8 +109,14 @@ class Files(Section):
         "structure. Columns hold paths relative to the table; the rest is relative to where you "
         "start."
     )
-    labels: dict[Name, int] | tuple[Name, ...] = Field(
-        description="{name: value} for one multilabel file; [names] for one binary file each."
+    labels: dict[Name, LabelValue] | tuple[Name, ...] = Field(
+        description="{name: value} for one multilabel file (DICOM: the segment's number or name); "
+        "[names] for one binary file each."
+    )
+    missing: Literal["unknown", "absent"] = Field(
+        default="unknown",
+        description="A binary file that is not there: nobody looked for the structure, or it was "
+        "looked for and is not in the patient.",
     )
 
     @model_validator(mode="after")
@@ -139,8 +128,6 @@ class Files(Section):
             if binary:
                 raise ValueError("path has {name}, so labels must be a list of names")
             values = list(self.labels.values())
-            if min(values) < 1 or max(values) > 65535:
-                raise ValueError("label values must lie in 1..65535")
             if len(set(values)) != len(values):
                 raise ValueError("two names share a label value")
         elif not binary:
@@ -189,21 +176,6 @@ SegmenterConfig = Annotated[
 ]
 
 
-class Compose(Section):
-    """How the layers become one label map."""
-
-    order: tuple[str, ...] | None = Field(
-        default=None,
-        description="Layers by precedence, the first wins. Default: targets, then the segmenters "
-        "in the order of the file. `targets` comes first.",
-    )
-    unknown: Literal["ignore", "background", "drop"] = Field(
-        default="ignore",
-        description="Where a segmenter failed for a case: write `ignore` on every voxel that "
-        "nobody else labelled, leave it background, or drop the case.",
-    )
-
-
 class NnUNetExport(Section):
     """nnU-Net v2 raw layout."""
 
@@ -245,8 +217,11 @@ class Config(Section):
     """A BackSplit data set: what goes in, who labels, what comes out."""
 
     dataset: Dataset
-    targets: dict[Name, int] = Field(
-        min_length=1, description="{name: value in the lesion file}; ids 1..T in the output."
+    targets: dict[Name, TargetValue] = Field(
+        min_length=1,
+        description="{name: value in the lesion file}; ids 1..T in the output. A list of values, "
+        "or `*` for all, makes each value an instance of the target. In DICOM a value is a "
+        "segment's number or its name.",
     )
     segmenters: dict[Name, SegmenterConfig] = Field(
         min_length=1, description="{name: who labels anatomy}."
@@ -262,10 +237,9 @@ class Config(Section):
 
     @field_validator("targets")
     @classmethod
-    def _target_values(cls, targets: dict[str, int]) -> dict[str, int]:
-        if min(targets.values()) < 1 or max(targets.values()) > 65535:
-            raise ValueError("target values must lie in 1..65535")
-        if len(set(targets.values())) != len(targets):
+    def _target_values(cls, targets: dict[str, TargetValue]) -> dict[str, TargetValue]:
+        values = [value for given in targets.values() for value in given]
+        if len(set(values)) != len(values):
             raise ValueError("two targets share a value")
         return targets
 
@@ -294,6 +268,9 @@ class Config(Section):
             wrong = set(channels_of(section, self.dataset)) - set(self.dataset.channels)
             if wrong:
                 raise ValueError(f"segmenter {name!r}: {sorted(wrong)[0]!r} is no channel")
+        unlisted = sorted(set(self.compose.nested) - set(self.structures))
+        if unlisted:
+            raise ValueError(f"compose.nested: {unlisted[0]!r} is no structure")
         if self.compose.order is not None:
             expected = {"targets", *self.used_segmenters}
             if set(self.compose.order) != expected or len(self.compose.order) != len(expected):

@@ -86,7 +86,7 @@ def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Con
 
 def dump_config(config: Config) -> str:
     """JSON of a configuration with every default written out; `load_config` reads it back."""
-    return json.dumps(config.model_dump(mode="json"), indent=1) + "\n"
+    return json.dumps(config.model_dump(mode="json", by_alias=True), indent=1) + "\n"
 
 
 def config_schema() -> str:

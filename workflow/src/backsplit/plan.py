@@ -10,10 +10,12 @@ from functools import cached_property
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import Case, batches, declared_lesion_values, read_cases
+from backsplit.cases import Case, batches, read_cases
 from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
+from backsplit.given import label_files
+from backsplit.lesion import declared_values
 from backsplit.provenance import digest, read_json
 from backsplit.volume import atomic_path
 
@@ -48,7 +50,7 @@ class Plan:
         members = [self.cases[row] for row in self.batches[batch]]
         twice = [case.id for case in members if self._times[case.id] > 1]
         c = self.config
-        declared = sorted(declared_lesion_values(c))
+        declared = [c.dataset.other_grids, *declared_values(c).items()]
         return digest(
             [
                 [self._stats(case) for case in members],
@@ -62,11 +64,8 @@ class Plan:
         section = self.config.segmenters[segmenter]
         files = []
         if isinstance(section, Files):
-            from backsplit.segment.files import FilesSegmenter
-
-            reader = FilesSegmenter(section, self.config.dataset)
             files = [
-                [_stat(path) for path in reader.inputs(self.cases[row]).values()]
+                [_stat(path) for path in label_files(section, self.cases[row]).values()]
                 for row in self.batches[batch]
             ]
         return digest([section.model_dump(mode="json"), files])

@@ -1,23 +1,26 @@
-"""Names and ids: wildcards to classes, lookup tables, the label table that comes out."""
+"""Names and ids: the label table that comes out, and what each source's values become in it."""
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from pathlib import Path
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from backsplit.config import Config
-from backsplit.errors import Code, Problem
+from backsplit.config_base import TargetValue
 
 Classes = Mapping[str, int]
 """What a segmenter can label: class name to the id in its label maps."""
+
+Claims = Mapping[int, tuple[int, ...]]
+"""Value in a layer's map to the label ids that it claims there, the strongest first; more than
+one where masks of the layer overlap. Values that claim nothing are left out."""
+
+BACKGROUND = "background"
+IGNORE = "ignore"
 
 
 @dataclass(frozen=True)
@@ -26,15 +29,22 @@ class Scheme:
 
     Attributes
     ----------
-    targets : target name to its value in the lesion file
-    names : structure and target names by id; index 0 is background
-    sources : segmenter to {class name: structure name}
-    ignore_id : the highest id, for voxels whose anatomy is unknown
+    targets : target name to what it is in the lesion file
+    names : background, targets and structures by id
+    sources : segmenter to {class name: label name}; the label may be `ignore`
+    exceptions : (winner, loser) label names that overrule the order of layers
+    hosts : target to the structures that its lesions can lie in
+    regions : region name to label names, for nnU-Net's region-based training; empty for flat ids
+    nested : structures of which also the first 0, 1, 2, … are emitted
     """
 
-    targets: Mapping[str, int]
+    targets: Mapping[str, TargetValue]
     names: tuple[str, ...]
     sources: Mapping[str, Mapping[str, str]]
+    exceptions: tuple[tuple[str, str], ...] = ()
+    hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    nested: tuple[str, ...] = ()
 
     @property
     def ignore_id(self) -> int:
@@ -44,7 +54,12 @@ class Scheme:
     @property
     def ids(self) -> dict[str, int]:
         """Name to id: background 0, targets 1..T, structures after them, ignore last."""
-        return {**{name: i for i, name in enumerate(self.names)}, "ignore": self.ignore_id}
+        return {**{name: i for i, name in enumerate(self.names)}, IGNORE: self.ignore_id}
+
+    @property
+    def all_names(self) -> tuple[str, ...]:
+        """Name of every id, ignore included."""
+        return (*self.names, IGNORE)
 
     @property
     def structures(self) -> tuple[str, ...]:
@@ -56,87 +71,43 @@ class Scheme:
         """Smallest integer type that holds every id."""
         return np.uint8 if self.ignore_id <= np.iinfo(np.uint8).max else np.uint16
 
-    def lesion_table(self) -> NDArray[Any]:
-        """Lookup table from value in the lesion file to target id; 65536 long."""
-        return self._table({value: self.ids[name] for name, value in self.targets.items()})
+    def claims(
+        self, segmenter: str, classes: Classes, overlaps: Mapping[int, tuple[int, ...]]
+    ) -> Claims:
+        """What the values of a segmenter's label map claim.
 
-    def layer_table(self, segmenter: str, classes: Classes) -> NDArray[Any]:
-        """Lookup table from a segmenter's id to the id in the label map; 0 for unused classes."""
+        Parameters
+        ----------
+        segmenter : its name
+        classes : its class names and values
+        overlaps : value of a combination to the values that overlap there
+        """
         wanted = self.sources.get(segmenter, {})
         ids = self.ids
-        return self._table({classes[name]: ids[wanted[name]] for name in wanted})
+        single = {classes[name]: ids[label] for name, label in wanted.items()}
+        claims: dict[int, tuple[int, ...]] = {v: (label,) for v, label in single.items()}
+        for value, members in overlaps.items():
+            labels = tuple(dict.fromkeys(single[m] for m in members if m in single))
+            if labels:
+                claims[value] = labels
+        return claims
 
-    def _table(self, mapping: Mapping[int, int]) -> NDArray[Any]:
-        table = np.zeros(65536, dtype=self.dtype)
-        for value, label in mapping.items():
-            table[value] = label
+    def nested_table(self, count: int, *, keep_ignore: bool) -> NDArray[Any]:
+        """Lookup table from ids to those of the label set with the first structures of `nested`.
+
+        Parameters
+        ----------
+        count : how many structures the set has; its ids are T+1 … T+count in `nested`'s order
+        keep_ignore : whether voxels of unknown anatomy stay out of the loss (id T+count+1); they
+            become background where the set has no anatomy
+        """
+        kept = [*self.targets, *self.nested[:count]]
+        table = np.zeros(self.ignore_id + 1, np.uint8 if len(kept) < 255 else np.uint16)
+        for new, name in enumerate(kept, start=1):
+            table[self.ids[name]] = new
+        table[self.ignore_id] = len(kept) + 1 if keep_ignore and count else 0
         return table
 
     def to_json(self) -> str:
         """The text of `labels.json`."""
         return json.dumps(self.ids, indent=1) + "\n"
-
-
-def resolve(
-    config: Config, classes: Mapping[str, Classes], file: Path
-) -> tuple[Scheme, list[Problem]]:
-    """Match the patterns of `structures` against what the segmenters can label.
-
-    Parameters
-    ----------
-    config : the configuration
-    classes : what each used segmenter can label
-    file : the configuration file, for messages
-
-    Returns
-    -------
-    scheme, problems
-        With problems the scheme is incomplete and must not be used.
-    """
-    problems: list[Problem] = []
-    sources: dict[str, dict[str, str]] = {name: {} for name in config.used_segmenters}
-    for structure, patterns in config.structures.items():
-        for pattern in patterns:
-            segmenter, _, wanted = pattern.partition("/")
-            if segmenter not in classes:
-                continue  # its own problem is reported already
-            hits = [name for name in classes[segmenter] if fnmatchcase(name, wanted)]
-            if not hits:
-                problems.append(_unmatched(file, structure, pattern, classes[segmenter]))
-            for name in hits:
-                owner = sources[segmenter].setdefault(name, structure)
-                if owner != structure:
-                    problems.append(
-                        Problem(
-                            Code.CLASS_AMBIGUOUS,
-                            str(file),
-                            f"{segmenter}/{name} goes to {owner!r} and to {structure!r}",
-                            "give each class to one structure",
-                            column=f"structures.{structure}",
-                            value=pattern,
-                        )
-                    )
-    names = ("background", *config.targets, *config.structures)
-    if len(names) > np.iinfo(np.uint16).max:
-        problems.append(
-            Problem(
-                Code.CONFIG_INVALID, str(file), f"{len(names)} labels", "65534 are the most", None
-            )
-        )
-    return Scheme(dict(config.targets), names, sources), problems
-
-
-def _unmatched(file: Path, structure: str, pattern: str, classes: Classes) -> Problem:
-    segmenter, _, wanted = pattern.partition("/")
-    near = difflib.get_close_matches(wanted.replace("*", ""), list(classes), n=4, cutoff=0.5)
-    shown = near or sorted(classes)[:6]
-    more = "" if near or len(classes) <= 6 else f", … ({len(classes)} in all)"
-    return Problem(
-        Code.PATTERN_UNMATCHED,
-        str(file),
-        f"matches no class of segmenter {segmenter!r}; "
-        f"{'near names' if near else 'it has'}: {', '.join(shown)}{more}",
-        f"choose one of `backsplit labels {segmenter}`",
-        column=f"structures.{structure}",
-        value=pattern,
-    )

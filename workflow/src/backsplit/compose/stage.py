@@ -9,22 +9,28 @@ from typing import Any
 import numpy as np
 
 from backsplit.batch import Details, one_by_one
-from backsplit.cases import Case, declared_lesion_values, require_declared
-from backsplit.compose.layers import Composed, Layer, compose
+from backsplit.cases import Case, excluded
+from backsplit.compose.account import details
+from backsplit.compose.case import Rules, compose_case
+from backsplit.compose.layers import Layer
+from backsplit.compose.promises import assert_promises
+from backsplit.compose.status import unknown_structures
 from backsplit.config import Config
 from backsplit.errors import CaseError, Code
+from backsplit.lesion import read_lesion
 from backsplit.provenance import file_sha256, read_json, sidecar_path
 from backsplit.scheme import Classes, Scheme
 from backsplit.volume import (
-    GRID_TOLERANCE_MM,
     Array,
     Grid,
     atomic_path,
-    encode_nifti,
-    read_grid,
+    read_geometry,
     read_labels,
+    read_volume,
     require_same_grid,
+    save_nifti,
 )
+from backsplit.volume.body import body_mask, body_threshold
 
 
 class ComposeStage:
@@ -35,7 +41,6 @@ class ComposeStage:
     config : the configuration
     scheme : names and ids
     classes : what each segmenter can label
-    layer_paths : segmenter to a function from case id to its label map
     failures : segmenter to {case id: what went wrong}
     """
 
@@ -50,9 +55,9 @@ class ComposeStage:
     ) -> None:
         self.config = config
         self.scheme = scheme
-        self.failures = failures
-        self.declared = declared_lesion_values(config)
-        self.tables = {name: scheme.layer_table(name, classes[name]) for name in config.layers}
+        self.classes = classes
+        self.all_failures = failures
+        self.rules = Rules(scheme, config.compose, config.layers)
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The label map."""
@@ -60,23 +65,31 @@ class ComposeStage:
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The lesion file, every layer, the scheme and the rules."""
-        inputs = {"grid": _hash(case.images[self.config.dataset.grid_channel])}
+        inputs = {"grid": _hash(self._image(case))}
         if case.lesion is not None:
             inputs["lesion"] = _hash(case.lesion)
-        for segmenter in self.config.layers:
-            if case.id not in self.failures[segmenter]:
-                inputs[segmenter] = _hash(self._layer_path(segmenter, case))
+        sidecars = self._sidecars(case)
+        for segmenter in sidecars:
+            inputs[segmenter] = _hash(self._layer_path(segmenter, case))
+        settings = self.config.compose.model_dump(mode="json")
         return {
             "stage": "compose",
-            "version": 1,
+            "version": 2,
             "inputs": inputs,
-            "failed": {s: self.failures[s][case.id] for s in self._failed(case)},
+            "failed": self._failed(case),
+            "excluded": excluded(case),
+            "masks": {s: [d.get("overlaps"), d.get("unknown")] for s, d in sidecars.items()},
             "config": {
                 "layers": self.config.layers,
-                "unknown": self.config.compose.unknown,
+                "rules": {
+                    k: v for k, v in settings.items() if k not in ("emit", "regions", "nested")
+                },
+                "other_grids": self.config.dataset.other_grids,
                 "targets": dict(self.scheme.targets),
                 "ids": self.scheme.ids,
                 "sources": {s: dict(sorted(m.items())) for s, m in self.scheme.sources.items()},
+                "exceptions": self.scheme.exceptions,
+                "hosts": dict(self.scheme.hosts),
             },
         }
 
@@ -85,148 +98,102 @@ class ComposeStage:
         return one_by_one(cases, self._compose_case)
 
     def _compose_case(self, case: Case) -> Details:
-        image = case.images[self.config.dataset.grid_channel]
-        grid = read_grid(image)
-        failed = self._failed(case)
-        self._require_enough(case, failed)
-        lesion = self._read_lesion(case, grid)
-        composed = compose(self._layers(case, grid, lesion, failed), grid.shape, self.scheme.dtype)
-        ignored = 0
-        if failed and self.config.compose.unknown == "ignore":
-            unlabelled = composed.labels == 0
-            ignored = int(unlabelled.sum())
-            composed.labels[unlabelled] = self.scheme.ignore_id
+        image = self._image(case)
+        geometry = read_geometry(image)
+        grid = geometry.grid
+        failed, sidecars = self._failed(case), self._sidecars(case)
+        missing = {s: d.get("unknown", []) for s, d in sidecars.items()}
+        unknown = unknown_structures(self.scheme, failed, missing, excluded(case))
+        self._require_enough(case, failed, unknown)
+        lesion = read_lesion(case, self.config, grid)
+        composed = compose_case(
+            grid,
+            lesion,
+            self._layers(case, grid, sidecars),
+            unknown,
+            lambda: _body(image, grid),
+            self.rules,
+        )
         output = self.outputs(case)["labels"]
         with atomic_path(output) as temporary:
-            temporary.write_bytes(encode_nifti(composed.labels, grid, like=image))
-            assert_promises(temporary, grid, lesion, self.scheme)
-        return self._details(case, composed, grid, failed, ignored)
+            save_nifti(temporary, composed.labels, grid, geometry.like(image))
+            assert_promises(temporary, grid, lesion, self.scheme, self.rules.precedence)
+        notes = () if lesion is None else lesion.map.notes
+        return {
+            **details(composed, grid, self.rules, notes),
+            "classes_without_structure": {
+                s: {n: v for n, v in d.get("voxels", {}).items() if n not in self.scheme.sources[s]}
+                for s, d in sidecars.items()
+            },
+            "failed_segmenters": failed,
+        }
 
-    def _failed(self, case: Case) -> list[str]:
-        """Segmenters that could not label this case."""
-        return [name for name in self.config.layers if case.id in self.failures[name]]
+    def _failed(self, case: Case) -> dict[str, str]:
+        """Segmenters that could not label this case, and why."""
+        return {
+            name: self.all_failures[name][case.id]
+            for name in self.config.layers
+            if case.id in self.all_failures[name]
+        }
 
-    def _require_enough(self, case: Case, failed: Sequence[str]) -> None:
-        if not failed:
-            return
-        reason = self.failures[failed[0]][case.id]
-        if len(failed) == len(self.config.layers):
+    def _sidecars(self, case: Case) -> dict[str, dict[str, Any]]:
+        """What each segmenter that labelled this case says of its map."""
+        found = {}
+        for segmenter in self.config.layers:
+            if case.id in self.all_failures[segmenter]:
+                continue
+            path = sidecar_path(self._layer_path(segmenter, case))
+            try:
+                found[segmenter] = read_json(path)
+            except (OSError, ValueError) as error:
+                raise CaseError(
+                    Code.FILE_MISSING,
+                    f"{path} can not be read ({error}); run `backsplit segment {segmenter}` again",
+                ) from None
+        return found
+
+    def _require_enough(
+        self, case: Case, failed: Mapping[str, str], unknown: Mapping[str, str]
+    ) -> None:
+        if failed and len(failed) == len(self.config.layers):
+            name, reason = next(iter(failed.items()))
             raise CaseError(
                 Code.NOTHING_LABELLED,
-                f"{case.id}: every segmenter failed ({failed[0]}: {reason}); "
+                f"{case.id}: every segmenter failed ({name}: {reason}); "
                 "mend that, or leave the case out",
             )
-        if self.config.compose.unknown == "drop":
+        if unknown and self.config.compose.unknown == "drop":
+            name, reason = next(iter(unknown.items()))
             raise CaseError(
-                Code.SEGMENTER_FAILED,
-                f"{case.id}: segmenter {failed[0]} failed ({reason}) and compose.unknown is drop; "
+                Code.STRUCTURE_UNKNOWN,
+                f"{case.id}: {name} is unknown ({reason}) and compose.unknown is drop; "
                 "mend that, or set compose.unknown to ignore",
             )
 
-    def _read_lesion(self, case: Case, grid: Grid) -> Array | None:
-        """Lesion as target ids on the case's grid; None where the table says `none`."""
-        if case.lesion is None:
-            return None
-        lesion = read_labels(case.lesion)
-        require_same_grid(str(case.lesion), lesion.grid, grid, "its image")
-        require_declared(case.lesion, lesion.array, self.declared)
-        return self.scheme.lesion_table()[lesion.array]
-
     def _layers(
-        self, case: Case, grid: Grid, lesion: Array | None, failed: Sequence[str]
+        self, case: Case, grid: Grid, sidecars: Mapping[str, Mapping[str, Any]]
     ) -> Iterator[Layer]:
         """Read the layers one at a time, the strongest first."""
-        if lesion is not None:
-            yield Layer("targets", lesion)
-        for segmenter in self.config.layers:
-            if segmenter in failed:
-                continue
+        for segmenter, sidecar in sidecars.items():
             path = self._layer_path(segmenter, case)
             labels = read_labels(path)
             require_same_grid(str(path), labels.grid, grid, "its image")
-            yield Layer(segmenter, self.tables[segmenter][labels.array])
+            overlaps = {int(v): tuple(m) for v, m in sidecar.get("overlaps", {}).items()}
+            claims = self.scheme.claims(segmenter, self.classes[segmenter], overlaps)
+            yield Layer(segmenter, labels.array, claims)
 
     def _layer_path(self, segmenter: str, case: Case) -> Path:
         return self.config.run.results / "segment" / segmenter / f"{case.id}.nii.gz"
 
-    def _details(
-        self, case: Case, composed: Composed, grid: Grid, failed: Sequence[str], ignored: int
-    ) -> Details:
-        """Tell a reader of the sidecar what the map holds and who was overruled, by name."""
-        names = self.scheme.names
-        counts = np.bincount(composed.labels.ravel(), minlength=self.scheme.ignore_id + 1)
-        unused = {
-            s: read_json(sidecar_path(self._layer_path(s, case))).get("voxels", {})
-            for s in self.config.layers
-            if s not in failed
-        }
-        return {
-            "voxel_ml": round(grid.voxel_ml, 9),
-            "voxels": {name: int(counts[i]) for name, i in self.scheme.ids.items()},
-            "layers": [
-                {
-                    "layer": a.layer,
-                    "claimed": a.claimed,
-                    "kept": a.kept,
-                    "agreed": a.agreed,
-                    "overruled": a.overruled,
-                }
-                for a in composed.accounts
-            ],
-            "overruled": [
-                {
-                    "loser": names[o.loser],
-                    "loser_layer": o.loser_layer,
-                    "winner": names[o.winner],
-                    "winner_layer": o.winner_layer,
-                    "voxels": o.voxels,
-                }
-                for o in sorted(composed.overruled, key=lambda o: -o.voxels)
-            ],
-            "classes_without_structure": {
-                s: {n: v for n, v in voxels.items() if n not in self.scheme.sources[s]}
-                for s, voxels in unused.items()
-            },
-            "failed_segmenters": {s: self.failures[s][case.id] for s in failed},
-            "ignored_voxels": ignored,
-        }
+    def _image(self, case: Case) -> Path:
+        return case.images[self.config.dataset.grid_channel]
 
 
-def assert_promises(path: Path, grid: Grid, lesion: Array | None, scheme: Scheme) -> None:
-    """Hold the written file against the promises; called before it gets its name.
-
-    Parameters
-    ----------
-    path : label map as written
-    grid : the image's grid
-    lesion : target ids (z, y, x), or None for no lesion
-    scheme : names and ids
-
-    Raises
-    ------
-    CaseError
-        PROMISE_BROKEN: a lesion voxel lost, added or moved; another grid; an id of no name.
-    """
-    written = read_labels(path)
-    distance = written.grid.distance_mm(grid)
-    if distance > GRID_TOLERANCE_MM:
-        raise CaseError(
-            Code.PROMISE_BROKEN,
-            f"{path} was written {distance:.3g} mm off its image's grid; report this as a bug",
-        )
-    highest = int(written.array.max())
-    if highest > scheme.ignore_id:
-        raise CaseError(
-            Code.PROMISE_BROKEN, f"{path} holds the id {highest}, which has no name; report this"
-        )
-    count = len(scheme.targets)
-    targets = np.where(written.array <= count, written.array, 0)
-    same = not targets.any() if lesion is None else np.array_equal(targets, lesion)
-    if not same:
-        raise CaseError(
-            Code.PROMISE_BROKEN,
-            f"{path} does not hold the lesion voxels of the lesion file; report this as a bug",
-        )
+def _body(image: Path, grid: Grid) -> Array:
+    """Mask of the body; everything where none is found."""
+    array = read_volume(image).array
+    mask = body_mask(array, grid, body_threshold(array))
+    return mask if mask.any() else np.ones(grid.shape, bool)
 
 
 def _hash(path: Path) -> str:

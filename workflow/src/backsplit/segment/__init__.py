@@ -20,7 +20,7 @@ def build(config: Config, name: str) -> Segmenter:
     """Make the segmenter of that name; opens no weights yet."""
     segmenter = config.segmenters[name]
     if isinstance(segmenter, Files):
-        return FilesSegmenter(segmenter, config.dataset)
+        return FilesSegmenter(segmenter, config)
     if isinstance(segmenter, Threshold):
         return ThresholdSegmenter(segmenter, config.dataset)
     if isinstance(segmenter, NnUNet):

@@ -21,11 +21,15 @@ class Labelled:
     ----------
     array : unsigned integers (z, y, x) on the case's grid
     grid : that grid
+    overlaps : value to the values that share its voxels, where masks overlap
+    unknown : classes that nobody looked for in this case
     notes : what a person should know, for the sidecar
     """
 
     array: Array
     grid: Grid
+    overlaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    unknown: tuple[str, ...] = ()
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

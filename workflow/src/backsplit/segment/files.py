@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import string
 from collections.abc import Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -11,117 +11,136 @@ import numpy as np
 
 from backsplit.batch import one_by_one
 from backsplit.cases import Case
-from backsplit.config import Dataset, Files
-from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.config import Config, Files
+from backsplit.errors import CaseError, Code
+from backsplit.given import LESION_COLUMN, label_files, put_on_grid
 from backsplit.segment.base import Labelled
 from backsplit.segment.timing import Timings
-from backsplit.volume import Array, Grid, read_grid, read_labels, require_same_grid
+from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map, stack_masks
 
 
 class FilesSegmenter:
     """Reads the labels that somebody made before."""
 
-    def __init__(self, config: Files, dataset: Dataset) -> None:
+    def __init__(self, section: Files, config: Config) -> None:
+        self.section = section
         self.config = config
         self.timings = Timings()
-        self.dataset = dataset
 
     def classes(self) -> dict[str, int]:
-        """Names to values: those of the file, or 1, 2, 3 … for binary files."""
-        if isinstance(self.config.labels, dict):
-            return dict(self.config.labels)
-        return {name: value for value, name in enumerate(self.config.labels, start=1)}
+        """Names to values: those of the file; 1, 2, 3 … for names in DICOM and binary files."""
+        labels = self.section.labels
+        if isinstance(labels, dict):
+            taken = {value for value in labels.values() if isinstance(value, int)}
+            free = iter(v for v in range(1, 65536) if v not in taken)
+            return {n: v if isinstance(v, int) else next(free) for n, v in labels.items()}
+        return {name: value for value, name in enumerate(labels, start=1)}
 
     def weights(self) -> Sequence[Path]:
         """None."""
         return ()
 
     def identity(self) -> dict[str, Any]:
-        """Nothing but the files themselves, which are inputs."""
-        return {}
+        """Version of how files are put on one map."""
+        return {"method": 2, "other_grids": self.config.dataset.other_grids}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""
-        return {role: path for role, path in self._paths(case).items() if path.exists()}
+        return {r: path for r, path in label_files(self.section, case).items() if path.is_file()}
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Read each case's files onto one label map."""
         return one_by_one(cases, self._label_case)
 
-    def _paths(self, case: Case) -> dict[str, Path]:
-        if isinstance(self.config.labels, dict):
-            return {"labels": _fill(self.config.path, case, None)}
-        return {name: _fill(self.config.path, case, name) for name in self.config.labels}
-
     def _label_case(self, case: Case) -> Labelled:
-        grid = read_grid(case.images[self.dataset.grid_channel])
-        if isinstance(self.config.labels, dict):
-            if self.config.path == "{lesion}" and case.lesion is None:
-                return Labelled(np.zeros(grid.shape, np.uint8), grid)
-            return self._multilabel(self._paths(case)["labels"], grid)
-        return self._binaries(self._paths(case), grid)
+        grid = read_grid(case.images[self.config.dataset.grid_channel])
+        paths = label_files(self.section, case)
+        if not isinstance(self.section.labels, dict):
+            return self._binaries(paths, grid, case)
+        if self.section.path == LESION_COLUMN and case.lesion is None:
+            return Labelled(np.zeros(grid.shape, np.uint8), grid)
+        return self._multilabel(self._read(paths["labels"], grid, case), paths["labels"])
 
-    def _multilabel(self, path: Path, grid: Grid) -> Labelled:
-        array = _read(path, grid)
-        known = np.zeros(65536, dtype=bool)
-        known[list(self.classes().values())] = True
-        counts = np.bincount(array.ravel(), minlength=2)
-        others = {str(v): int(counts[v]) for v in np.flatnonzero(counts) if v and not known[v]}
-        dtype = np.uint8 if max(self.classes().values()) <= 255 else np.uint16
-        labels = np.where(known[array], array, 0).astype(dtype)
-        return Labelled(labels, grid, {"voxels_of_other_values": others} if others else {})
+    def _read(self, path: Path, grid: Grid, case: Case) -> LabelMap:
+        return put_on_grid(path, read_label_map(path, grid), grid, case, self.config)
 
-    def _binaries(self, paths: Mapping[str, Path], grid: Grid) -> Labelled:
-        """Put binary masks on one map; where two overlap, the one that is listed first wins."""
-        missing = [str(path) for path in paths.values() if not path.exists()]
-        if missing:
-            raise CaseError(
-                Code.FILE_MISSING,
-                f"{missing[0]} does not exist ({len(missing)} of {len(paths)} files of this "
-                "segmenter are missing); add it (empty where the structure is absent)",
+    def _multilabel(self, labels: LabelMap, path: Path) -> Labelled:
+        values = self._values_in(labels, path)
+        table = np.zeros(int(labels.array.max()) + 1, np.uint16)
+        for value, new in values.items():
+            if value < len(table):
+                table[value] = new
+        overlaps: dict[int, tuple[int, ...]] = {}
+        free = max(self.classes().values()) + 1
+        for value, members in labels.overlaps.items():
+            named = tuple(values[m] for m in members if m in values)
+            if len(named) > 1:
+                overlaps[free], table[value], free = named, free, free + 1
+            elif named:
+                table[value] = named[0]
+        counts = np.bincount(labels.array.ravel(), minlength=len(table))
+        others = {str(v): int(counts[v]) for v in np.flatnonzero(counts) if v and not table[v]}
+        narrow = np.uint8 if free <= 256 else np.uint16
+        notes: dict[str, Any] = {"voxels_of_other_values": others} if others else {}
+        return Labelled(
+            table.astype(narrow)[labels.array],
+            labels.grid,
+            overlaps,
+            notes=notes | _geometry_notes(labels.notes),
+        )
+
+    def _values_in(self, labels: LabelMap, path: Path) -> dict[int, int]:
+        """Value in the file to class id; names are looked up in the file."""
+        assert isinstance(self.section.labels, dict)
+        found: dict[int, int] = {}
+        for name, value in self.section.labels.items():
+            hits = (
+                [value]
+                if isinstance(value, int)
+                else [number for n, number in labels.names.items() if fnmatchcase(n, value)]
             )
-        labels = np.zeros(grid.shape, np.uint8 if len(paths) <= 255 else np.uint16)
-        overlaps: dict[str, int] = {}
-        for value, (name, path) in enumerate(paths.items(), start=1):
-            mask = _read(path, grid)
-            if mask.max() > 1:
+            if not hits:
                 raise CaseError(
                     Code.LABEL_UNDECLARED,
-                    f"{path} holds the value {int(mask.max())} but is read as a binary mask of "
-                    f"{name!r}; declare it as a multilabel file",
+                    f"{path} has no segment named {value!r} for {name}; it has "
+                    f"{', '.join(labels.names) or 'no names'}; correct this segmenter's labels",
                 )
-            inside = mask == 1
-            taken = inside & (labels != 0)
-            if taken.any():
-                overlaps[name] = int(taken.sum())
-            labels[inside & ~taken] = value
-        return Labelled(
-            labels, grid, {"voxels_lost_to_earlier_files": overlaps} if overlaps else {}
-        )
+            found |= dict.fromkeys(hits, self.classes()[name])
+        return found
+
+    def _binaries(self, paths: Mapping[str, Path], grid: Grid, case: Case) -> Labelled:
+        """Put binary masks on one map; where they overlap, all of them are kept."""
+        missing = [name for name, path in paths.items() if not path.is_file()]
+        if len(missing) == len(paths):
+            raise CaseError(
+                Code.FILE_MISSING,
+                f"{next(iter(paths.values()))} does not exist, nor does any other of "
+                f"{len(paths)} files of this segmenter; add them (empty where one is absent)",
+            )
+        notes: list[str] = []
+
+        def masks() -> Iterator[tuple[int, Array]]:
+            for name, value in self.classes().items():
+                if name in missing:
+                    continue
+                labels = self._read(paths[name], grid, case)
+                notes.extend(labels.notes)
+                yield value, _as_mask(labels.array, paths[name], name)
+
+        array, overlaps = stack_masks(masks(), grid.shape, len(paths))
+        unknown = tuple(missing) if self.section.missing == "unknown" else ()
+        return Labelled(array, grid, overlaps, unknown, _geometry_notes(notes))
 
 
-def _read(path: Path, grid: Grid) -> Array:
-    labels = read_labels(path)
-    require_same_grid(str(path), labels.grid, grid, "the image")
-    if labels.array.max() > 65535:
+def _as_mask(array: Array, path: Path, name: str) -> Array:
+    if array.max() > 1:
         raise CaseError(
-            Code.LABEL_UNDECLARED, f"{path} holds the value {labels.array.max()}; 65535 is the most"
+            Code.LABEL_UNDECLARED,
+            f"{path} holds the value {int(array.max())} but is read as a binary mask of "
+            f"{name!r}; declare it as a multilabel file",
         )
-    return labels.array
+    return np.asarray(array == 1)
 
 
-def _fill(pattern: str, case: Case, name: str | None) -> Path:
-    """Fill {case}, {name} and {column}; a column's path starts at the table's folder."""
-    values = {column: case.column_path(column) for column in case.columns}
-    values["case"] = case.id
-    if name is not None:
-        values["name"] = name
-    fields = [field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None]
-    unknown = [field for field in fields if field not in values]
-    if unknown:
-        raise BacksplitError(
-            Code.CONFIG_INVALID,
-            f"the path {pattern!r} names {{{unknown[0]}}}, but the table has "
-            f"{', '.join(sorted(values))}; correct the path or add the column",
-        )
-    return Path(pattern.format_map(values))
+def _geometry_notes(notes: Sequence[str]) -> dict[str, Any]:
+    return {"geometry": list(notes)} if notes else {}

@@ -19,9 +19,9 @@ from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
 from backsplit.segment.network import Model, Network, Prepared, load
 from backsplit.segment.pipeline import Steps, overlap
-from backsplit.segment.threshold import require_finite
 from backsplit.segment.timing import Timings
 from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, require_same_grid
+from backsplit.volume.intensity import require_finite
 
 
 class NnUNetSegmenter:

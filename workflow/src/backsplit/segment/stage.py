@@ -16,7 +16,7 @@ from backsplit.provenance import file_sha256
 from backsplit.segment import build
 from backsplit.segment.base import Labelled
 from backsplit.segment.weights import require_accepted
-from backsplit.volume import read_grid, require_same_grid, write_labels
+from backsplit.volume import read_geometry, require_same_grid, write_labels
 
 
 def label_path(results: Path, segmenter: str, case: str) -> Path:
@@ -77,18 +77,27 @@ class SegmentStage:
 
     def _write(self, case: Case, labelled: Labelled) -> Details:
         image = case.images[self.config.dataset.grid_channel]
-        grid = read_grid(image)
+        geometry = read_geometry(image)
+        grid = geometry.grid
         require_same_grid(f"the label map of {self.key}", labelled.grid, grid, "the image")
         with self.segmenter.timings.phase("write"):
-            write_labels(self.outputs(case)["labels"], labelled.array, grid, like=image)
-        counts = np.bincount(labelled.array.ravel(), minlength=1)
-        voxels = {
-            name: int(counts[value]) if value < len(counts) else 0
-            for name, value in self.classes.items()
-        }
+            write_labels(self.outputs(case)["labels"], labelled.array, grid, geometry.like(image))
         return {
             "segmenter": self.key,
             "classes": {str(value): name for name, value in self.classes.items()},
-            "voxels": {name: count for name, count in voxels.items() if count},
+            "overlaps": {str(v): list(members) for v, members in labelled.overlaps.items()},
+            "unknown": list(labelled.unknown),
+            "voxels": self._count(labelled),
             "notes": dict(labelled.notes),
         }
+
+    def _count(self, labelled: Labelled) -> dict[str, int]:
+        """Voxels of each class that has any; where masks overlap, each of them counts."""
+        counts = np.bincount(labelled.array.ravel(), minlength=1)
+        voxels = dict.fromkeys(self.classes, 0)
+        names = {value: name for name, value in self.classes.items()}
+        for value in np.flatnonzero(counts).tolist():
+            for member in labelled.overlaps.get(value, (value,)):
+                if member in names:
+                    voxels[names[member]] += int(counts[value])
+        return {name: count for name, count in voxels.items() if count}

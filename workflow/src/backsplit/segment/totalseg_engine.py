@@ -138,7 +138,7 @@ class TaskEngine:
             )
         self.timings.cases += 1
         labels_zyx = np.ascontiguousarray(array.transpose(2, 1, 0))
-        return Labelled(labels_zyx, ready.grid, ready.notes)
+        return Labelled(labels_zyx, ready.grid, notes=ready.notes)
 
     def _prepare_part(self, network: Network, ready: Ready) -> Prepared:
         with self.timings.phase("prepare"):

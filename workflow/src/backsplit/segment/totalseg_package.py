@@ -46,7 +46,7 @@ def label_with_package(volume: Volume, config: TotalSegmentator, device: str) ->
     )
     labels = np.asarray(result.dataobj, dtype=np.uint8).transpose(2, 1, 0)
     notes = modality_notes(config.task, volume.array)
-    return Labelled(np.ascontiguousarray(labels), volume.grid, notes)
+    return Labelled(np.ascontiguousarray(labels), volume.grid, notes=notes)
 
 
 @contextlib.contextmanager

@@ -14,7 +14,6 @@ from backsplit.provenance import versions
 from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
 from backsplit.segment.pipeline import overlap
-from backsplit.segment.threshold import require_finite
 from backsplit.segment.timing import Timings
 from backsplit.segment.totalseg_engine import TaskEngine
 from backsplit.segment.totalseg_package import label_with_package, resident_networks
@@ -30,6 +29,7 @@ from backsplit.segment.totalseg_tasks import (
 )
 from backsplit.segment.weights import demo_weights, files_of, weights_home
 from backsplit.volume import Volume, read_volume
+from backsplit.volume.intensity import require_finite
 
 
 class TotalSegmentatorSegmenter:

@@ -1,0 +1,133 @@
+"""Layers to one map: held against a slow, obvious reading of the rules, on random volumes."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from backsplit.compose import layers as module
+from backsplit.compose.layers import Composer, Layer, Precedence, State
+
+SHAPE = (3, 4, 5)
+PAIRS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), max_size=6).map(
+    lambda pairs: [(a, b) for a, b in pairs if a != b and (b, a) not in pairs]
+)
+# values 1..5 claim the label of that number; 6 and 7 are overlaps of masks
+CLAIMS = {**{v: (v,) for v in range(1, 6)}, 6: (2, 4), 7: (5, 1, 3)}
+VOLUMES = st.lists(hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 7)), min_size=1, max_size=5)
+
+
+def obvious(arrays, exceptions):
+    """Voxel by voxel, as the module's docstring says it."""
+    out = np.zeros(SHAPE, np.uint8)
+    lost: Counter[tuple[State, State]] = Counter()
+    agreed: Counter[str] = Counter()
+    claimed: Counter[str] = Counter()
+    kept: Counter[str] = Counter()
+    for index in np.ndindex(SHAPE):
+        holder = None
+        for number, array in enumerate(arrays):
+            value = int(array[index])
+            if not value:
+                continue
+            name = f"layer{number}"
+            mine = [State(name, label) for label in CLAIMS[value]]
+            claimed[name] += len(mine)
+            winner = mine[0]
+            for other in mine[1:]:
+                if (other.label, winner.label) in exceptions:
+                    winner = other
+            for other in mine:
+                if other != winner:
+                    lost[other, winner] += 1
+            if holder is None:
+                holder = winner
+            elif holder.label == winner.label:
+                agreed[name] += 1
+            elif (winner.label, holder.label) in exceptions:
+                lost[holder, winner] += 1
+                holder = winner
+            else:
+                lost[winner, holder] += 1
+        if holder is not None:
+            out[index] = holder.label
+            kept[holder.layer] += 1
+    return out, lost, claimed, kept, agreed
+
+
+def composed(arrays, exceptions=(), claims=CLAIMS, shape=SHAPE):
+    composer = Composer(shape, Precedence(exceptions))
+    for number, array in enumerate(arrays):
+        composer.add(Layer(f"layer{number}", array, claims))
+    return composer
+
+
+@settings(max_examples=300, deadline=None)
+@given(VOLUMES, PAIRS)
+def test_equals_the_obvious_rule_and_the_account_balances(arrays, exceptions):
+    composer = composed(arrays, exceptions)
+    out, lost, claimed, kept, agreed = obvious(arrays, exceptions)
+    np.testing.assert_array_equal(composer.labels(np.uint8), out)
+    assert {(o.loser, o.winner): o.voxels for o in composer.overruled()} == dict(lost)
+    for account in composer.accounts():
+        name = account.layer
+        assert (account.claimed, account.kept, account.agreed) == (
+            claimed[name],
+            kept[name],
+            agreed[name],
+        )
+        assert account.claimed == account.kept + account.agreed + account.overruled
+    assert sum(a.kept for a in composer.accounts()) == np.count_nonzero(out)
+    assert sum(a.overruled for a in composer.accounts()) == sum(lost.values())
+
+
+@pytest.mark.parametrize("piece", [1, 7, 59])
+def test_walking_in_pieces_changes_nothing(monkeypatch, piece):
+    rng = np.random.default_rng(piece)
+    arrays = [rng.integers(0, 8, SHAPE).astype(np.uint8) for _ in range(4)]
+    whole = composed(arrays, [(3, 1), (5, 2)])
+    monkeypatch.setattr(module, "PIECE", piece)
+    cut = composed(arrays, [(3, 1), (5, 2)])
+    np.testing.assert_array_equal(cut.labels(np.uint8), whole.labels(np.uint8))
+    assert cut.overruled() == whole.overruled() and cut.accounts() == whole.accounts()
+
+
+@settings(max_examples=100, deadline=None)
+@given(VOLUMES, PAIRS)
+def test_composing_the_result_again_changes_nothing(arrays, exceptions):
+    once = composed(arrays, exceptions).labels(np.uint8)
+    again = composed([once, once], exceptions).labels(np.uint8)
+    np.testing.assert_array_equal(once, again)
+
+
+@settings(max_examples=100, deadline=None)
+@given(hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 5)), st.permutations(range(4)), PAIRS)
+def test_order_of_layers_that_do_not_overlap_does_not_matter(labels, order, exceptions):
+    part = np.arange(labels.size).reshape(SHAPE) % 4
+    arrays = [np.where(part == i, labels, 0).astype(np.uint8) for i in range(4)]
+    shuffled = composed([arrays[i] for i in order], exceptions)
+    np.testing.assert_array_equal(shuffled.labels(np.uint8), labels)
+    assert not shuffled.overruled()
+
+
+def test_more_than_255_states_and_ids_of_16_bits_survive():
+    rng = np.random.default_rng(0)
+    shape = (4, 30, 31)
+    claims = {v: (v * 100,) for v in range(1, 400)}
+    first = rng.integers(0, 400, shape).astype(np.uint16)
+    second = rng.integers(0, 200, shape).astype(np.uint8)
+    composer = composed([first, second], claims=claims, shape=shape)
+    expected = np.where(first > 0, first, second).astype(np.uint32) * 100
+    np.testing.assert_array_equal(composer.labels(np.uint16), expected)
+    lost = sum(o.voxels for o in composer.overruled())
+    assert lost == ((first > 0) & (second > 0) & (first != second)).sum()
+
+
+def test_a_layer_of_another_shape_is_refused():
+    with pytest.raises(ValueError, match="shape"):
+        Composer(SHAPE, Precedence()).add(Layer("a", np.zeros((2, 2, 2), np.uint8), {}))

@@ -1,0 +1,150 @@
+"""The sidecar of a label map: what it holds, who was overruled and why, for a person to read."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from backsplit.compose.case import TARGETS, ComposedCase, LesionFound, Rules
+from backsplit.compose.layers import Overruled
+from backsplit.compose.status import Known
+from backsplit.volume import Grid
+
+SHOWN = 8
+"""Lines about overruled voxels in the summary; all of them stand in `overruled`."""
+
+
+def details(
+    composed: ComposedCase, grid: Grid, rules: Rules, notes: tuple[str, ...]
+) -> dict[str, Any]:
+    """Content of the sidecar, names for ids.
+
+    Parameters
+    ----------
+    composed : the label map and its account
+    grid : its grid
+    rules : names and settings
+    notes : what was done to the lesion file to have it on the grid
+    """
+    names = rules.scheme.all_names
+    ml = grid.voxel_ml
+    return {
+        "summary": list(_summary(composed, rules, ml, notes)),
+        "voxel_ml": round(ml, 9),
+        "voxels": {name: int(composed.counts[i]) for name, i in rules.scheme.ids.items()},
+        "lesions": [_lesion(found, names, ml) for found in composed.lesions],
+        "structures": [
+            {
+                "structure": s.structure,
+                "status": s.status,
+                "voxels": s.voxels,
+                "sides": s.sides,
+                "reason": s.reason,
+            }
+            for s in composed.structures
+        ],
+        "layers": [
+            {
+                "layer": a.layer,
+                "claimed": a.claimed,
+                "kept": a.kept,
+                "agreed": a.agreed,
+                "overruled": a.overruled,
+            }
+            for a in composed.accounts
+        ],
+        "overruled": [
+            {
+                "loser": names[o.loser.label],
+                "loser_layer": o.loser.layer,
+                "winner": names[o.winner.label],
+                "winner_layer": o.winner.layer,
+                "voxels": o.voxels,
+                "volume_ml": round(o.voxels * ml, 4),
+                "why": _why(o, rules),
+            }
+            for o in composed.overruled
+        ],
+        "ignored_voxels": composed.ignored,
+    }
+
+
+def _lesion(found: LesionFound, names: tuple[str, ...], ml: float) -> dict[str, Any]:
+    instance, host = found.instance, found.host
+    row: dict[str, Any] = {
+        "instance": instance.number,
+        "target": names[instance.target],
+        "voxels": instance.voxels,
+        "volume_ml": round(instance.voxels * ml, 6),
+        "centroid_mm": [round(c, 2) for c in instance.centroid_mm],
+        "box_zyx": [[side.start, side.stop] for side in instance.box],
+        "host": None if host.label is None else names[host.label],
+        "host_basis": host.basis,
+        "inside_fraction": round(host.inside, 4),
+        "shell_fraction": round(host.shell, 4),
+        "closed_fraction": round(host.closed, 4),
+        "distance_mm": None if math.isnan(host.distance_mm) else round(host.distance_mm, 3),
+    }
+    if found.repaired is not None:
+        row["repair"] = {
+            "rim_voxels": found.repaired.rim,
+            "hole_voxels": found.repaired.holes,
+            "were": {names[label]: voxels for label, voxels in found.repaired.before.items()},
+        }
+    return row
+
+
+def _why(o: Overruled, rules: Rules) -> str:
+    names = rules.scheme.names
+    if (names[o.winner.label], names[o.loser.label]) in rules.scheme.exceptions:
+        return f"exception: {names[o.winner.label]} over {names[o.loser.label]}"
+    if o.winner.layer == o.loser.layer:
+        return f"masks of {o.winner.layer} overlap; the one listed first stands"
+    if o.winner.layer == TARGETS:
+        return "lesions stand above all segmenters"
+    return f"{o.winner.layer} stands above {o.loser.layer} in compose.order"
+
+
+def _summary(
+    composed: ComposedCase, rules: Rules, ml: float, notes: tuple[str, ...]
+) -> Iterator[str]:
+    """What a person wants to know first."""
+    names = rules.scheme.all_names
+    yield from notes
+    for label, target in enumerate(rules.scheme.targets, start=1):
+        mine = [found for found in composed.lesions if found.instance.target == label]
+        if mine:
+            volume = sum(found.instance.voxels for found in mine) * ml
+            yield f"{target}: {len(mine)} lesion(s), {volume:.3g} ml, {_hosts(mine, names)}"
+        else:
+            yield f"{target}: none"
+    for s in composed.structures:
+        if s.status == Known.UNKNOWN:
+            yield f"{s.structure} is unknown: {s.reason}"
+    if composed.ignored:
+        yield f"{composed.ignored * ml:.3g} ml where unknown structures could be are `ignore`"
+    repaired = [f for f in composed.lesions if f.repaired and (f.repaired.rim or f.repaired.holes)]
+    for found in repaired:
+        assert found.repaired is not None and found.host.label is not None
+        voxels = found.repaired.rim + found.repaired.holes
+        target = names[found.instance.target]
+        yield (
+            f"{names[found.host.label]} got {voxels * ml:.3g} ml round lesion "
+            f"{found.instance.number} ({target})"
+        )
+    for o in composed.overruled[:SHOWN]:
+        yield (
+            f"{o.loser.layer} claimed {o.voxels * ml:.3g} ml as {names[o.loser.label]} that are "
+            f"{names[o.winner.label]}: {_why(o, rules)}"
+        )
+    if len(composed.overruled) > SHOWN:
+        yield f"… and {len(composed.overruled) - SHOWN} smaller overlaps"
+
+
+def _hosts(found: list[LesionFound], names: tuple[str, ...]) -> str:
+    hosts: Counter[str] = Counter(
+        "no organ" if f.host.label is None else names[f.host.label] for f in found
+    )
+    return ", ".join(f"{count} in {host}" for host, count in hosts.most_common())

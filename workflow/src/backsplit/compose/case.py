@@ -1,0 +1,235 @@
+"""One case: layers in, label map and account out. Nothing here reads or writes files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from backsplit.compose.host import NO_HOST, Host, find_host, look_mm
+from backsplit.compose.layers import (
+    Composer,
+    Layer,
+    LayerAccount,
+    Overruled,
+    Precedence,
+    State,
+    count_values,
+    pieces,
+)
+from backsplit.compose.lesions import Instance, Instances, find_instances, grown
+from backsplit.compose.repair import HOLES_WITHIN_MM, Repaired, repair
+from backsplit.compose.status import StructureStatus, statuses
+from backsplit.config_compose import Compose
+from backsplit.lesion import Lesion
+from backsplit.scheme import Scheme
+from backsplit.volume import Array, Grid
+
+TARGETS = "targets"
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How layers become one label map.
+
+    Attributes
+    ----------
+    scheme : names and ids
+    settings : the section `compose`
+    layers : segmenters by precedence
+    """
+
+    scheme: Scheme
+    settings: Compose
+    layers: tuple[str, ...]
+
+    @property
+    def precedence(self) -> Precedence:
+        """Exceptions from the order, as ids."""
+        ids = self.scheme.ids
+        return Precedence((ids[winner], ids[loser]) for winner, loser in self.scheme.exceptions)
+
+
+@dataclass(frozen=True)
+class LesionFound:
+    """One lesion, its host, and what was repaired round it."""
+
+    instance: Instance
+    host: Host
+    repaired: Repaired | None
+
+
+@dataclass(frozen=True)
+class ComposedCase:
+    """A label map and the account of how it came to be.
+
+    Attributes
+    ----------
+    labels : ids, (z, y, x)
+    counts : voxels of each id
+    ignored : voxels that became `ignore` because a structure is unknown
+    """
+
+    labels: Array
+    counts: Array
+    accounts: tuple[LayerAccount, ...]
+    overruled: tuple[Overruled, ...]
+    ignored: int
+    lesions: tuple[LesionFound, ...]
+    structures: tuple[StructureStatus, ...]
+
+
+def compose_case(
+    grid: Grid,
+    lesion: Lesion | None,
+    layers: Iterable[Layer],
+    unknown: Mapping[str, str],
+    body: Callable[[], Array],
+    rules: Rules,
+) -> ComposedCase:
+    """Compose one case.
+
+    Parameters
+    ----------
+    grid : the image's grid
+    lesion : the lesion file on that grid, None where there is none
+    layers : by precedence, without the targets; each is taken once and let go
+    unknown : structures that could not be labelled, and why
+    body : makes the mask of the body, (z, y, x); called only where a structure is unknown
+    rules : names, order, exceptions
+    """
+    composer = Composer(grid.shape, rules.precedence)
+    places = np.zeros(0, np.int64)
+    if lesion is not None:
+        composer.add(Layer(TARGETS, lesion.map.array, lesion.claims))
+        places = np.flatnonzero(composer.states)
+    beneath = Composer(places.shape, rules.precedence)
+    for layer in layers:
+        composer.add(layer)
+        beneath.add(Layer(layer.name, layer.values.reshape(-1)[places], layer.claims))
+    labels, ignored = _labels(composer, unknown, body, rules)
+    under = beneath.labels(labels.dtype)
+    found = _lesions(labels, places, under, grid, lesion, rules)
+    counts = count_labels(labels, rules.scheme.ignore_id + 1)
+    return ComposedCase(
+        labels,
+        counts,
+        tuple(composer.accounts()),
+        tuple(composer.overruled()),
+        ignored,
+        tuple(found),
+        tuple(statuses(labels, grid, rules.scheme, counts, unknown)),
+    )
+
+
+def count_labels(labels: Array, length: int) -> Array:
+    """Voxels of each id below `length`."""
+    flat = labels.reshape(-1)
+    counts = np.zeros(length, np.int64)
+    for at in pieces(len(flat)):
+        counts += count_values(flat[at], length)
+    return counts
+
+
+def _labels(
+    composer: Composer, unknown: Mapping[str, str], body: Callable[[], Array], rules: Rules
+) -> tuple[Array, int]:
+    """The label map; where an unknown structure could be, `ignore` if that is asked for."""
+    scheme = rules.scheme
+    hidden = {scheme.ids[structure] for structure in unknown}
+    labels = composer.look_up(lambda s: 0 if s.label in hidden else s.label, scheme.dtype)
+    if not unknown or rules.settings.unknown != "ignore":
+        return labels, 0
+    rank = {name: position for position, name in enumerate(rules.layers)}
+    strongest = min(
+        rank[segmenter]
+        for segmenter, classes in scheme.sources.items()
+        if set(classes.values()) & set(unknown)
+    )
+
+    def could_be(state: State) -> int:
+        """Whether an unknown structure would have won this voxel, had it been labelled."""
+        return int(
+            not state.label or state.label in hidden or rank.get(state.layer, -1) > strongest
+        )
+
+    where = composer.look_up(could_be, np.uint8)
+    where &= body()
+    labels[where != 0] = scheme.ignore_id
+    return labels, int(np.count_nonzero(where))
+
+
+def _lesions(
+    labels: Array,
+    places: Array,
+    under: Array,
+    grid: Grid,
+    lesion: Lesion | None,
+    rules: Rules,
+) -> list[LesionFound]:
+    """Tell the lesions apart, find the host of each, and repair round it."""
+    if lesion is None:
+        return []
+    given = lesion.map.array if lesion.instances else None
+    instances = find_instances(labels, len(rules.scheme.targets), grid, given)
+    hosts = [
+        _host(labels, places, under, grid, instances, instance, rules)
+        for instance in instances.found
+    ]
+    return [
+        LesionFound(instance, host, _repair(labels, grid, instances, instance, host, rules))
+        for instance, host in zip(instances.found, hosts, strict=True)
+    ]
+
+
+def _host(
+    labels: Array,
+    places: Array,
+    under: Array,
+    grid: Grid,
+    instances: Instances,
+    instance: Instance,
+    rules: Rules,
+) -> Host:
+    scheme = rules.scheme
+    target = scheme.names[instance.target]
+    candidates = [scheme.ids[name] for name in scheme.hosts.get(target, ())]
+    if not candidates:
+        return NO_HOST
+    box = grown(instance.box, look_mm(instance.voxels, grid.voxel_ml), grid)
+    anatomy = labels[box].copy()
+    lesions = np.argwhere((anatomy > 0) & (anatomy <= len(scheme.targets)))
+    start = [side.start for side in box]
+    flat = np.ravel_multi_index(tuple((lesions + start).T), labels.shape)
+    anatomy[tuple(lesions.T)] = under[np.searchsorted(places, flat)]
+    mask = instances.mask(instance, box)
+    return find_host(mask, anatomy, grid.spacing[::-1], candidates)
+
+
+def _repair(
+    labels: Array,
+    grid: Grid,
+    instances: Instances,
+    instance: Instance,
+    host: Host,
+    rules: Rules,
+) -> Repaired | None:
+    settings = rules.settings.repair
+    if host.label is None or not settings.is_on:
+        return None
+    box = grown(instance.box, max(settings.rim_mm, HOLES_WITHIN_MM), grid)
+    free = [0, *(rules.scheme.ids[name] for name in _over(settings.over, rules.scheme))]
+    return repair(
+        labels[box],
+        instances.mask(instance, box),
+        host.label,
+        grid.spacing[::-1],
+        free,
+        rim_mm=settings.rim_mm,
+        holes=settings.holes,
+    )
+
+
+def _over(names: Sequence[str], scheme: Scheme) -> list[str]:
+    return [name for name in scheme.structures if name in names]

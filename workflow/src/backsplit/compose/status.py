@@ -1,0 +1,132 @@
+"""What is known of each structure in a case: unknown is not background."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+from fnmatch import fnmatchcase
+from typing import Any
+
+import numpy as np
+
+from backsplit.scheme import Scheme
+from backsplit.volume import Array, Grid
+
+
+class Known(StrEnum):
+    """What is known of a structure in a case."""
+
+    LABELLED = "labelled"
+    ABSENT = "absent"  # it was looked for and is not there
+    TRUNCATED = "truncated"  # labelled, and cut off by the field of view
+    UNKNOWN = "unknown"  # nobody looked, or what was found does not count
+
+
+SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
+"""Patient sides of a volume: low and high end of each patient axis (LPS)."""
+
+
+@dataclass(frozen=True)
+class StructureStatus:
+    """One row of `status.parquet`.
+
+    Attributes
+    ----------
+    voxels : in the label map
+    sides : sides of the field of view that it touches
+    reason : why it is unknown; empty otherwise
+    """
+
+    structure: str
+    status: str
+    voxels: int
+    sides: str
+    reason: str
+
+    def row(self, case: str) -> dict[str, Any]:
+        """The row with its case."""
+        return {"case": case, **asdict(self)}
+
+
+def unknown_structures(
+    scheme: Scheme,
+    failed: Mapping[str, str],
+    missing: Mapping[str, Sequence[str]],
+    excluded: Sequence[str],
+) -> dict[str, str]:
+    """Structures that could not be labelled in a case, and why.
+
+    A structure of several sources is unknown only when none of them could look for it.
+
+    Parameters
+    ----------
+    scheme : names and sources
+    failed : segmenter that failed in this case to the reason
+    missing : segmenter to its classes that nobody looked for in this case
+    excluded : names and wildcards of structures that a person took out of this case
+    """
+    reasons: dict[str, list[str]] = {name: [] for name in scheme.structures}
+    looked: set[str] = set()
+    for segmenter, classes in scheme.sources.items():
+        for name, structure in classes.items():
+            if structure not in reasons:
+                continue
+            if segmenter in failed:
+                reasons[structure].append(f"{segmenter} failed: {failed[segmenter]}")
+            elif name in missing.get(segmenter, ()):
+                reasons[structure].append(f"{segmenter} has no file of {name}")
+            else:
+                looked.add(structure)
+    unknown = {
+        structure: "; ".join(dict.fromkeys(why))
+        for structure, why in reasons.items()
+        if why and structure not in looked
+    }
+    for structure in scheme.structures:
+        if any(fnmatchcase(structure, pattern) for pattern in excluded):
+            unknown[structure] = "excluded in the case table"
+    return unknown
+
+
+def statuses(
+    labels: Array, grid: Grid, scheme: Scheme, counts: Array, unknown: Mapping[str, str]
+) -> list[StructureStatus]:
+    """Status of every structure of a case.
+
+    Parameters
+    ----------
+    labels : the label map, (z, y, x)
+    grid : where it lies
+    scheme : names and ids
+    counts : voxels of each id
+    unknown : structure to why it is unknown
+    """
+    touched = touched_sides(labels, grid, len(counts))
+    rows = []
+    for structure in scheme.structures:
+        label = scheme.ids[structure]
+        voxels, sides = int(counts[label]), touched[label]
+        if structure in unknown:
+            status = Known.UNKNOWN
+        elif not voxels:
+            status = Known.ABSENT
+        else:
+            status = Known.TRUNCATED if sides else Known.LABELLED
+        why = unknown.get(structure, "")
+        rows.append(StructureStatus(structure, str(status), voxels, ",".join(sides), why))
+    return rows
+
+
+def touched_sides(labels: Array, grid: Grid, count: int) -> list[list[str]]:
+    """Patient sides of the field of view that each id below `count` touches."""
+    touched: list[list[str]] = [[] for _ in range(count)]
+    for patient_axis in range(3):
+        axis, sign = grid.array_axis(patient_axis)
+        for end in (0, 1):
+            low = (end == 0) == (sign > 0)
+            face = np.take(labels, 0 if low else -1, axis=axis)
+            side = SIDES[2 * patient_axis + end]
+            for label in np.flatnonzero(np.bincount(face.ravel(), minlength=1)).tolist():
+                touched[label].append(side)
+    return touched

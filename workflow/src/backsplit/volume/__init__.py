@@ -1,0 +1,33 @@
+"""Volumes and their grids: read, check, write, compare, resample."""
+
+from backsplit.volume.geometry import Geometry
+from backsplit.volume.grid import Array, Grid, Volume, require_same_grid
+from backsplit.volume.labels import LabelMap, read_label_grid, read_label_map, stack_masks
+from backsplit.volume.read import (
+    NIFTI_ENDINGS,
+    read_geometry,
+    read_grid,
+    read_labels,
+    read_volume,
+)
+from backsplit.volume.write import atomic_path, save_nifti, write_labels
+
+__all__ = [
+    "NIFTI_ENDINGS",
+    "Array",
+    "Geometry",
+    "Grid",
+    "LabelMap",
+    "Volume",
+    "atomic_path",
+    "read_geometry",
+    "read_grid",
+    "read_label_grid",
+    "read_label_map",
+    "read_labels",
+    "read_volume",
+    "require_same_grid",
+    "save_nifti",
+    "stack_masks",
+    "write_labels",
+]

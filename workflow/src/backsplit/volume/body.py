@@ -1,0 +1,78 @@
+"""The patient's body in an image."""
+
+from __future__ import annotations
+
+import cc3d
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from backsplit.volume.grid import Array, Grid
+
+OPENING_MM = 6.0
+"""Couches, cables and blankets are thinner or hang on by less than this."""
+
+TISSUE_ABOVE_HU = -500.0
+"""Half-way between air (-1000 HU) and water (0 HU)."""
+
+LOWEST_OF_OTHERS = -200.0
+"""An image with values below is a CT: MR and PET have no negative numbers to speak of."""
+
+
+def body_mask(image: Array, grid: Grid, above: float | str = -500.0) -> Array:
+    """Mask of the patient: the largest thing brighter than air, with its cavities.
+
+    Parameters
+    ----------
+    image : intensities, (z, y, x)
+    grid : its grid
+    above : lowest intensity of tissue, or "otsu" to split the image's histogram in two
+        (Otsu 1979); -500 HU lies half-way between air (-1000) and water (0)
+
+    Returns
+    -------
+    mask
+        bool (z, y, x). Lungs and bowel gas are inside: holes are filled slice by slice across
+        the body's long axis, so that an airway that leaves the field of view opens nothing.
+    """
+    if above == "otsu":
+        tissue = sitk.GetArrayFromImage(
+            sitk.OtsuThreshold(sitk.GetImageFromArray(image.astype(np.float32)), 0, 1)
+        ).astype(bool)
+    else:
+        tissue = image > float(above)
+    if not tissue.any():
+        return np.zeros(image.shape, bool)
+    opened = _opened(tissue, grid)
+    components = cc3d.largest_k(opened if opened.any() else tissue, k=1, connectivity=6) > 0
+    # the opening rounds off limbs and ears: what it took from the body comes back
+    grown = components
+    if opened.any():
+        grown = _dilated(components, grid) & tissue
+    axis, _ = grid.array_axis(2)
+    filled = np.zeros(grown.shape, bool)
+    for index in range(grown.shape[axis]):
+        at = (slice(None),) * axis + (index,)
+        filled[at] = ndimage.binary_fill_holes(grown[at])
+    return filled
+
+
+def body_threshold(image: Array) -> float | str:
+    """What `body_mask` goes by where nobody says it: -500 HU for CT, Otsu's for anything else."""
+    return TISSUE_ABOVE_HU if float(image.min()) < LOWEST_OF_OTHERS else "otsu"
+
+
+def _radius_voxels(grid: Grid) -> list[int]:
+    return [max(1, round(OPENING_MM / 2 / s)) for s in grid.spacing]
+
+
+def _opened(mask: Array, grid: Grid) -> Array:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    opened = sitk.BinaryMorphologicalOpening(image, _radius_voxels(grid))
+    return np.asarray(sitk.GetArrayFromImage(opened)) > 0
+
+
+def _dilated(mask: Array, grid: Grid) -> Array:
+    image = sitk.GetImageFromArray(mask.astype(np.uint8))
+    dilated = sitk.BinaryDilate(image, _radius_voxels(grid))
+    return np.asarray(sitk.GetArrayFromImage(dilated)) > 0

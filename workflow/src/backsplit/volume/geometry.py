@@ -1,0 +1,232 @@
+"""The geometry gate: one reading of a header that every tool shares, or a code.
+
+nibabel (TotalSegmentator, MONAI) and ITK (nnU-Net, SimpleITK) read the same NIfTI header by
+different rules. Where their readings put a voxel on different places the file is refused; where
+they differ by rounding only, it is taken, and what was done is said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from backsplit.errors import CaseError, Code
+from backsplit.volume.grid import Array, Grid
+
+READINGS_VOXELS = 0.5
+"""Two readings of one header (sform and qform; as it stands and made orthonormal) may differ by
+half of the smallest voxel side at the farthest corner: each voxel is then still nearest to
+itself. quaternions in float32 alone can cost 0.2 mm at 500 mm."""
+
+SKEW_OF_ITK = 1e-4
+"""Largest cosine between two axes with which ITK's NIfTI reader still opens a file (measured:
+1e-4 is opened, 5e-4 is refused)."""
+
+ROUNDING = 1e-6
+"""Cosines that differ from right angles by less are float32 rounding and are not worth a word."""
+
+LPS_FROM_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """The grid of a file, and what was done to have it.
+
+    Attributes
+    ----------
+    grid : where the voxels lie
+    notes : what was snapped or repaired, for a person
+    faithful : whether every reader takes the header as it stands; when False the file has to be
+        written anew for trainers, with the repaired header
+    """
+
+    grid: Grid
+    notes: tuple[str, ...] = ()
+    faithful: bool = True
+
+    def like(self, path: Path) -> Path | None:
+        """The file whose header a label map can take over, where every reader takes it."""
+        return path if self.faithful else None
+
+
+def nifti_geometry(path: Path, header: Any) -> Geometry:  # noqa: ANN401 (nibabel is untyped)
+    """Read a NIfTI header: sform where it is set, else qform, when all readings agree.
+
+    Raises
+    ------
+    CaseError
+        NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN, ORIENTATION_AMBIGUOUS, DIRECTION_SHEARED.
+    """
+    size = require_3d(path, [int(n) for n in header.get_data_shape()])
+    spacing = _spacing(path, header)
+    notes: list[str] = []
+    forms = {
+        name: LPS_FROM_RAS @ np.asarray(affine, float)
+        for name, affine in (("sform", header.get_sform(coded=True)[0]), ("qform", _qform(header)))
+        if affine is not None
+    }
+    if not forms:
+        raise CaseError(
+            Code.ORIENTATION_UNKNOWN,
+            f"{path} says nowhere how it lies in the patient (sform_code and qform_code are 0), "
+            "so left and right are a guess; set its qform or sform from the original",
+        )
+    for name, affine in forms.items():
+        if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
+            raise CaseError(
+                Code.ORIENTATION_AMBIGUOUS,
+                f"{path} has a {name} that is no usable matrix (NaN, infinite or flat); "
+                "write its header anew from the original",
+            )
+    chosen = forms.get("sform", forms.get("qform"))
+    assert chosen is not None
+    if len(forms) == 2:
+        gap = _corner_gap(size, forms["sform"], forms["qform"])
+        _require_agreement(path, "sform and qform", gap, min(spacing))
+        if gap > 1e-2:
+            notes.append(f"sform and qform differ by {gap:.2g} mm; the sform is used")
+    columns = np.linalg.norm(chosen[:3, :3], axis=0)
+    gap = float(np.linalg.norm((columns - spacing) * (np.asarray(size) - 1)))
+    _require_agreement(path, "pixdim and the sform's column lengths", gap, min(spacing))
+    rotation, repaired = orthonormal(path, chosen[:3, :3] / columns, size, spacing)
+    notes += repaired
+    grid = Grid(
+        size,
+        spacing,
+        (float(chosen[0, 3]), float(chosen[1, 3]), float(chosen[2, 3])),
+        tuple(float(cosine) for cosine in rotation.ravel()),
+    )
+    return Geometry(grid, tuple(notes), faithful=not repaired)
+
+
+def itk_geometry(path: Path, reader: sitk.ImageFileReader) -> Geometry:
+    """Take the grid that ITK reads from NRRD or MetaImage.
+
+    Raises
+    ------
+    CaseError
+        NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN, DIRECTION_SHEARED.
+    """
+    dimension = reader.GetDimension()
+    size = require_3d(path, reader.GetSize(), int(reader.GetNumberOfComponents()))
+    x, y, z = (float(s) for s in reader.GetSpacing()[:3])
+    if not np.isfinite([x, y, z]).all() or min(x, y, z) <= 0:
+        raise _bad_spacing(path, f"a spacing of {x:g} x {y:g} x {z:g} mm")
+    if path.suffix.lower() in (".nrrd", ".nhdr") and not reader.HasMetaDataKey("NRRD_space"):
+        raise CaseError(
+            Code.ORIENTATION_UNKNOWN,
+            f"{path} names no patient space (the field `space` is missing), so left and right "
+            "are a guess; write it anew with `space: left-posterior-superior`",
+        )
+    direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
+    rotation, repaired = orthonormal(path, direction, size, (x, y, z))
+    origin = reader.GetOrigin()
+    grid = Grid(
+        size,
+        (x, y, z),
+        (float(origin[0]), float(origin[1]), float(origin[2])),
+        tuple(float(cosine) for cosine in rotation.ravel()),
+    )
+    return Geometry(grid, tuple(repaired), faithful=not repaired)
+
+
+def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[int, int, int]:
+    """Size (x, y, z) of one 3D volume; trailing axes of length 1 are left out.
+
+    Raises
+    ------
+    CaseError
+        NOT_3D.
+    """
+    shown = "x".join(map(str, size)) + (f", {components} components" if components > 1 else "")
+    size = list(size)
+    while len(size) > 3 and size[-1] == 1:
+        size.pop()
+    if len(size) != 3 or min(size) < 2 or components != 1:
+        raise CaseError(
+            Code.NOT_3D,
+            f"{path} has size {shown}; one 3D volume with at least 2 voxels a side is needed; "
+            "split or convert it",
+        )
+    return int(size[0]), int(size[1]), int(size[2])
+
+
+def orthonormal(
+    path: Path, direction: Array, size: Sequence[int], spacing: Sequence[float]
+) -> tuple[Array, list[str]]:
+    """Nearest orthonormal cosines (polar decomposition), and a note where that changed something.
+
+    Raises
+    ------
+    CaseError
+        DIRECTION_SHEARED when a corner voxel would move by more than half a voxel.
+    """
+    skew = float(np.abs(direction.T @ direction - np.eye(3)).max())
+    if skew <= ROUNDING:
+        return direction, []
+    left, _, right = np.linalg.svd(direction)
+    rotation = left @ right
+    scale = np.asarray(spacing)
+    before, after = np.eye(4), np.eye(4)
+    before[:3, :3], after[:3, :3] = direction * scale, rotation * scale
+    gap = _corner_gap(size, before, after)
+    if gap > READINGS_VOXELS * min(spacing):
+        raise CaseError(
+            Code.DIRECTION_SHEARED,
+            f"{path} has axes that are not at right angles (cosine {skew:.3g}; up to {gap:.3g} mm "
+            "at its corners), as after a gantry tilt; resample it to a rectangular grid",
+        )
+    if skew <= SKEW_OF_ITK:
+        return rotation, []
+    return rotation, [
+        f"axes were not at right angles (cosine {skew:.2g}, {gap:.2g} mm at the corners) "
+        "and have been made so"
+    ]
+
+
+def _qform(header: Any) -> Array | None:  # noqa: ANN401
+    try:
+        affine, code = header.get_qform(coded=True)
+    except Exception:
+        return np.full((4, 4), np.nan)
+    return affine if code else None
+
+
+def _spacing(path: Path, header: Any) -> tuple[float, float, float]:  # noqa: ANN401
+    x, y, z = (float(s) for s in header["pixdim"][1:4])
+    if not np.isfinite([x, y, z]).all() or min(x, y, z) <= 0:
+        raise _bad_spacing(path, f"a spacing (pixdim) of {x:g} x {y:g} x {z:g}")
+    unit = header.get_xyzt_units()[0]
+    if unit not in ("mm", "unknown"):
+        raise _bad_spacing(path, f"its lengths in the unit {unit!r}, which readers treat unlike,")
+    return x, y, z
+
+
+def _bad_spacing(path: Path, found: str) -> CaseError:
+    return CaseError(
+        Code.SPACING_INVALID,
+        f"{path} has {found} where positive lengths in mm are needed; correct its header",
+    )
+
+
+def _corner_gap(size: Sequence[int], first: Array, second: Array) -> float:
+    """Largest distance between corner voxels under two matrices, mm."""
+    far = np.asarray(size) - 1
+    corners = np.array([[x, y, z, 0] for x in (0, 1) for y in (0, 1) for z in (0, 1)], float)
+    corners[:, :3] *= far
+    corners[:, 3] = 1
+    return float(np.linalg.norm((corners @ (first - second).T)[:, :3], axis=1).max())
+
+
+def _require_agreement(path: Path, what: str, gap_mm: float, voxel_mm: float) -> None:
+    if gap_mm > READINGS_VOXELS * voxel_mm:
+        raise CaseError(
+            Code.ORIENTATION_AMBIGUOUS,
+            f"{path}: {what} disagree by up to {gap_mm:.3g} mm, so nibabel and ITK place it "
+            "differently in the patient; write its header anew from the original",
+        )

@@ -1,0 +1,74 @@
+"""What can be wrong with an image's intensities, and what lies outside the field of view."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from backsplit.errors import CaseError, Code
+from backsplit.volume.grid import Array
+
+AIR_HU = -1000.0
+PADDING_HU = -1024.0
+"""CT numbers start at -1024 (12 bits); scanners and converters write -1024, -2000, -2048 or -3024
+where nothing was measured. No other modality goes as low."""
+
+PADDING_SHARE = 0.01
+"""Less than this share of an image is not worth a word."""
+
+
+def require_finite(path: Path, image: Array) -> None:
+    """Refuse an image with NaN or infinity.
+
+    Raises
+    ------
+    CaseError
+        IMAGE_NOT_FINITE.
+    """
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        count = int((~np.isfinite(image)).sum())
+        raise CaseError(
+            Code.IMAGE_NOT_FINITE,
+            f"{path} has {count} voxels that are NaN or infinite; "
+            "replace them by what the scanner writes for air",
+        )
+
+
+def require_contrast(path: Path, image: Array) -> None:
+    """Refuse an image that holds one value only.
+
+    Raises
+    ------
+    CaseError
+        IMAGE_CONSTANT.
+    """
+    if image.min() == image.max():
+        raise CaseError(
+            Code.IMAGE_CONSTANT,
+            f"{path} holds {image.flat[0]} in every voxel; replace it by the image",
+        )
+
+
+def padding_value(image: Array) -> float | None:
+    """Intensity that stands for "not measured" in a CT, or None where there is none.
+
+    The lowest value of the image, when it is -1024 or below and fills a corner of the volume:
+    scanners reconstruct a circle or a tilted box and pad the rest.
+    """
+    lowest = float(image.min())
+    if lowest > PADDING_HU:
+        return None
+    corners = image[:: image.shape[0] - 1, :: image.shape[1] - 1, :: image.shape[2] - 1]
+    return lowest if (corners == lowest).any() else None
+
+
+def padding_note(image: Array) -> str | None:
+    """Say how much of a CT is padding; None where it is none, or next to none."""
+    value = padding_value(image)
+    if value is None:
+        return None
+    share = np.count_nonzero(image == value) / image.size
+    if share < PADDING_SHARE:
+        return None
+    return f"{share:.0%} of the image is padding ({value:g}) outside the field of view"

@@ -1,0 +1,109 @@
+"""Label files as they are: values, the names that a file gives itself, and voxels with several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from backsplit.errors import CaseError, Code
+from backsplit.volume.grid import Array, Grid
+from backsplit.volume.read import read_grid, read_labels
+
+HIGHEST_VALUE = 65535
+"""Label values and ids are at most 16 bits wide."""
+
+
+@dataclass(frozen=True)
+class LabelMap:
+    """What a label file says.
+
+    Attributes
+    ----------
+    array : values, uint8 or uint16, (z, y, x)
+    grid : where they lie
+    names : names that the file itself gives to its values (DICOM); empty for other formats
+    overlaps : value to the values that share its voxels: masks that overlap are kept by giving
+        each combination a value of its own, above all others
+    notes : what was done to have it on its grid, for a person
+    """
+
+    array: Array
+    grid: Grid
+    names: Mapping[str, int] = field(default_factory=dict)
+    overlaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+def read_label_grid(path: Path, grid: Grid) -> Grid:
+    """Grid of a label file, from its header (DICOM objects are put on `grid`)."""
+    return read_grid(path)
+
+
+def read_label_map(path: Path, grid: Grid) -> LabelMap:
+    """Read a label file of any format on its own grid (DICOM objects: put on `grid`).
+
+    Raises
+    ------
+    CaseError
+        As `read_labels`; LABEL_UNDECLARED for values beyond 65535.
+    """
+    labels = read_labels(path)
+    highest = int(labels.array.max())
+    if highest > HIGHEST_VALUE:
+        raise CaseError(
+            Code.LABEL_UNDECLARED,
+            f"{path} holds the value {highest}; {HIGHEST_VALUE} is the most; renumber it",
+        )
+    return LabelMap(labels.array, labels.grid)
+
+
+def stack_masks(
+    masks: Iterable[tuple[int, Array]], shape: tuple[int, ...], highest: int
+) -> tuple[Array, dict[int, tuple[int, ...]]]:
+    """Put masks on one map without losing anything where they overlap.
+
+    Parameters
+    ----------
+    masks : (value, mask) pairs, each taken once; bool arrays of `shape`; values differ, are >= 1
+    shape : (z, y, x)
+    highest : the largest value; combinations are numbered from the one above
+
+    Returns
+    -------
+    array, overlaps
+        uint8 or uint16 values; `overlaps` names the values that each combination stands for, in
+        the order of `masks`.
+
+    Raises
+    ------
+    CaseError
+        LABEL_UNDECLARED when values and combinations together need more than 16 bits.
+    """
+    array = np.zeros(shape, np.uint16)
+    members: dict[int, tuple[int, ...]] = {}
+    known: dict[tuple[int, ...], int] = {}
+    free = highest + 1
+    for value, mask in masks:
+        members[value] = (value,)
+        known[(value,)] = value
+        held = array[mask]
+        table = np.zeros(free, np.uint16)
+        for holder in np.flatnonzero(np.bincount(held)).tolist():
+            combination = (*members[holder], value) if holder else (value,)
+            if combination not in known:
+                known[combination] = free
+                members[free] = combination
+                free += 1
+            if free > HIGHEST_VALUE:
+                raise CaseError(
+                    Code.LABEL_UNDECLARED,
+                    f"masks overlap in more than {HIGHEST_VALUE - highest} ways; "
+                    "give them in several segmenters",
+                )
+            table[holder] = known[combination]
+        array[mask] = table[held]
+    narrow = array.astype(np.uint8) if free <= 256 else array
+    return narrow, {value: m for value, m in members.items() if len(m) > 1}

@@ -1,0 +1,152 @@
+"""Read volumes: NIfTI by our own reader, which trusts no header; NRRD and MetaImage by ITK."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from isal import igzip
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from backsplit.errors import CaseError, Code
+from backsplit.volume.geometry import Geometry, itk_geometry, nifti_geometry
+from backsplit.volume.grid import Array, Grid, Volume
+
+sitk.ProcessObject.SetGlobalWarningDisplay(False)
+
+INTEGER_TOLERANCE = 1e-3
+"""A float label file is accepted when every value is that near to an integer."""
+
+NIFTI_ENDINGS = (".nii", ".nii.gz")
+
+_UNREADABLE = (
+    RuntimeError,
+    MemoryError,
+    OSError,
+    EOFError,
+    ValueError,
+    zlib.error,
+    ImageFileError,
+    HeaderDataError,
+)
+
+
+def read_geometry(path: Path) -> Geometry:
+    """Read the grid of a volume from its header, and what had to be done to have it.
+
+    Raises
+    ------
+    CaseError
+        FILE_MISSING, FILE_UNREADABLE, NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN,
+        ORIENTATION_AMBIGUOUS or DIRECTION_SHEARED.
+    """
+    _require_file(path)
+    try:
+        if path.name.endswith(NIFTI_ENDINGS):
+            return nifti_geometry(path, nib.load(path).header)
+        reader = sitk.ImageFileReader()
+        reader.SetFileName(str(path))
+        reader.ReadImageInformation()
+    except _UNREADABLE as error:
+        raise unreadable(path, error) from None
+    return itk_geometry(path, reader)
+
+
+def read_grid(path: Path) -> Grid:
+    """Read the grid of a volume from its header alone; raises as `read_geometry`."""
+    return read_geometry(path).grid
+
+
+def read_volume(path: Path) -> Volume:
+    """Read a 3D volume (NIfTI, NRRD, MHA/MHD); raises as `read_geometry`."""
+    grid = read_grid(path)
+    try:
+        if path.name.endswith(NIFTI_ENDINGS):
+            array = _nifti_array(path)
+        else:
+            array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+    except _UNREADABLE as error:
+        raise unreadable(path, error) from None
+    return Volume(array.reshape(grid.shape), grid)
+
+
+def read_labels(path: Path) -> Volume:
+    """Read a label file as integers (uint8 where the values fit, else uint16 or int32).
+
+    Raises
+    ------
+    CaseError
+        As `read_volume`, and LABEL_NOT_INTEGER when a value is further than 1e-3 from an integer
+        (an interpolated mask), not finite, or negative.
+    """
+    volume = read_volume(path)
+    array = volume.array
+    if array.dtype.kind == "f":
+        rounded = np.rint(array)
+        with np.errstate(invalid="ignore"):
+            off = ~(np.abs(array - rounded) <= INTEGER_TOLERANCE)
+        if off.any():
+            raise CaseError(
+                Code.LABEL_NOT_INTEGER,
+                f"{path} holds the value {array[off].flat[0]:g} ({int(off.sum())} voxels are not "
+                "whole numbers); a label file needs integers; it may have been interpolated: "
+                "make it again with nearest-neighbour interpolation",
+            )
+        array = rounded
+    lowest, highest = array.min(), array.max()
+    if lowest < 0:
+        raise CaseError(
+            Code.LABEL_NOT_INTEGER,
+            f"{path} holds the value {lowest:g}; label values start at 0; fix the file",
+        )
+    dtype = np.uint8 if highest <= 255 else np.uint16 if highest <= 65535 else np.int32
+    return Volume(array.astype(dtype, copy=False), volume.grid)
+
+
+def _nifti_array(path: Path) -> Array:
+    """Voxels of a NIfTI file, (…, z, y, x), slope and intercept applied.
+
+    ITK fills what a truncated .nii.gz lacks with zeros, turns NaN into 0, and says nothing of
+    either. Here the gzip stream's checksum and the number of bytes are held against the header,
+    and NaN stays NaN.
+    """
+    image: Any = nib.load(path)
+    raw = path.read_bytes()
+    if path.name.endswith(".gz"):
+        raw = igzip.decompress(raw)
+    dtype = image.header.get_data_dtype()
+    if dtype.fields is not None or dtype.kind not in "iuf":
+        raise ValueError(f"voxels are of type {dtype}, not numbers")
+    count, offset = math.prod(image.shape), int(image.dataobj.offset)
+    if len(raw) < offset + count * dtype.itemsize:
+        raise ValueError(
+            f"{len(raw) - offset} bytes of voxels where the header says {count * dtype.itemsize}"
+        )
+    array = np.frombuffer(raw, dtype, count, offset).reshape(image.shape[::-1])
+    slope, intercept = image.dataobj.slope, image.dataobj.inter
+    if (slope, intercept) == (1.0, 0.0):
+        return array.astype(dtype.newbyteorder("="), copy=False)
+    wide = np.float32 if dtype.itemsize <= 2 else np.float64
+    return np.asarray(array.astype(wide) * slope + intercept, wide)
+
+
+def _require_file(path: Path) -> None:
+    if not path.exists():
+        raise CaseError(Code.FILE_MISSING, f"{path} does not exist; fix the path in the table")
+
+
+def unreadable(path: Path, error: Exception) -> CaseError:
+    """Say that a file is no volume, with the reader's own reason."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[-1] if lines else type(error).__name__
+    return CaseError(
+        Code.FILE_UNREADABLE,
+        f"{path} can not be read as a NIfTI, NRRD or MetaImage volume ({reason[:200]}); "
+        "check that it is complete and of the format that its name says",
+    )
