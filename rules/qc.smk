@@ -33,6 +33,7 @@ rule judge:
         expand("<results>/qc/cases/{batch}.tsv", batch=BATCHES),
         cases="<results>/cases.tsv",
     output:
+        "<results>/labels/status.parquet",
         "<results>/qc/measures.parquet",
         "<results>/qc/flags.tsv",
         report("<results>/qc/verdicts.tsv", caption="../workflow/report/verdicts.rst"),

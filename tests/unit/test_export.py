@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
+from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from backsplit.export.nnunet import cross_validation
+from conftest import ct_like, load, save
 
 
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=60))
@@ -22,3 +31,113 @@ def test_folds_cover_every_case_once_and_never_split_a_patient(patients):
         assert sorted(fold["train"] + fold["val"]) == cases
         assert not {groups[c] for c in fold["train"]} & {groups[c] for c in fold["val"]}
     assert folds == cross_validation(list(reversed(cases)), groups)
+
+
+@pytest.fixture
+def organs(project):
+    """Two cases with a liver and a kidney from files, and fat from intensities."""
+    for name in ("a", "b"):
+        project.add(name)
+        labels = np.zeros(ct_like().shape, np.uint8)
+        labels[2:5, 5:15, 5:12] = 1
+        labels[6:10, 5:15, 8:18] = 2
+        save(project.folder / "organs" / f"{name}.nii.gz", labels)
+    project.settings["segmenters"]["given"] = {
+        "kind": "files",
+        "path": "organs/{case}.nii.gz",
+        "labels": {"liver": 1, "kidney": 2},
+    }
+    project.settings["structures"] = {
+        "fat": "tissue/fat",
+        "liver": "given/liver",
+        "kidney": "given/kidney",
+    }
+    return project
+
+
+def export(project, **compose):
+    project.write(compose=compose)
+    for verb in (["check"], ["segment", "tissue"], ["segment", "given"], ["compose"]):
+        project.run(*verb)
+    for verb in ("measure", "judge", "export"):
+        project.run(verb)
+    return project.results / "datasets" / "nnunet"
+
+
+def test_nested_sets_are_data_sets_that_agree_and_nnunet_takes_them(organs):
+    (organs.folder / "organs" / "b.nii.gz").unlink()  # b has unknown anatomy
+    root = export(organs, nested=["kidney", "liver"])
+    names = ["Dataset007_Test", *(f"Dataset{8 + k:03d}_Test_nested{k}" for k in range(3))]
+    assert sorted(p.name for p in root.iterdir()) == names
+    for name in names:
+        verify_dataset_integrity(str(root / name), num_processes=1)
+    full, *sets = (
+        {case: load(root / name / "labelsTr" / f"{case}.nii.gz") for case in "ab"} for name in names
+    )
+    ids = json.loads((organs.results / "labels" / "labels.json").read_text())
+    declared = [json.loads((root / name / "dataset.json").read_text())["labels"] for name in names]
+    assert declared[1] == {"background": 0, "tumor": 1, "cyst": 2}
+    assert declared[3] == {
+        "background": 0, "tumor": 1, "cyst": 2, "kidney": 3, "liver": 4, "ignore": 5,
+    }  # fmt: skip
+    for case in "ab":
+        for k, labels in enumerate(sets):
+            for target in (1, 2):
+                np.testing.assert_array_equal(labels[case] == target, full[case] == target)
+            for number, name in enumerate(["kidney", "liver"][:k], start=3):
+                np.testing.assert_array_equal(labels[case] == number, full[case] == ids[name])
+        assert not (sets[0][case] > 2).any()
+    assert (sets[1]["b"] == 4).sum() == (full["b"] == ids["ignore"]).sum() > 0
+    before = {p: p.stat().st_mtime_ns for p in root.rglob("labelsTr/*")}
+    organs.run("export")
+    assert before == {p: p.stat().st_mtime_ns for p in root.rglob("labelsTr/*")}
+
+
+def test_regions_are_what_nnunet_paints_back_to_the_same_ids(organs):
+    regions = {"kidney_whole": ["kidney", "tumor", "cyst"], "disease": ["tumor", "cyst"]}
+    root = export(organs, emit="regions", regions=regions)
+    folder = root / "Dataset007_Test"
+    verify_dataset_integrity(str(folder), num_processes=1)
+    described = json.loads((folder / "dataset.json").read_text())
+    manager = LabelManager(described["labels"], described["regions_class_order"])
+    assert manager.has_regions
+    labels = load(folder / "labelsTr" / "a.nii.gz")
+    assert len(np.unique(labels)) == 6
+    masks = np.stack([np.isin(labels, np.atleast_1d(ids)) for ids in manager.foreground_regions])
+    painted = manager.convert_probabilities_to_segmentation(masks.astype(np.float32))
+    np.testing.assert_array_equal(painted, labels)
+
+
+def test_a_channel_on_its_own_grid_and_a_skewed_header_are_written_anew(project):
+    image = ct_like(0, (12, 20, 24))
+    project.add("a", image)
+    pet = np.random.default_rng(0).random((9, 11, 13)).astype(np.float32)
+    save(project.folder / "pet.nii.gz", pet, spacing=(4.0, 4.0, 4.0))
+    project.rows[0] |= {"image_pet": "pet.nii.gz"}
+    drawn = np.zeros(pet.shape, np.uint8)
+    drawn[3:6, 4:7, 4:7] = 1
+    save(project.folder / "lesions" / "a.nii.gz", drawn, spacing=(4.0, 4.0, 4.0))
+    project.settings["dataset"] |= {"channels": ["ct", "pet"]}
+    project.write()
+    for verb in (["check"], ["segment", "tissue"], ["compose"], ["measure"], ["judge"], ["export"]):
+        project.run(*verb)
+    folder = project.results / "datasets" / "nnunet" / "Dataset007_Test"
+    verify_dataset_integrity(str(folder), num_processes=1)
+    ct, other = (sitk.ReadImage(str(folder / "imagesTr" / f"a_{i:04d}.nii.gz")) for i in (0, 1))
+    assert (folder / "imagesTr" / "a_0000.nii.gz").is_symlink()
+    moved = sitk.Resample(
+        sitk.ReadImage(str(project.folder / "pet.nii.gz")), ct, sitk.Transform(), sitk.sitkLinear,
+        float(pet.min()),
+    )  # fmt: skip
+    np.testing.assert_allclose(
+        sitk.GetArrayFromImage(other), sitk.GetArrayFromImage(moved), atol=1e-5
+    )
+    sidecar = json.loads((project.results / "labels" / "a.json").read_text())
+    lesion_ml = sidecar["voxels"]["tumor"] * sidecar["voxel_ml"]
+    assert lesion_ml == pytest.approx(27 * 4.0**3 / 1000, rel=0.1)
+    assert any("put from 13x11x9 voxels" in line for line in sidecar["summary"])
+    known = pd.read_parquet(project.results / "labels" / "status.parquet")
+    assert set(known["structure"]) == {"bone", "fat"}
+    project.write(dataset=project.settings["dataset"] | {"other_grids": "refuse"})
+    refused = project.run("check", ok=True)
+    assert "GRID_MISMATCH" in refused.stdout + refused.stderr

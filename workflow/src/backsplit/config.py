@@ -268,6 +268,8 @@ class Config(Section):
             wrong = set(channels_of(section, self.dataset)) - set(self.dataset.channels)
             if wrong:
                 raise ValueError(f"segmenter {name!r}: {sorted(wrong)[0]!r} is no channel")
+        if self.compose.nested and self.dataset.id + len(self.compose.nested) + 1 > 999:
+            raise ValueError("nested label sets take the data set ids after dataset.id, up to 999")
         unlisted = sorted(set(self.compose.nested) - set(self.structures))
         if unlisted:
             raise ValueError(f"compose.nested: {unlisted[0]!r} is no structure")

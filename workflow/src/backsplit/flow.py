@@ -28,7 +28,7 @@ from backsplit.config_file import load_config
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.export.nnunet import export_nnunet
 from backsplit.progress import StageProgress
-from backsplit.provenance import write_json
+from backsplit.provenance import read_json, write_json
 from backsplit.qc.judge import REJECT, flag_absences, flag_failures, verdicts
 from backsplit.qc.stage import MeasureStage
 from backsplit.segment.stage import SegmentStage
@@ -125,6 +125,9 @@ def judge(path: Path, say: Say) -> None:
     rows = [pd.read_parquet(measures_folder(config) / f"{case}.parquet") for case in done]
     columns = ["case", "source", "structure", "voxels", "volume_ml", "mean", "sd"]
     measures = pd.concat(rows) if rows else pd.DataFrame(columns=columns)
+    with atomic_path(labels_folder(config) / "status.parquet") as temporary:
+        known = _known(config, stages["compose"], scheme.structures)
+        pd.DataFrame(known).to_parquet(temporary, index=False)
     flags = pd.concat([flag_failures(stages), flag_absences(measures, scheme.structures)])
     result = verdicts(list(stages["check"]["case"]), flags)
     folder = config.run.results / "qc"
@@ -134,6 +137,20 @@ def judge(path: Path, say: Say) -> None:
     write_tsv(result, folder / "verdicts.tsv")
     counts = result["verdict"].value_counts().to_dict()
     say("[backsplit] judge: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+
+
+def _known(
+    config: Config, composed: pd.DataFrame, structures: Sequence[str]
+) -> Iterator[dict[str, object]]:
+    """Status of every structure in every case of the table; see `compose.status`."""
+    for row in composed.itertuples():
+        if row.status == "done":
+            sidecar = read_json(labels_folder(config) / f"{row.case}.json")
+            yield from ({"case": row.case, **known} for known in sidecar["structures"])
+            continue
+        reason = f"{row.status}: {row.message} (code {row.code})"
+        nothing = {"status": "unknown", "voxels": 0, "sides": "", "reason": reason}
+        yield from ({"case": row.case, "structure": name, **nothing} for name in structures)
 
 
 def export(path: Path, say: Say) -> None:

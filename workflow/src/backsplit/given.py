@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Callable
 from pathlib import Path
 
 from backsplit.cases import Case
 from backsplit.config import Config, Files
 from backsplit.errors import BacksplitError, Code
-from backsplit.volume import Grid, LabelMap, read_grid, require_same_grid
+from backsplit.volume import Array, Grid, LabelMap, read_grid, require_same_grid
 from backsplit.volume.resample import require_overlap, resample_labels
 
 LESION_COLUMN = "{lesion}"
@@ -25,7 +26,14 @@ def label_files(section: Files, case: Case) -> dict[str, Path]:
     return {name: _fill(section.path, case, name) for name in section.labels}
 
 
-def put_on_grid(path: Path, labels: LabelMap, grid: Grid, case: Case, config: Config) -> LabelMap:
+def put_on_grid(
+    path: Path,
+    labels: LabelMap,
+    grid: Grid,
+    case: Case,
+    config: Config,
+    resample: Callable[[Array, Grid, Grid], Array] = resample_labels,
+) -> LabelMap:
     """Put a label map on the image's grid where the configuration allows it.
 
     Raises
@@ -37,7 +45,7 @@ def put_on_grid(path: Path, labels: LabelMap, grid: Grid, case: Case, config: Co
         notes = (*labels.notes, *snap_note(path, labels.grid, grid))
         return LabelMap(labels.array, grid, labels.names, labels.overlaps, notes)
     require_placeable(path, labels.grid, grid, case, config)
-    array = resample_labels(labels.array, labels.grid, grid)
+    array = resample(labels.array, labels.grid, grid)
     note = f"{path.name} was put from {labels.grid.describe()} on the image's grid"
     return LabelMap(array, grid, labels.names, labels.overlaps, (*labels.notes, note))
 

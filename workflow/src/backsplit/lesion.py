@@ -16,7 +16,7 @@ from backsplit.errors import CaseError, Code
 from backsplit.given import LESION_COLUMN, put_on_grid, require_placeable, snap_note
 from backsplit.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
-from backsplit.volume.resample import require_labels_inside
+from backsplit.volume.resample import require_labels_inside, resample_lesions
 
 VOLUME_TOLERANCE = 0.1
 """A target whose volume changes by more than this share through resampling is worth a word."""
@@ -50,7 +50,7 @@ def read_lesion(case: Case, config: Config, grid: Grid) -> Lesion | None:
         return None
     labels = read_label_map(case.lesion, grid)
     claims = target_claims(case.lesion, labels, config)
-    moved = put_on_grid(case.lesion, labels, grid, case, config)
+    moved = put_on_grid(case.lesion, labels, grid, case, config, resample_lesions)
     if not labels.grid.is_same(grid):
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
         moved = _with_volumes(case.lesion, labels, moved, claims, list(config.targets))

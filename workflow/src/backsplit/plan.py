@@ -14,6 +14,7 @@ from backsplit.cases import Case, batches, read_cases
 from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
+from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
 from backsplit.lesion import declared_values
 from backsplit.provenance import digest, read_json
@@ -78,7 +79,8 @@ class Plan:
     def export_key(self) -> str:
         """Changes with what the exporters look at."""
         c = self.config.model_dump(mode="json")
-        return digest([c["dataset"], c["export"]])
+        emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
+        return digest([c["dataset"], c["export"], emitted])
 
     def report_key(self) -> str:
         """Changes with anything of the configuration that the report shows."""
@@ -110,13 +112,20 @@ def forget_incomplete(config: Config) -> list[Path]:
         for table in sorted(folder.glob("*.tsv"))
         if any(not (folder / f"{case}{ending}").exists() for case in _done(table))
     ]
-    for description in (results / "datasets" / "nnunet").glob("*/dataset.json"):
-        labels = list((description.parent / "labelsTr").glob("*.nii.gz"))
-        if read_json(description).get("numTraining") != len(labels):
-            removed.append(description)
+    every = datasets(config)
+    if not all(_is_whole(dataset) for dataset in every) and every[0].json.exists():
+        removed.append(every[0].json)
     for path in removed:
         path.unlink(missing_ok=True)
     return removed
+
+
+def _is_whole(dataset: NnUNetDataset) -> bool:
+    """Whether a data set is described, and has as many label maps as it says."""
+    if not dataset.json.exists():
+        return False
+    labels = list((dataset.folder / "labelsTr").glob("*.nii.gz"))
+    return bool(read_json(dataset.json).get("numTraining") == len(labels))
 
 
 def _done(table: Path) -> Iterator[str]:

@@ -15,7 +15,9 @@ from backsplit.volume import atomic_path
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text."""
+    """SHA-256 of a file's bytes, as hexadecimal text; of a folder, of all files in it."""
+    if path.is_dir():
+        return digest([[p.name, file_sha256(p)] for p in sorted(path.iterdir()) if p.is_file()])
     status = path.stat()
     return _sha256(str(path), status.st_size, status.st_mtime_ns)
 

@@ -9,14 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 
 from backsplit.cases import Case
 from backsplit.config import Config
-from backsplit.provenance import file_sha256, read_json, sidecar_path, write_json
-from backsplit.scheme import Scheme
-from backsplit.volume import atomic_path
+from backsplit.provenance import digest, file_sha256, read_json, sidecar_path, write_json
+from backsplit.resolving import own_labels
+from backsplit.scheme import BACKGROUND, IGNORE, Scheme
+from backsplit.volume import (
+    Array,
+    Grid,
+    atomic_path,
+    read_geometry,
+    read_grid,
+    read_labels,
+    read_volume,
+    save_nifti,
+)
+from backsplit.volume.resample import resample_image
 
 FILE_ENDING = ".nii.gz"
 FOLDS = 5
@@ -26,9 +37,16 @@ SPLIT_SEED = 12345
 
 @dataclass(frozen=True)
 class NnUNetDataset:
-    """Where a data set of nnU-Net lies."""
+    """Where a data set of nnU-Net lies, and which label set it has.
+
+    Attributes
+    ----------
+    folder : DatasetNNN_NAME
+    nested : how many structures of `compose.nested` it has; None for all labels
+    """
 
     folder: Path
+    nested: int | None = None
 
     @property
     def json(self) -> Path:
@@ -36,14 +54,30 @@ class NnUNetDataset:
         return self.folder / "dataset.json"
 
 
+def datasets(config: Config) -> list[NnUNetDataset]:
+    """The data set with every label first, then those with 0, 1, 2, … structures.
+
+    Nested sets have the ids that follow: Dataset501_NAME, Dataset502_NAME_nested0, …
+    """
+    root = config.run.results / "datasets" / "nnunet"
+    start, name = config.dataset.id, config.dataset.name
+    nested = range(len(config.compose.nested) + 1) if config.compose.nested else ()
+    return [
+        NnUNetDataset(root / f"Dataset{start:03d}_{name}"),
+        *(
+            NnUNetDataset(root / f"Dataset{start + 1 + count:03d}_{name}_nested{count}", count)
+            for count in nested
+        ),
+    ]
+
+
 def dataset_folder(config: Config) -> Path:
-    """Folder of the data set, DatasetNNN_NAME."""
-    name = f"Dataset{config.dataset.id:03d}_{config.dataset.name}"
-    return config.run.results / "datasets" / "nnunet" / name
+    """Folder of the data set with every label, DatasetNNN_NAME."""
+    return datasets(config)[0].folder
 
 
 def export_nnunet(config: Config, scheme: Scheme, cases: Sequence[Case]) -> NnUNetDataset:
-    """Write the data set; what a run before left there and is no longer part of it goes.
+    """Write the data sets; what a run before left there and is no longer part of them goes.
 
     Parameters
     ----------
@@ -51,41 +85,67 @@ def export_nnunet(config: Config, scheme: Scheme, cases: Sequence[Case]) -> NnUN
     scheme : names and ids
     cases : the cases that are part of it, each with a label map in `results/labels`
     """
-    dataset = NnUNetDataset(dataset_folder(config))
-    dataset.json.unlink(missing_ok=True)  # not finished until it is there again
-    images: dict[str, Path] = {}
-    labels: dict[str, Path] = {}
-    ignored = False
-    for case in cases:
-        for number, channel in enumerate(config.dataset.channels):
-            images[f"{case.id}_{number:04d}{FILE_ENDING}"] = case.images[channel]
-        source = config.run.results / "labels" / f"{case.id}{FILE_ENDING}"
-        labels[f"{case.id}{FILE_ENDING}"] = source
-        ignored = ignored or bool(read_json(sidecar_path(source))["ignored_voxels"])
+    main, *nested = datasets(config)
+    main.json.unlink(missing_ok=True)  # not finished until it is there again
+    sidecars = (read_json(sidecar_path(_labels(config, case))) for case in cases)
+    ignored = any(sidecar["voxels"][IGNORE] for sidecar in sidecars)
+    for dataset in (*nested, main):
+        _write(dataset, config, scheme, cases, ignored=ignored)
+    return main
+
+
+def _write(
+    dataset: NnUNetDataset, config: Config, scheme: Scheme, cases: Sequence[Case], *, ignored: bool
+) -> None:
+    dataset.json.unlink(missing_ok=True)
+    images, labels = dataset.folder / "imagesTr", dataset.folder / "labelsTr"
+    channels = config.dataset.channels
+    _keep_only(images, {_image_name(c, n) for c in cases for n in range(len(channels))})
+    _keep_only(labels, {f"{case.id}{FILE_ENDING}" for case in cases})
     link = config.export.nnunet.mode == "symlink"
-    _place(dataset.folder / "imagesTr", images, link=link)
-    _place(dataset.folder / "labelsTr", labels, link=False)
+    table = (
+        None if dataset.nested is None else scheme.nested_table(dataset.nested, keep_ignore=ignored)
+    )
+    for case in cases:
+        grid = read_grid(case.images[config.dataset.grid_channel])
+        for number, channel in enumerate(channels):
+            target = images / _image_name(case, number)
+            _place_image(target, case.images[channel], grid, link=link)
+        _place_labels(labels / f"{case.id}{FILE_ENDING}", _labels(config, case), table)
     splits = cross_validation([case.id for case in cases], _groups(cases))
     with atomic_path(dataset.folder / "splits_final.json") as temporary:
         temporary.write_text(json.dumps(splits, indent=1) + "\n", "utf-8")
-    write_json(dataset.json, describe(config, scheme, len(cases), ignored=ignored))
-    return dataset
+    description = describe(config, scheme, len(cases), nested=dataset.nested, ignored=ignored)
+    write_json(dataset.json, description)
 
 
-def describe(config: Config, scheme: Scheme, count: int, *, ignored: bool) -> dict[str, object]:
+def describe(
+    config: Config, scheme: Scheme, count: int, *, nested: int | None = None, ignored: bool
+) -> dict[str, object]:
     """Content of dataset.json.
 
     `ignore` is declared only when a label map holds it: declaring it makes nnU-Net train with a
     partial loss.
     """
-    labels = dict(scheme.ids)
-    if not ignored:
-        del labels["ignore"]
+    names = scheme.names
+    if nested is not None:
+        names = (BACKGROUND, *scheme.targets, *scheme.nested[:nested])
+    ids = {name: label for label, name in enumerate(names)}
+    labels: dict[str, int | list[int]] = dict(ids)
+    order: dict[str, object] = {}
+    if nested is None and scheme.regions:
+        labels = {BACKGROUND: 0}
+        labels |= {r: sorted(ids[n] for n in members) for r, members in scheme.regions.items()}
+        own = own_labels(scheme.regions)
+        order = {"regions_class_order": [ids[own[region]] for region in scheme.regions]}
+    if ignored and nested != 0:
+        labels[IGNORE] = len(names)
     return {
         "channel_names": {
             str(i): _channel_name(channel) for i, channel in enumerate(config.dataset.channels)
         },
         "labels": labels,
+        **order,
         "numTraining": count,
         "file_ending": FILE_ENDING,
         "name": config.dataset.name,
@@ -125,22 +185,67 @@ def _channel_name(channel: str) -> str:
     return "CT" if channel.lower() == "ct" else channel
 
 
-def _place(folder: Path, files: Mapping[str, Path], *, link: bool) -> None:
-    """Make a folder hold exactly these files."""
+def _labels(config: Config, case: Case) -> Path:
+    return config.run.results / "labels" / f"{case.id}{FILE_ENDING}"
+
+
+def _image_name(case: Case, channel: int) -> str:
+    return f"{case.id}_{channel:04d}{FILE_ENDING}"
+
+
+def _keep_only(folder: Path, names: set[str]) -> None:
+    """Make a folder, and remove from it what is no longer part of the data set."""
     folder.mkdir(parents=True, exist_ok=True)
     for stale in folder.iterdir():
-        if stale.name not in files:
+        if stale.name not in names:
             stale.unlink()
-    for name, source in files.items():
-        _place_one(folder / name, source, link=link)
 
 
-def _place_one(target: Path, source: Path, *, link: bool) -> None:
-    if not source.name.endswith(FILE_ENDING):
-        image = sitk.ReadImage(str(source))
-        with atomic_path(target) as temporary:
-            sitk.WriteImage(image, str(temporary), useCompression=True)
+def _place_image(target: Path, source: Path, grid: Grid, *, link: bool) -> None:
+    """Link or copy an image; write it anew where trainers could not read it as it is."""
+    geometry = read_geometry(source)
+    same = geometry.grid.is_same(grid)
+    if same and geometry.faithful and source.name.endswith(FILE_ENDING):
+        _link_or_copy(target, source, link=link)
         return
+    mark = _mark(source, grid)
+    if _is_marked(target, mark):
+        return
+    volume = read_volume(source)
+    array = volume.array if same else resample_image(volume, grid).array
+    _save(target, array, grid, mark)
+
+
+def _place_labels(target: Path, source: Path, table: Array | None) -> None:
+    """Copy a label map, or write it with other ids by looking them up."""
+    if table is None:
+        _link_or_copy(target, source, link=False)
+        return
+    mark = _mark(source, table.tolist())
+    if _is_marked(target, mark):
+        return
+    labels = read_labels(source)
+    _save(target, table[labels.array], labels.grid, mark, like=source)
+
+
+def _save(target: Path, array: Array, grid: Grid, mark: str, like: Path | None = None) -> None:
+    target.unlink(missing_ok=True)
+    with atomic_path(target) as temporary:
+        save_nifti(temporary, array, grid, like, description=mark)
+
+
+def _mark(source: Path, settings: object) -> str:
+    """What a file of ours was made from, short enough for a NIfTI header."""
+    return f"backsplit {digest([file_sha256(source), str(settings)])[:32]}"
+
+
+def _is_marked(target: Path, mark: str) -> bool:
+    if target.is_symlink() or not target.is_file():
+        return False
+    return bytes(nib.load(target).header["descrip"]).rstrip(b"\0").decode("latin-1") == mark
+
+
+def _link_or_copy(target: Path, source: Path, *, link: bool) -> None:
     wanted = os.path.realpath(source)
     if link:
         if target.is_symlink() and os.path.realpath(target) == wanted:

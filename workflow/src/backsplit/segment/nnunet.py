@@ -22,6 +22,7 @@ from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.timing import Timings
 from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, require_same_grid
 from backsplit.volume.intensity import require_finite
+from backsplit.volume.resample import resample_image
 
 
 class NnUNetSegmenter:
@@ -135,6 +136,7 @@ class Engine:
             volumes = [read_volume(path) for path in paths]
             for path, volume in zip(paths, volumes, strict=True):
                 require_finite(path, volume.array)
+            volumes = self._on_one_grid(paths, volumes)
             image, properties = self._as_reader_gives(paths, volumes)
         with self.timings.phase("prepare"):
             return Ready(case, volumes[0].grid, self.network.prepare(image, properties))
@@ -152,6 +154,16 @@ class Engine:
             array = labels if self._reads_as_we_do() else self._as_writer_puts(ready, labels)
         self.timings.cases += 1
         return Labelled(np.ascontiguousarray(array), ready.grid)
+
+    def _on_one_grid(self, paths: Sequence[Path], volumes: Sequence[Volume]) -> list[Volume]:
+        """Put the channels of a model on the grid of its first one."""
+        first = volumes[0].grid
+        if all(volume.grid.is_same(first) for volume in volumes):
+            return list(volumes)
+        if not self._reads_as_we_do():
+            for path, volume in zip(paths, volumes, strict=True):
+                require_same_grid(str(path), volume.grid, first, "the model's first channel")
+        return [v if v.grid.is_same(first) else resample_image(v, first) for v in volumes]
 
     def _reads_as_we_do(self) -> bool:
         return type(self.network.reader).__name__ == "SimpleITKIO"

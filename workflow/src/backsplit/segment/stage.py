@@ -16,7 +16,8 @@ from backsplit.provenance import file_sha256
 from backsplit.segment import build
 from backsplit.segment.base import Labelled
 from backsplit.segment.weights import require_accepted
-from backsplit.volume import read_geometry, require_same_grid, write_labels
+from backsplit.volume import Array, read_geometry, write_labels
+from backsplit.volume.resample import require_overlap, resample_labels
 
 
 def label_path(results: Path, segmenter: str, case: str) -> Path:
@@ -79,25 +80,29 @@ class SegmentStage:
         image = case.images[self.config.dataset.grid_channel]
         geometry = read_geometry(image)
         grid = geometry.grid
-        require_same_grid(f"the label map of {self.key}", labelled.grid, grid, "the image")
+        array, notes = labelled.array, dict(labelled.notes)
+        if not labelled.grid.is_same(grid):  # its channel has a grid of its own
+            require_overlap(f"the label map of {self.key}", labelled.grid, grid)
+            array = resample_labels(array, labelled.grid, grid)
+            notes["resampled"] = f"from {labelled.grid.describe()} to the image's grid"
         with self.segmenter.timings.phase("write"):
-            write_labels(self.outputs(case)["labels"], labelled.array, grid, geometry.like(image))
+            write_labels(self.outputs(case)["labels"], array, grid, geometry.like(image))
         return {
             "segmenter": self.key,
             "classes": {str(value): name for name, value in self.classes.items()},
             "overlaps": {str(v): list(members) for v, members in labelled.overlaps.items()},
             "unknown": list(labelled.unknown),
-            "voxels": self._count(labelled),
-            "notes": dict(labelled.notes),
+            "voxels": self._count(array, labelled.overlaps),
+            "notes": notes,
         }
 
-    def _count(self, labelled: Labelled) -> dict[str, int]:
+    def _count(self, array: Array, overlaps: Mapping[int, tuple[int, ...]]) -> dict[str, int]:
         """Voxels of each class that has any; where masks overlap, each of them counts."""
-        counts = np.bincount(labelled.array.ravel(), minlength=1)
+        counts = np.bincount(array.ravel(), minlength=1)
         voxels = dict.fromkeys(self.classes, 0)
         names = {value: name for name, value in self.classes.items()}
         for value in np.flatnonzero(counts).tolist():
-            for member in labelled.overlaps.get(value, (value,)):
+            for member in overlaps.get(value, (value,)):
                 if member in names:
                     voxels[names[member]] += int(counts[value])
         return {name: count for name, count in voxels.items() if count}
