@@ -17,6 +17,7 @@ from backsplit.given import LESION_COLUMN, put_on_grid, require_placeable, snap_
 from backsplit.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
 from backsplit.volume.resample import require_labels_inside, resample_lesions
+from backsplit.volume.segments import is_dicom_file
 
 VOLUME_TOLERANCE = 0.1
 """A target whose volume changes by more than this share through resampling is worth a word."""
@@ -48,7 +49,7 @@ def read_lesion(case: Case, config: Config, grid: Grid) -> Lesion | None:
     """
     if case.lesion is None:
         return None
-    labels = read_label_map(case.lesion, grid)
+    labels = read_label_map(case.lesion, grid, _wanted(config))
     claims = target_claims(case.lesion, labels, config)
     moved = put_on_grid(case.lesion, labels, grid, case, config, resample_lesions)
     if not labels.grid.is_same(grid):
@@ -67,7 +68,9 @@ def check_lesion(case: Case, config: Config, grid: Grid | None) -> tuple[str, ..
     Returns what was snapped or will be done to it, for a person. Raises as `read_lesion`.
     """
     assert case.lesion is not None
-    labels = read_label_map(case.lesion, grid or read_grid(case.lesion))
+    if grid is None and is_dicom_file(case.lesion):
+        return ()  # contours say nothing without their image
+    labels = read_label_map(case.lesion, grid or read_grid(case.lesion), _wanted(config))
     target_claims(case.lesion, labels, config)
     if grid is None:
         return labels.notes
@@ -76,6 +79,10 @@ def check_lesion(case: Case, config: Config, grid: Grid | None) -> tuple[str, ..
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
         return (*labels.notes, f"{case.lesion.name} will be put on the image's grid")
     return (*labels.notes, *snap_note(case.lesion, labels.grid, grid))
+
+
+def _wanted(config: Config) -> list[int | str]:
+    return [value for given in config.targets.values() for value in given]
 
 
 def target_claims(path: Path, labels: LabelMap, config: Config) -> Claims:

@@ -62,7 +62,9 @@ class FilesSegmenter:
         return self._multilabel(self._read(paths["labels"], grid, case), paths["labels"])
 
     def _read(self, path: Path, grid: Grid, case: Case) -> LabelMap:
-        return put_on_grid(path, read_label_map(path, grid), grid, case, self.config)
+        labels = self.section.labels
+        wanted = labels.values() if isinstance(labels, dict) else None
+        return put_on_grid(path, read_label_map(path, grid, wanted), grid, case, self.config)
 
     def _multilabel(self, labels: LabelMap, path: Path) -> Labelled:
         values = self._values_in(labels, path)

@@ -173,6 +173,13 @@ class Engine:
     ) -> tuple[Array, dict[str, Any]]:
         """Array (channel, z, y, x) and properties as the model's own reader gives them."""
         if not self._reads_as_we_do():
+            for path in paths:
+                if path.is_dir():
+                    raise CaseError(
+                        Code.FILE_UNREADABLE,
+                        f"{path} is a DICOM series, which this model's own reader does not read; "
+                        "convert it to NIfTI",
+                    )
             array, properties = self.network.reader.read_images([str(path) for path in paths])
             return array, properties
         array = np.stack([volume.array for volume in volumes]).astype(np.float32)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.read import read_grid, read_labels
+from backsplit.volume.segments import SegmentFile, is_dicom_file
 
 HIGHEST_VALUE = 65535
 """Label values and ids are at most 16 bits wide."""
@@ -39,17 +41,26 @@ class LabelMap:
 
 def read_label_grid(path: Path, grid: Grid) -> Grid:
     """Grid of a label file, from its header (DICOM objects are put on `grid`)."""
-    return read_grid(path)
+    return grid if is_dicom_file(path) else read_grid(path)
 
 
-def read_label_map(path: Path, grid: Grid) -> LabelMap:
+def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = None) -> LabelMap:
     """Read a label file of any format on its own grid (DICOM objects: put on `grid`).
+
+    Parameters
+    ----------
+    path : NIfTI, NRRD, MetaImage, DICOM-SEG or RTSTRUCT
+    grid : the image's grid
+    wanted : numbers, names and wildcards of the segments of a DICOM file to read; others are
+        named and not read. None reads all.
 
     Raises
     ------
     CaseError
-        As `read_labels`; LABEL_UNDECLARED for values beyond 65535.
+        As `read_labels` and `SegmentFile`; LABEL_UNDECLARED for values beyond 65535.
     """
+    if is_dicom_file(path):
+        return _read_segments(SegmentFile(path), grid, wanted)
     labels = read_labels(path)
     highest = int(labels.array.max())
     if highest > HIGHEST_VALUE:
@@ -58,6 +69,24 @@ def read_label_map(path: Path, grid: Grid) -> LabelMap:
             f"{path} holds the value {highest}; {HIGHEST_VALUE} is the most; renumber it",
         )
     return LabelMap(labels.array, labels.grid)
+
+
+def _read_segments(file: SegmentFile, grid: Grid, wanted: Iterable[int | str] | None) -> LabelMap:
+    patterns = None if wanted is None else list(wanted)
+    chosen = [
+        segment
+        for segment in file.segments
+        if patterns is None
+        or any(
+            segment.number == p if isinstance(p, int) else fnmatchcase(segment.name, p)
+            for p in patterns
+        )
+    ]
+    masks = ((segment.number, file.mask(segment, grid)) for segment in chosen)
+    highest = max((segment.number for segment in file.segments), default=0)
+    array, overlaps = stack_masks(masks, grid.shape, highest)
+    names = {segment.name: segment.number for segment in file.segments}
+    return LabelMap(array, grid, names, overlaps)
 
 
 def stack_masks(

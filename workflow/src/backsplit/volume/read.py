@@ -17,6 +17,7 @@ from nibabel.spatialimages import HeaderDataError
 from backsplit.errors import CaseError, Code
 from backsplit.volume.geometry import Geometry, itk_geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
+from backsplit.volume.series import read_series, series_geometry
 
 sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
@@ -47,6 +48,8 @@ def read_geometry(path: Path) -> Geometry:
         ORIENTATION_AMBIGUOUS or DIRECTION_SHEARED.
     """
     _require_file(path)
+    if path.is_dir():
+        return series_geometry(path)
     try:
         if path.name.endswith(NIFTI_ENDINGS):
             return nifti_geometry(path, nib.load(path).header)
@@ -64,7 +67,15 @@ def read_grid(path: Path) -> Grid:
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a 3D volume (NIfTI, NRRD, MHA/MHD); raises as `read_geometry`."""
+    """Read a 3D volume (NIfTI, NRRD, MHA/MHD, a folder of DICOM slices).
+
+    Raises
+    ------
+    CaseError
+        As `read_geometry` and `read_series`.
+    """
+    if path.is_dir():
+        return read_series(path)
     grid = read_grid(path)
     try:
         if path.name.endswith(NIFTI_ENDINGS):

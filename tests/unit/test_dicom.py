@@ -1,0 +1,308 @@
+"""DICOM series, DICOM-SEG and RTSTRUCT, held against SimpleITK, highdicom and plain geometry."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from matplotlib.path import Path as Polygon
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+
+from backsplit.errors import CaseError, Code
+from backsplit.volume import Grid, read_geometry, read_label_map, read_volume
+from backsplit.volume.segments import is_dicom_file
+
+AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
+TILTED = tuple(
+    np.array(sitk.Euler3DTransform((0, 0, 0), 0.2, -0.1, 0.3).GetMatrix())
+    .reshape(3, 3)[:, :2]
+    .T.ravel()
+)
+SPACING = (0.8, 1.1, 2.5)
+
+
+def new_file(path: Path, storage: str) -> FileDataset:
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = storage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
+    data.SOPClassUID, data.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
+    data.StudyInstanceUID = "1.2.3"
+    data.PatientID, data.PatientName, data.PatientBirthDate, data.PatientSex = "p", "p", "", ""
+    data.StudyDate = data.StudyTime = data.AccessionNumber = data.StudyID = ""
+    data.ReferringPhysicianName = ""
+    data.FrameOfReferenceUID = "1.2.3.5"
+    return data
+
+
+def write_series(folder, array, cosines=AXIAL, origin=(-10.0, 20.0, -30.0), uid="1.2.3.4", **edit):
+    """Slices of an array (z, y, x) in a shuffled order of names; `edit` changes slice positions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    row, column = np.array(cosines[:3]), np.array(cosines[3:])
+    normal = np.cross(row, column)
+    for z, plane in enumerate(array):
+        path = folder / f"{(z * 7) % len(array):03d}-{uid[-1]}.dcm"
+        data = new_file(path, CTImageStorage)
+        data.Modality, data.SeriesInstanceUID, data.SeriesDescription = "CT", uid, f"series {uid}"
+        data.SeriesNumber, data.InstanceNumber = 1, z + 1
+        position = np.array(origin) + normal * SPACING[2] * z + edit.get("shift", {}).get(z, 0)
+        data.ImagePositionPatient = [f"{v:.8g}"[:16] for v in position]
+        data.ImageOrientationPatient = [f"{v:.10g}"[:16] for v in cosines]
+        data.PixelSpacing = [SPACING[1], SPACING[0]]
+        data.SliceThickness = SPACING[2]
+        data.Rows, data.Columns = plane.shape
+        data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
+        data.BitsAllocated = data.BitsStored = 16
+        data.HighBit, data.PixelRepresentation = 15, 1
+        data.RescaleSlope, data.RescaleIntercept = 1, -1024
+        data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        data.PositionReferenceIndicator = ""
+        data.PixelData = (plane + 1024).astype(np.int16).tobytes()
+        data.save_as(path, enforce_file_format=True)
+    return folder
+
+
+def image(shape=(6, 9, 8), seed=0):
+    return np.random.default_rng(seed).integers(-1000, 1500, shape).astype(np.int16)
+
+
+@pytest.mark.parametrize("cosines", [AXIAL, TILTED, (-1.0, 0.0, 0.0, 0.0, 0.0, -1.0)])
+def test_a_series_lies_where_simpleitk_puts_it(tmp_path, cosines):
+    array = image()
+    folder = write_series(tmp_path / "series", array, cosines)
+    (folder / "README.txt").write_text("no slice")
+    (folder / "DICOMDIR").write_bytes(b"\0" * 200)
+    volume = read_volume(folder)
+    np.testing.assert_array_equal(volume.array, array)
+    assert volume.array.dtype == np.int16
+    reader = sitk.ImageSeriesReader()
+    (uid,) = reader.GetGDCMSeriesIDs(str(folder))
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder), uid))
+    oracle = reader.Execute()
+    grid = read_geometry(folder).grid
+    assert grid.size == oracle.GetSize()
+    np.testing.assert_allclose(grid.spacing, oracle.GetSpacing(), atol=1e-4)
+    np.testing.assert_allclose(grid.origin, oracle.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(grid.direction, oracle.GetDirection(), atol=1e-4)
+    np.testing.assert_array_equal(volume.array, sitk.GetArrayFromImage(oracle))
+
+
+def refused(path: Path, reader=read_volume) -> Code:
+    with pytest.raises(CaseError) as caught:
+        reader(path)
+    assert str(path) in str(caught.value)
+    return caught.value.code
+
+
+def test_what_is_wrong_with_a_series_has_a_code(tmp_path):
+    (tmp_path / "empty").mkdir()
+    assert refused(tmp_path / "empty") is Code.FILE_UNREADABLE
+    gap = write_series(tmp_path / "gap", image())
+    next(p for p in gap.iterdir() if pydicom.dcmread(p).InstanceNumber == 3).unlink()
+    assert refused(gap) is Code.SLICES_UNEVEN
+    two = write_series(tmp_path / "two", image())
+    write_series(two, image(seed=1), uid="1.2.3.9")
+    assert refused(two) is Code.SERIES_AMBIGUOUS
+    doubled = write_series(tmp_path / "doubled", image(), shift={1: np.array([0, 0, -2.5])})
+    assert refused(doubled) is Code.SLICES_UNEVEN
+    tilt = {z: np.array([0.0, 0.5 * z, 0.0]) for z in range(6)}
+    assert refused(write_series(tmp_path / "tilt", image(), shift=tilt)) is Code.DIRECTION_SHEARED
+    one = write_series(tmp_path / "one", image((1, 9, 8)))
+    assert refused(one) is Code.SLICES_UNEVEN
+
+
+GRID = Grid((40, 44, 5), (0.9, 0.8, 3.0), (-20.0, -10.0, 5.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
+
+
+def ring(grid, z, centre, radius, count=200):
+    """A circle in slice z as contour data; centre in voxels (y, x), radius in mm."""
+    angles = np.linspace(0, 2 * np.pi, count, endpoint=False)
+    middle = grid.to_mm(np.array([[z, *centre]]))[0]
+    axes = np.reshape(grid.direction, (3, 3))
+    points = middle + radius * (
+        np.outer(np.cos(angles), axes[:, 0]) + np.outer(np.sin(angles), axes[:, 1])
+    )
+    return points
+
+
+def write_rtstruct(path, regions):
+    """Regions: name to a list of (n, 3) contours in mm."""
+    data = new_file(path, RTStructureSetStorage)
+    data.Modality, data.SeriesInstanceUID = "RTSTRUCT", "1.2.3.7"
+    data.StructureSetROISequence, data.ROIContourSequence = [], []
+    for number, (name, contours) in enumerate(regions.items(), start=3):
+        roi, item = Dataset(), Dataset()
+        roi.ROINumber, roi.ROIName, roi.ReferencedFrameOfReferenceUID = number, name, "1.2.3.5"
+        item.ReferencedROINumber, item.ContourSequence = number, []
+        for points in contours:
+            contour = Dataset()
+            contour.ContourGeometricType = "CLOSED_PLANAR"
+            contour.NumberOfContourPoints = len(points)
+            contour.ContourData = [f"{v:.6f}" for v in np.ravel(points)]
+            item.ContourSequence.append(contour)
+        data.StructureSetROISequence.append(roi)
+        data.ROIContourSequence.append(item)
+    data.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("oblique", [False, True])
+def test_contours_are_filled_where_a_voxel_centre_is_inside(tmp_path, oblique):
+    direction = GRID.direction
+    if oblique:
+        row, column = np.array(TILTED[:3]), np.array(TILTED[3:])
+        direction = tuple(np.stack([row, column, np.cross(row, column)], axis=1).ravel())
+    grid = Grid(GRID.size, GRID.spacing, GRID.origin, direction)
+    outer, inner = ring(grid, 2, (20, 20), 12.3), ring(grid, 2, (20, 20), 5.1)
+    other = ring(grid, 3, (18, 25), 6.7)
+    path = write_rtstruct(tmp_path / "rs.dcm", {"GTV": [outer, inner], "organ": [other, outer]})
+    labels = read_label_map(path, grid)
+    assert dict(labels.names) == {"GTV": 3, "organ": 4}
+    inverse = np.linalg.inv(grid.affine_lps)
+
+    def oracle(points, z):
+        index = points @ inverse[:3, :3].T + inverse[:3, 3]
+        y, x = np.mgrid[: grid.shape[1], : grid.shape[2]]
+        inside = Polygon(index[:, :2]).contains_points(np.stack([x.ravel(), y.ravel()], axis=1))
+        mask = np.zeros(grid.shape, bool)
+        mask[z] = inside.reshape(x.shape)
+        return mask
+
+    gtv = oracle(outer, 2) ^ oracle(inner, 2)
+    organ = oracle(other, 3) | oracle(outer, 2)
+    found = {
+        value: np.isin(labels.array, [v for v in np.unique(labels.array)
+                                      if value in labels.overlaps.get(int(v), (int(v),))])
+        for value in (3, 4)
+    }  # fmt: skip
+    np.testing.assert_array_equal(found[3], gtv)
+    np.testing.assert_array_equal(found[4], organ)
+    area = gtv.sum() * grid.spacing[0] * grid.spacing[1]
+    assert area == pytest.approx(np.pi * (12.3**2 - 5.1**2), rel=0.02)
+    only = read_label_map(path, grid, ["G*"])
+    assert set(np.unique(only.array)) == {0, 3} and dict(only.names) == dict(labels.names)
+
+
+def test_contours_of_another_series_are_refused(tmp_path):
+    between = ring(GRID, 2.5, (20, 20), 5)
+    path = write_rtstruct(tmp_path / "between.dcm", {"GTV": [between]})
+    assert refused(path, lambda p: read_label_map(p, GRID)) is Code.GRID_MISMATCH
+    outside = ring(GRID, 2, (20, 39), 12)
+    path = write_rtstruct(tmp_path / "outside.dcm", {"GTV": [outside]})
+    assert refused(path, lambda p: read_label_map(p, GRID)) is Code.GRID_NO_OVERLAP
+    above = ring(GRID, 7, (20, 20), 5)
+    path = write_rtstruct(tmp_path / "above.dcm", {"GTV": [above]})
+    assert refused(path, lambda p: read_label_map(p, GRID)) is Code.GRID_NO_OVERLAP
+    empty = write_rtstruct(tmp_path / "empty.dcm", {"GTV": []})
+    assert not read_label_map(empty, GRID).array.any()
+
+
+def write_seg(path, folder, masks):
+    sources = sorted((pydicom.dcmread(p) for p in folder.iterdir()), key=lambda d: d.InstanceNumber)
+    descriptions = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=f"part {number}",
+            segmented_property_category=codes.SCT.Organ,
+            segmented_property_type=codes.SCT.Liver,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for number in range(1, len(masks) + 1)
+    ]
+    seg = hd.seg.Segmentation(
+        source_images=sources,
+        pixel_array=np.stack(masks, axis=-1).astype(np.uint8),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions,
+        series_instance_uid=generate_uid(),
+        series_number=2,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        manufacturer="m",
+        manufacturer_model_name="m",
+        software_versions="1",
+        device_serial_number="1",
+    )
+    seg.save_as(path)
+    return path
+
+
+@pytest.mark.parametrize("cosines", [AXIAL, TILTED])
+def test_dicom_seg_comes_back_with_overlaps_on_the_grid_of_its_series(tmp_path, cosines):
+    folder = write_series(tmp_path / "series", image(), cosines)
+    grid = read_geometry(folder).grid
+    rng = np.random.default_rng(0)
+    masks = [np.zeros(grid.shape, bool) for _ in range(2)]
+    masks[0][2:4, 2:6, 1:5] = rng.random((2, 4, 4)) < 0.7
+    masks[1][3:5, 3:8, 2:7] = rng.random((2, 5, 5)) < 0.7  # empty frames are not stored
+    path = write_seg(tmp_path / "seg.dcm", folder, masks)
+    assert is_dicom_file(path)
+    labels = read_label_map(path, grid)
+    for value, mask in enumerate(masks, start=1):
+        members = [v for v in np.unique(labels.array).tolist()
+                   if value in labels.overlaps.get(v, (v,))]  # fmt: skip
+        np.testing.assert_array_equal(np.isin(labels.array, members), mask)
+    flipped = np.reshape(grid.direction, (3, 3)) * [1, 1, -1]
+    far = grid.to_mm(np.array([[grid.shape[0] - 1, 0, 0]]))[0]
+    other = Grid(grid.size, grid.spacing, tuple(far), tuple(flipped.ravel()))
+    np.testing.assert_array_equal(read_label_map(path, other).array, labels.array[::-1])
+    moved = Grid(grid.size, grid.spacing, (grid.origin[0] + 0.4, *grid.origin[1:]), grid.direction)
+    assert refused(path, lambda p: read_label_map(p, moved)) is Code.GRID_MISMATCH
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_broken_dicom_never_escapes_without_a_code(tmp_path):
+    rng = np.random.default_rng(0)
+    folder = write_series(tmp_path / "series", image())
+    good = write_rtstruct(tmp_path / "rs.dcm", {"GTV": [ring(GRID, 2, (20, 20), 5)]}).read_bytes()
+    seg = write_seg(tmp_path / "seg.dcm", folder, [np.ones((6, 9, 8), bool)]).read_bytes()
+    bad = tmp_path / "bad.dcm"
+    tried = 0
+    for content in (good, seg):
+        for _ in range(60):
+            data = bytearray(content)
+            if rng.random() < 0.3:
+                data = data[: rng.integers(132, len(data))]
+            for _ in range(rng.integers(0, 30)):
+                data[rng.integers(132, len(data))] = rng.integers(0, 256)
+            bad.write_bytes(data)
+            tried += 1
+            try:
+                read_label_map(bad, GRID)
+            except CaseError as error:
+                assert error.code in Code
+    assert tried == 120
+    bad.write_bytes(b"\0" * 128 + b"DICM" + rng.bytes(500))
+    assert refused(bad, lambda p: read_label_map(p, GRID)) is Code.FILE_UNREADABLE
+    ct = next(folder.iterdir())
+    assert refused(ct, lambda p: read_label_map(p, GRID)) is Code.FILE_UNREADABLE
+
+
+@pytest.mark.shared
+def test_rtstruct_of_a_real_patient_against_the_mask_of_the_same_lesion(tmp_path, shared):
+    data = shared / "data" / "sts" / "STS_002"
+    with zipfile.ZipFile(data / "CT_dicom_and_rtstruct.zip") as archive:
+        archive.extractall(tmp_path)
+    (structures,) = tmp_path.rglob("RS*.dcm")
+    series = next(p.parent for p in tmp_path.rglob("*.dcm") if p != structures)
+    mask = sitk.ReadImage(str(data / "CT" / "mask.nii.gz"))
+    given = sitk.GetArrayFromImage(mask) > 0
+    for path in (series, data / "CT" / "image.nii.gz"):
+        grid = read_geometry(path).grid
+        assert grid.size == mask.GetSize()
+        np.testing.assert_allclose(grid.origin, mask.GetOrigin(), atol=0.01)
+        found = read_label_map(structures, grid, ["GTV*"]).array > 0
+        dice = 2 * (found & given).sum() / (found.sum() + given.sum())
+        print(f"Dice {dice:.4f} on {path.name}")
+        assert dice > 0.97
+    np.testing.assert_allclose(
+        read_volume(series).array, read_volume(data / "CT" / "image.nii.gz").array, atol=1
+    )
