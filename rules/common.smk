@@ -22,8 +22,8 @@ RESULTS = CONFIG.run.results.as_posix()
 DATASET = f"{dataset_folder(CONFIG).as_posix()}/dataset.json"
 
 if workflow.is_main_process:
-    for path in forget_incomplete(CONFIG):
-        logger.info(f"{path} names results that are gone; they are made again")
+    for path in forget_incomplete(PLAN):
+        logger.info(f"{path} is out of date or names results that are gone")
 
 
 pathvars:

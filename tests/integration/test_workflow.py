@@ -182,3 +182,16 @@ def test_a_bad_configuration_stops_before_anything_runs(project):
     assert "'tissu/bone'" in failed.stdout + failed.stderr
     assert "Traceback" not in failed.stdout + failed.stderr
     assert not project.results.exists()
+
+
+def test_what_was_made_by_hand_is_made_again_when_the_configuration_changes(project):
+    lesion = np.zeros((12, 20, 24), np.uint8)
+    lesion[4:6, 8:10, 8:10] = 7
+    project.add("a", lesion=lesion)
+    project.write()
+    project.run("check")
+    assert "LABEL_UNDECLARED" in (project.results / "cases.tsv").read_text()
+    project.write(targets={"tumor": 7})
+    project.snakemake()
+    assert (load(project.results / "labels" / "a.nii.gz") == 1).sum() == 8
+    assert DONE in project.snakemake().stderr

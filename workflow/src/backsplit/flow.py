@@ -27,6 +27,7 @@ from backsplit.config import Config
 from backsplit.config_file import load_config
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.export.nnunet import export_nnunet
+from backsplit.plan import Plan, remember
 from backsplit.progress import StageProgress
 from backsplit.provenance import read_json, write_json
 from backsplit.qc.judge import REJECT, flag_absences, flag_failures, verdicts
@@ -55,9 +56,11 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
             "that concern every case",
         )
     config = load_config(path)
+    plan = Plan(config)
     everything = batches(len(report.checked), config.run.batch_size)
     for part, rows in {batch: range(len(report.checked))}.items() if batch else everything.items():
         write_checked([report.checked[row] for row in rows], check_table(config, part))
+        remember(check_table(config, part), plan.check_key(part))
     if batch is None:
         cases(path)
     if refused and config.run.on_bad_case == "stop":
@@ -86,7 +89,10 @@ def segment(
             f"{path} has no segmenter {segmenter!r}; it has {', '.join(config.segmenters)}",
         )
     stage = SegmentStage(config, segmenter)
-    _run(config, lambda _: stage, segment_folder(config, segmenter), batch, say)
+    folder = segment_folder(config, segmenter)
+    plan = Plan(config)
+    for name in _run(config, lambda _: stage, folder, batch, say):
+        remember(folder / f"{name}.tsv", plan.segment_key(segmenter, name))
     if timings is not None:
         write_json(timings, stage.segmenter.timings.summary())
 
@@ -100,7 +106,8 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
         failures = {s: _failures(config, s, name) for s in config.layers}
         return ComposeStage(config, scheme, classes, failures)
 
-    _run(config, stage, labels_folder(config), batch, say)
+    for name in _run(config, stage, labels_folder(config), batch, say):
+        remember(labels_folder(config) / f"{name}.tsv", Plan(config).compose_key())
 
 
 def measure(path: Path, batch: str | None, say: Say) -> None:
@@ -112,7 +119,7 @@ def measure(path: Path, batch: str | None, say: Say) -> None:
     names = [*scheme.names, "ignore"]
     draw = partial(draw_montage, names=names, target_count=len(scheme.targets))
     stage = MeasureStage(config, scheme, draw, PICTURE_VERSION)
-    _run(config, lambda _: stage, measures_folder(config), batch, say)
+    list(_run(config, lambda _: stage, measures_folder(config), batch, say))
 
 
 def judge(path: Path, say: Say) -> None:
@@ -248,8 +255,8 @@ def _run(
     folder: Path,
     batch: str | None,
     say: Say,
-) -> None:
-    """Run a stage over one batch, or over all of them one after the other."""
+) -> Iterator[str]:
+    """Run a stage over one batch, or over all one after the other; yields each when it is done."""
     everyone = [case.id for case in read_cases(config)]
     names = batches(len(everyone), config.run.batch_size)
     folder.mkdir(parents=True, exist_ok=True)
@@ -267,6 +274,7 @@ def _run(
                 f"{bad[0].case} failed and run.on_bad_case is stop: {bad[0].message}",
             )
         progress.end()
+        yield name
 
 
 def _progress(

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import Case, batches, read_cases
+from backsplit.cases import Case, batches, check_table, read_cases
 from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
@@ -71,6 +71,16 @@ class Plan:
             ]
         return digest([section.model_dump(mode="json"), files])
 
+    def keyed_tables(self) -> Iterator[tuple[Path, str]]:
+        """Status tables whose batch is due again when its key is another one, with that key."""
+        results = self.config.run.results
+        for batch in self.batches:
+            yield check_table(self.config, batch), self.check_key(batch)
+            yield results / "labels" / f"{batch}.tsv", self.compose_key()
+            for segmenter in self.config.used_segmenters:
+                table = results / "segment" / segmenter / f"{batch}.tsv"
+                yield table, self.segment_key(segmenter, batch)
+
     def compose_key(self) -> str:
         """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
@@ -92,8 +102,16 @@ class Plan:
         return [dict(case.columns), [_stat(path) for path in paths]]
 
 
-def forget_incomplete(config: Config) -> list[Path]:
-    """Remove status tables that name a result which is not there (somebody deleted it).
+def remember(table: Path, key: str) -> None:
+    """Note what a status table was made for.
+
+    An engine's own records know nothing of a table that a person made with `backsplit` by hand.
+    """
+    table.with_suffix(".key").write_text(key, "utf-8")
+
+
+def forget_incomplete(plan: Plan) -> list[Path]:
+    """Remove status tables of other keys, and those that name a result which is not there.
 
     The engine sees tables only: without its table a batch is due again, and of the batch only
     the missing cases are made again.
@@ -103,7 +121,7 @@ def forget_incomplete(config: Config) -> list[Path]:
     removed
         The tables.
     """
-    results = config.run.results
+    config, results = plan.config, plan.config.run.results
     folders = {results / "segment" / name: ".nii.gz" for name in config.used_segmenters}
     folders |= {results / "labels": ".nii.gz", results / "qc" / "cases": ".parquet"}
     removed = [
@@ -112,6 +130,10 @@ def forget_incomplete(config: Config) -> list[Path]:
         for table in sorted(folder.glob("*.tsv"))
         if any(not (folder / f"{case}{ending}").exists() for case in _done(table))
     ]
+    for table, key in plan.keyed_tables():
+        noted = table.with_suffix(".key")
+        if table.exists() and noted.exists() and noted.read_text("utf-8") != key:
+            removed.append(table)
     every = datasets(config)
     if not all(_is_whole(dataset) for dataset in every) and every[0].json.exists():
         removed.append(every[0].json)

@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 from isal import igzip
 from nibabel.filebasedimages import ImageFileError
+from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from backsplit.errors import CaseError, Code
@@ -52,7 +53,7 @@ def read_geometry(path: Path) -> Geometry:
         return series_geometry(path)
     try:
         if path.name.endswith(NIFTI_ENDINGS):
-            return nifti_geometry(path, nib.load(path).header)
+            return nifti_geometry(path, _raw_header(path))
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
@@ -118,6 +119,13 @@ def read_labels(path: Path) -> Volume:
         )
     dtype = np.uint8 if highest <= 255 else np.uint16 if highest <= 65535 else np.int32
     return Volume(array.astype(dtype, copy=False), volume.grid)
+
+
+def _raw_header(path: Path) -> Any:  # noqa: ANN401 (nibabel is untyped)
+    """Header as it stands in the file: nibabel mends a spacing of 0 to 1 when it loads one."""
+    header: Any = nib.load(path).header
+    with ImageOpener(path) as stream:
+        return type(header).from_fileobj(stream, check=False)
 
 
 def _nifti_array(path: Path) -> Array:

@@ -107,13 +107,21 @@ def resample_lesions(labels: Array, grid: Grid, to: Grid) -> Array:
         if where is None:
             continue
         count = max(1, round(float(share.sum())))
-        chosen = np.argsort(-share, axis=None, kind="stable")[:count]
+        chosen = _most_covered(share, to)[:count]
         index = np.unravel_index(chosen, share.shape)
         better = share[index] > best[where][index]
         index = tuple(i[better] for i in index)
         best[where][index] = share[index]
         result[where][index] = value
     return result
+
+
+def _most_covered(share: Array, grid: Grid) -> Array:
+    """Flat indices by falling share; of equal ones the nearest to the middle of all come first."""
+    index = np.indices(share.shape).reshape(3, -1)
+    middle = (index * share.ravel()).sum(axis=1) / max(float(share.sum()), 1e-9)
+    away = (((index.T - middle) * grid.spacing[::-1]) ** 2).sum(axis=1)
+    return np.asarray(np.lexsort((away, -np.round(share.ravel(), 6))))
 
 
 def _coverage(
