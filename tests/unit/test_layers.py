@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from backsplit.compose import layers as module
 from backsplit.compose.layers import Composer, Layer, Precedence, State
+from backsplit.volume import pieces as module
 
 SHAPE = (3, 4, 5)
 PAIRS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), max_size=6).map(

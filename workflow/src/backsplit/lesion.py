@@ -16,6 +16,7 @@ from backsplit.errors import CaseError, Code
 from backsplit.given import LESION_COLUMN, put_on_grid, require_placeable, snap_note
 from backsplit.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
+from backsplit.volume.pieces import count_values
 from backsplit.volume.resample import require_labels_inside, resample_lesions
 from backsplit.volume.segments import is_dicom_file
 
@@ -166,7 +167,7 @@ def _matches(
 
 def _values(array: Array) -> list[int]:
     """Values other than 0 that an array holds."""
-    counts = np.bincount(array.ravel())
+    counts = count_values(array, int(array.max()) + 1)
     return [int(value) for value in np.flatnonzero(counts) if value]
 
 
@@ -181,8 +182,8 @@ def _with_volumes(
         LESION_LOST when nothing is left of a target.
     """
     notes = list(after.notes)
-    old = np.bincount(before.array.ravel(), minlength=65536) * before.grid.voxel_ml
-    new = np.bincount(after.array.ravel(), minlength=65536) * after.grid.voxel_ml
+    old = count_values(before.array, 65536) * before.grid.voxel_ml
+    new = count_values(after.array, 65536) * after.grid.voxel_ml
     for target, name in enumerate(targets, start=1):
         values = [value for value, ids in claims.items() if target in ids]
         old_ml, new_ml = float(old[values].sum()), float(new[values].sum())

@@ -15,8 +15,6 @@ from backsplit.compose.layers import (
     Overruled,
     Precedence,
     State,
-    count_values,
-    pieces,
 )
 from backsplit.compose.lesions import Instance, Instances, find_instances, grown
 from backsplit.compose.repair import HOLES_WITHIN_MM, Repaired, repair
@@ -25,6 +23,7 @@ from backsplit.config_compose import Compose
 from backsplit.lesion import Lesion
 from backsplit.scheme import Scheme
 from backsplit.volume import Array, Grid
+from backsplit.volume.pieces import count_values, places_of
 
 TARGETS = "targets"
 
@@ -103,7 +102,7 @@ def compose_case(
     places = np.zeros(0, np.int64)
     if lesion is not None:
         composer.add(Layer(TARGETS, lesion.map.array, lesion.claims))
-        places = np.flatnonzero(composer.states)
+        places = places_of(composer.states)
     beneath = Composer(places.shape, rules.precedence)
     for layer in layers:
         composer.add(layer)
@@ -111,7 +110,7 @@ def compose_case(
     labels, ignored = _labels(composer, unknown, body, rules)
     under = beneath.labels(labels.dtype)
     found = _lesions(labels, places, under, grid, lesion, rules)
-    counts = count_labels(labels, rules.scheme.ignore_id + 1)
+    counts = count_values(labels, rules.scheme.ignore_id + 1)
     return ComposedCase(
         labels,
         counts,
@@ -121,15 +120,6 @@ def compose_case(
         tuple(found),
         tuple(statuses(labels, grid, rules.scheme, counts, unknown)),
     )
-
-
-def count_labels(labels: Array, length: int) -> Array:
-    """Voxels of each id below `length`."""
-    flat = labels.reshape(-1)
-    counts = np.zeros(length, np.int64)
-    for at in pieces(len(flat)):
-        counts += count_values(flat[at], length)
-    return counts
 
 
 def _labels(
@@ -172,7 +162,7 @@ def _lesions(
     if lesion is None:
         return []
     given = lesion.map.array if lesion.instances else None
-    instances = find_instances(labels, len(rules.scheme.targets), grid, given)
+    instances = find_instances(labels, places, len(rules.scheme.targets), grid, given)
     hosts = [
         _host(labels, places, under, grid, instances, instance, rules)
         for instance in instances.found

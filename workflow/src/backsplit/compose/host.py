@@ -27,11 +27,16 @@ crater that a half-buried lesion leaves; one of two does not."""
 LARGEST_CLOSING_MM = 40.0
 """Beyond it a closing bridges neighbouring organs."""
 
+LEAST_SHARE = 0.05
+MOST_CANDIDATES = 3
+"""Organs with less of shell and lesion than this, or than the three that have most of them, are not
+asked whether they close over the lesion."""
+
 LEAST_SCORE = 0.2
 """Mean of the share of the shell and the share closed over, below which no organ is the host. In
 phantoms a lesion that only touches an organ reaches 0.05 to 0.15, a half-buried one 0.5."""
 
-SAMPLES_PER_RADIUS = 5
+SAMPLES_PER_RADIUS = 4
 """Large lesions are looked at on every n-th voxel, so that a radius has about that many."""
 
 
@@ -86,17 +91,24 @@ def find_host(
         step, thin = [1, 1, 1], (slice(None),) * 3
     lesion, anatomy = lesion[thin], anatomy[thin]
     spacing = tuple(float(s * n) for s, n in zip(spacing_zyx, step, strict=True))
-    away = _distance(~lesion, spacing)
+    away = distance_mm(~lesion, spacing)
     shell = ~lesion & (away <= max(SHELL_MM, *(1.01 * s for s in spacing)))
     around = np.bincount(anatomy[shell], minlength=1)
     under = np.bincount(anatomy[lesion], minlength=1)
     hosts = [
         _score(label, lesion, anatomy, spacing, _share(around, label), _share(under, label), radius)
-        for label in candidates
-        if _share(around, label) >= 0.05 or _share(under, label) >= 0.05
+        for label in _likely(candidates, around, under)
     ]
     best = max(hosts, key=lambda h: (h.shell + h.closed, -(h.label or 0)), default=NO_HOST)
     return best if (best.shell + best.closed) / 2 >= LEAST_SCORE else NO_HOST
+
+
+def _likely(candidates: Sequence[int], around: Array, under: Array) -> list[int]:
+    """The few organs that have most of the shell and of the lesion."""
+    share = {label: _share(around, label) + _share(under, label) for label in candidates}
+    near = [label for label in candidates if share[label] >= LEAST_SHARE]
+    near.sort(key=lambda label: -share[label])
+    return near[:MOST_CANDIDATES]
 
 
 def _score(
@@ -109,9 +121,9 @@ def _score(
     radius: float,
 ) -> Host:
     organ = anatomy == label
-    outside = _distance(~organ, spacing)
+    outside = distance_mm(~organ, spacing)
     closing = CLOSING_RADII * radius
-    closed = organ | (_distance(outside <= closing, spacing) > closing)
+    closed = organ | (distance_mm(outside <= closing, spacing) > closing)
     return Host(
         label,
         "inside" if inside >= 0.5 else "surroundings",
@@ -134,10 +146,10 @@ def _thinned(lesion: Array, step: Sequence[int]) -> tuple[slice, ...]:
     return tuple(slice(int(m) % n, None, n) for m, n in zip(middle, step, strict=True))
 
 
-def _distance(mask: Array, spacing: tuple[float, ...]) -> Array:
+def distance_mm(mask: Array, spacing: tuple[float, ...]) -> Array:
     """Distance of each voxel of a mask to the nearest voxel outside it, mm; inf without any."""
-    distance = edt.edt(np.ascontiguousarray(mask), anisotropy=spacing, black_border=False)
-    return np.asarray(distance)
+    as_numbers = np.ascontiguousarray(mask).view(np.uint8)  # five times as fast as bool
+    return np.asarray(edt.edt(as_numbers, anisotropy=spacing, black_border=False))
 
 
 def _share(counts: Array, label: int) -> float:

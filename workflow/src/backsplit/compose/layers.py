@@ -13,16 +13,14 @@ the voxels that two layers claim are looked at one by one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from backsplit.scheme import Claims
 from backsplit.volume import Array
-
-PIECE = 1 << 22
-"""Voxels per piece: a few such pieces of one byte fit a processor's cache."""
+from backsplit.volume.pieces import apply_table, count_values, pieces
 
 
 @dataclass(frozen=True)
@@ -131,10 +129,10 @@ class Composer:
         values = layer.values.reshape(-1)
         for at in pieces(len(values)):
             piece = values[at]
+            if not piece.any():
+                continue
             new = apply_table(table, piece)
             claims = int(np.count_nonzero(new))
-            if not claims:
-                continue
             self.claimed[layer.name] += claims
             if shared:
                 self._count_shared(layer.name, piece, shared)
@@ -166,10 +164,14 @@ class Composer:
         rows = [Overruled(*pair, voxels) for pair, voxels in lost.items()]
         return sorted(rows, key=lambda o: (-o.voxels, str(o.loser), str(o.winner)))
 
+    def counts(self) -> Array:
+        """Voxels of each state that is known."""
+        return count_values(self.states, len(self.known))
+
     def accounts(self) -> list[LayerAccount]:
         """What became of each layer's claims."""
         kept: Counter[str] = Counter()
-        for state, voxels in zip(self.known, self._count_states(), strict=True):
+        for state, voxels in zip(self.known, self.counts(), strict=True):
             kept[state.layer] += int(voxels)
         agreed: Counter[str] = Counter()
         for (held, new), voxels in self.met.items():
@@ -247,33 +249,3 @@ class Composer:
                 if label != winner:
                     self.within[(State(layer, label), State(layer, winner))] += voxels
                     self.claimed[layer] += voxels
-
-    def _count_states(self) -> Array:
-        counts = np.zeros(len(self.known), np.int64)
-        for at in pieces(len(self.states)):
-            counts += count_values(self.states[at], len(self.known))
-        return counts
-
-
-def apply_table(table: Array, values: Array) -> Array:
-    """`table[values]` for a flat piece; one byte to one byte goes by `bytes.translate`."""
-    if values.dtype == np.uint8 and table.dtype == np.uint8:
-        full = np.zeros(256, np.uint8)
-        full[: len(table)] = table
-        return np.frombuffer(bytearray(values.data).translate(full.tobytes()), np.uint8)
-    return np.asarray(table[values])
-
-
-def count_values(values: Array, length: int) -> Array:
-    """How often each of 0 … length - 1 occurs in a flat piece of unsigned integers."""
-    if values.dtype == np.uint8 and len(values) % 2 == 0:
-        pairs = np.bincount(values.view(np.uint16), minlength=65536).reshape(256, 256)
-        counts = pairs.sum(axis=0) + pairs.sum(axis=1)
-        return np.asarray(counts[:length])
-    return np.bincount(values, minlength=length)
-
-
-def pieces(count: int) -> Iterator[slice]:
-    """Slices of a flat array, each of at most `PIECE` voxels."""
-    for start in range(0, count, PIECE):
-        yield slice(start, start + PIECE)

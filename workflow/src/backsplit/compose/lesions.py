@@ -64,19 +64,20 @@ def _pairs(instance: Instance, box: Box) -> list[tuple[slice, slice]]:
 
 
 def find_instances(
-    labels: Array, targets: int, grid: Grid, given: Array | None = None
+    labels: Array, places: Array, targets: int, grid: Grid, given: Array | None = None
 ) -> Instances:
     """Tell the lesions of a label map apart.
 
     Parameters
     ----------
     labels : the label map, (z, y, x); ids 1 … `targets` are lesions
+    places : flat indices among which all lesion voxels are
     targets : number of targets
     grid : where it lies
     given : numbers that the lesion file gives itself, (z, y, x); else 26-connected components
         of equal target are lesions, numbered in the order of cc3d's scan
     """
-    box = box_of((labels > 0) & (labels <= targets))
+    box = _box_of(places, labels.shape)
     if box is None:
         nothing = np.zeros((0, 0, 0), np.uint16)
         return Instances((), nothing, (slice(0, 0), slice(0, 0), slice(0, 0)))
@@ -106,19 +107,14 @@ def find_instances(
     return Instances(tuple(found), numbers, box)
 
 
-def box_of(mask: Array) -> Box | None:
-    """Smallest box round the voxels of a mask (z, y, x); None where there are none."""
-    planes = np.flatnonzero(mask.any(axis=(1, 2)))
-    if not len(planes):
+def _box_of(places: Array, shape: Sequence[int]) -> Box | None:
+    """Smallest box round flat indices; None where there are none."""
+    if not len(places):
         return None
-    part = mask[planes[0] : planes[-1] + 1]
-    rows = np.flatnonzero(part.any(axis=(0, 2)))
-    columns = np.flatnonzero(part.any(axis=(0, 1)))
-    return (
-        slice(int(planes[0]), int(planes[-1]) + 1),
-        slice(int(rows[0]), int(rows[-1]) + 1),
-        slice(int(columns[0]), int(columns[-1]) + 1),
+    z, y, x = (
+        slice(int(axis.min()), int(axis.max()) + 1) for axis in np.unravel_index(places, shape)
     )
+    return z, y, x
 
 
 def grown(box: Box, by_mm: float, grid: Grid) -> Box:

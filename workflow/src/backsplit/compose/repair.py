@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import edt
 import numpy as np
 from scipy import ndimage
 
+from backsplit.compose.host import distance_mm
 from backsplit.volume import Array
 
 HOLES_WITHIN_MM = 3.0
@@ -56,10 +56,10 @@ def repair(
     spacing = tuple(float(s) for s in spacing_zyx)
     unlabelled = np.isin(labels, list(free)) & ~lesion
     organ = labels == host
-    to_lesion = edt.edt(np.ascontiguousarray(~lesion), anisotropy=spacing, black_border=False)
+    to_lesion = distance_mm(~lesion, spacing)
     rim = np.zeros(labels.shape, bool)
     if rim_mm > 0 and organ.any():
-        to_organ = edt.edt(np.ascontiguousarray(~organ), anisotropy=spacing, black_border=False)
+        to_organ = distance_mm(~organ, spacing)
         rim = unlabelled & (to_lesion <= rim_mm) & (to_organ <= rim_mm)
     hollow = np.zeros(labels.shape, bool)
     if holes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -173,14 +174,26 @@ class ComposeStage:
     def _layers(
         self, case: Case, grid: Grid, sidecars: Mapping[str, Mapping[str, Any]]
     ) -> Iterator[Layer]:
-        """Read the layers one at a time, the strongest first."""
-        for segmenter, sidecar in sidecars.items():
+        """Read the layers, the strongest first, each while the one before is laid down."""
+
+        def read(segmenter: str) -> Layer:
             path = self._layer_path(segmenter, case)
             labels = read_labels(path)
             require_same_grid(str(path), labels.grid, grid, "its image")
-            overlaps = {int(v): tuple(m) for v, m in sidecar.get("overlaps", {}).items()}
-            claims = self.scheme.claims(segmenter, self.classes[segmenter], overlaps)
-            yield Layer(segmenter, labels.array, claims)
+            overlaps = sidecars[segmenter].get("overlaps", {})
+            masks = {int(value): tuple(members) for value, members in overlaps.items()}
+            claims = self.scheme.claims(segmenter, self.classes[segmenter], masks)
+            return Layer(segmenter, labels.array, claims)
+
+        names = list(sidecars)
+        with ThreadPoolExecutor(1) as ahead:
+            coming = [ahead.submit(read, name) for name in names[:1]]
+            for following in [*names[1:], None]:
+                layer = coming.pop().result()
+                if following is not None:
+                    coming.append(ahead.submit(read, following))
+                yield layer
+                del layer
 
     def _layer_path(self, segmenter: str, case: Case) -> Path:
         return self.config.run.results / "segment" / segmenter / f"{case.id}.nii.gz"
