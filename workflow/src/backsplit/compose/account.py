@@ -117,26 +117,26 @@ def _summary(
         mine = [found for found in composed.lesions if found.instance.target == label]
         if mine:
             volume = sum(found.instance.voxels for found in mine) * ml
-            yield f"{target}: {len(mine)} lesion(s), {volume:.3g} ml, {_hosts(mine, names)}"
+            yield f"{target}: {len(mine)} lesion(s), {_ml(volume)}, {_hosts(mine, names)}"
         else:
             yield f"{target}: none"
     for s in composed.structures:
         if s.status == Known.UNKNOWN:
             yield f"{s.structure} is unknown: {s.reason}"
     if composed.ignored:
-        yield f"{composed.ignored * ml:.3g} ml where unknown structures could be are `ignore`"
+        yield f"{_ml(composed.ignored * ml)} where unknown structures could be are `ignore`"
     repaired = [f for f in composed.lesions if f.repaired and (f.repaired.rim or f.repaired.holes)]
     for found in repaired:
         assert found.repaired is not None and found.host.label is not None
         voxels = found.repaired.rim + found.repaired.holes
         target = names[found.instance.target]
         yield (
-            f"{names[found.host.label]} got {voxels * ml:.3g} ml round lesion "
+            f"{names[found.host.label]} got {_ml(voxels * ml)} round lesion "
             f"{found.instance.number} ({target})"
         )
     for o in composed.overruled[:SHOWN]:
         yield (
-            f"{o.loser.layer} claimed {o.voxels * ml:.3g} ml as {names[o.loser.label]} that are "
+            f"{o.loser.layer} claimed {_ml(o.voxels * ml)} as {names[o.loser.label]} that are "
             f"{names[o.winner.label]}: {_why(o, rules)}"
         )
     if len(composed.overruled) > SHOWN:
@@ -148,3 +148,8 @@ def _hosts(found: list[LesionFound], names: tuple[str, ...]) -> str:
         "no organ" if f.host.label is None else names[f.host.label] for f in found
     )
     return ", ".join(f"{count} in {host}" for host, count in hosts.most_common())
+
+
+def _ml(volume_ml: float) -> str:
+    """A volume as a person writes it."""
+    return f"{volume_ml:.0f} ml" if volume_ml >= 100 else f"{volume_ml:.3g} ml"

@@ -14,6 +14,9 @@ PADDING_HU = -1024.0
 """CT numbers start at -1024 (12 bits); scanners and converters write -1024, -2000, -2048 or -3024
 where nothing was measured. No other modality goes as low."""
 
+FACE_SHARE = 0.1
+"""A circle leaves out a fifth of its square; noise cut off at -1024 reaches a few percent."""
+
 PADDING_SHARE = 0.01
 """Less than this share of an image is not worth a word."""
 
@@ -53,14 +56,16 @@ def require_contrast(path: Path, image: Array) -> None:
 def padding_value(image: Array) -> float | None:
     """Intensity that stands for "not measured" in a CT, or None where there is none.
 
-    The lowest value of the image, when it is -1024 or below and fills a corner of the volume:
-    scanners reconstruct a circle or a tilted box and pad the rest.
+    The lowest value of the image, when it is -1024 or below and makes up a good part of the
+    volume's faces: scanners reconstruct a circle or a tilted box and pad the rest. Air that is
+    cut off at -1024 is scattered noise there.
     """
     lowest = float(image.min())
     if lowest > PADDING_HU:
         return None
-    corners = image[:: image.shape[0] - 1, :: image.shape[1] - 1, :: image.shape[2] - 1]
-    return lowest if (corners == lowest).any() else None
+    faces = [np.take(image, end, axis).ravel() for axis in range(3) for end in (0, -1)]
+    share = (np.concatenate(faces) == lowest).mean()
+    return lowest if share >= FACE_SHARE else None
 
 
 def padding_note(image: Array) -> str | None:
