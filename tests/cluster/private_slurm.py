@@ -11,7 +11,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -84,6 +84,7 @@ class PrivateSlurm:
         self.environment = {
             **{k: v for k, v in os.environ.items() if not k.startswith(("SLURM_", "SBATCH_"))},
             "SLURM_CONF": str(folder / "slurm.conf"),
+            "PATH": f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}",
         }
 
     def call(self, *command: str) -> str:
@@ -135,8 +136,12 @@ def private_slurm() -> Iterator[PrivateSlurm]:
 
 
 def _configure(folder: Path) -> None:
-    for name in ("state", "spool"):
+    for name in ("state", "spool", "bin"):
         (folder / name).mkdir()
+    # The executor's plugin drops SLURM_CONF before it calls srun in a job; give it back.
+    srun = folder / "bin" / "srun"
+    srun.write_text(f'#!/bin/sh\nSLURM_CONF={folder}/slurm.conf exec {find_program("srun")} "$@"\n')
+    srun.chmod(0o755)
     key = folder / "munge.key"
     key.write_bytes(secrets.token_bytes(128))
     key.chmod(0o400)
@@ -203,8 +208,3 @@ def _stop_all(slurm: PrivateSlurm, daemons: list[subprocess.Popen[bytes]]) -> No
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
-
-
-def changed(environment: Mapping[str, str], **values: str) -> dict[str, str]:
-    """A copy of an environment with some values replaced."""
-    return {**environment, **values}
