@@ -49,7 +49,7 @@ AccountingStorageType=accounting_storage/none
 JobAcctGatherType=jobacct_gather/linux
 JobAcctGatherFrequency=1
 JobAcctGatherParams=OverMemoryKill
-SchedulerParameters=sched_interval=2,bf_interval=2
+SchedulerParameters=sched_interval=1,bf_interval=1
 MinJobAge=3600
 KillWait=2
 NodeName={node} NodeHostname={host} NodeAddr=127.0.0.1 CPUs=16 RealMemory=100000 Gres=gpu:{gpus}
@@ -101,10 +101,23 @@ class PrivateSlurm:
         lines = [line for line in text.splitlines() if line.startswith("JobId=")]
         return [dict(p.partition("=")[::2] for p in line.split() if "=" in p) for line in lines]
 
-    def jobs_of(self, comment: str) -> list[dict[str, str]]:
-        """The attempts of one Snakemake job, the first one first."""
-        found = [job for job in self.jobs() if job.get("Comment") == comment]
+    def jobs_of(self, workdir: Path, comment: str = "") -> list[dict[str, str]]:
+        """The jobs of one run, or the attempts of one of its Snakemake jobs, first one first."""
+        found = [job for job in self.jobs() if job["WorkDir"] == str(workdir)]
+        found = [job for job in found if comment in ("", job["Comment"])]
         return sorted(found, key=lambda job: int(job["JobId"]))
+
+    def job(self, number: str) -> dict[str, str]:
+        return next(job for job in self.jobs() if job["JobId"] == number)
+
+    def state(self, number: str) -> str:
+        return self.job(number)["JobState"]
+
+    def set(self, kind: str, name: str, *values: str) -> None:
+        self.call("scontrol", "update", f"{kind}={name}", *values)
+
+    def set_node(self, state: str) -> None:
+        self.set("nodename", NODE, f"state={state}", "reason=test")
 
     def node_state(self) -> str:
         return self.call("sinfo", "--noheader", "--Node", "--partition=cpu", "--format=%T").strip()
@@ -208,3 +221,17 @@ def _stop_all(slurm: PrivateSlurm, daemons: list[subprocess.Popen[bytes]]) -> No
         except subprocess.TimeoutExpired:
             daemon.kill()
             daemon.wait()
+    for process in _left_over(slurm.folder):
+        with suppress(ProcessLookupError, PermissionError):
+            os.kill(process, signal.SIGKILL)
+
+
+def _left_over(folder: Path) -> list[int]:
+    """Processes of jobs that outlived Slurm: those whose environment names our configuration."""
+    mark = f"SLURM_CONF={folder}/slurm.conf".encode()
+    found = []
+    for environment in Path("/proc").glob("[0-9]*/environ"):
+        with suppress(OSError):
+            if mark in environment.read_bytes().split(b"\0"):
+                found.append(int(environment.parent.name))
+    return found

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from private_slurm import NODE, PrivateSlurm, missing_programs, private_slurm, wait_for
+from private_slurm import PrivateSlurm, missing_programs, private_slurm, wait_for
 
 from conftest import ROOT, Project, load
 
@@ -105,6 +105,13 @@ class Run:
         found = [line.split() for line in lines]
         return [(words[1], words[2].removeprefix("gpu=")) for words in found if words[0] == job]
 
+    def attempts(self, comment: str) -> list[dict[str, str]]:
+        """What Slurm knows of a Snakemake job, once for each attempt."""
+        return self.slurm.jobs_of(self.project.folder, comment)
+
+    def states(self, comment: str) -> list[str]:
+        return [job["JobState"] for job in self.attempts(comment)]
+
     def wait(
         self, process: subprocess.Popen[bytes], condition: Callable[[], object], what: str
     ) -> None:
@@ -157,7 +164,7 @@ def test_the_whole_workflow_with_a_gpu_for_each_network(project, slurm):
     assert [job["TresPerJob"] for job in running] == ["gres:gpu:1", "gres:gpu:1"]
     assert [job["Partition"] for job in running] == ["gpu", "gpu"]
     assert sorted(run.starts(job)[0][1] for job in networks) == ["0", "1"]
-    others = [job for job in slurm.jobs() if job["JobId"] not in {r["JobId"] for r in running}]
+    others = [job for job in run.attempts("") if job["JobId"] not in {r["JobId"] for r in running}]
     assert len(others) == 12 and {job["JobState"] for job in others} == {"COMPLETED"}
     assert not [job for job in others if "TresPerJob" in job]
     assert {job["Partition"] for job in others} == {"cpu"}
@@ -171,3 +178,46 @@ def test_the_whole_workflow_with_a_gpu_for_each_network(project, slurm):
     verdicts = pd.read_csv(project.results / "qc" / "verdicts.tsv", sep="\t")
     assert list(verdicts["verdict"]) == ["accept"] * 4
     assert (project.results / "report" / "index.html").exists()
+
+
+def test_jobs_that_fail_and_a_drained_node_are_survived(project, slurm):
+    """Cancelled, over its time, over its memory, a drained node: all in one run."""
+    for i in range(3):
+        project.add(f"case_{i}")
+    project.write(run={"batch_size": 1, "device": "cpu"})
+    run = Run(project, slurm)
+    cancelled, late, unharmed = checks = [f"check-{batch:05}" for batch in (1, 2, 3)]
+    run.hold(*checks)
+    (run.folder / "greedy" / "cases").touch()
+    with run.started("results/cases.tsv") as process:
+
+        def wait_until(condition: Callable[[], object], what: str) -> None:
+            run.wait(process, condition, what)
+
+        wait_until(lambda: all(map(run.starts, checks)), "three jobs to start")
+        first = {name: run.starts(name)[0][0] for name in checks}
+        asked = minutes(slurm.job(first[late])["TimeLimit"])
+        slurm.set("jobid", first[late], "timelimit=1")
+        slurm.set_node("drain")
+        slurm.call("scancel", first[cancelled])
+        retried = "rule_check_wildcards_00001"
+        wait_until(lambda: len(run.attempts(retried)) == 2, "a retry of the cancelled job")
+        assert slurm.node_state() == "draining"
+        run.release(*checks[::2])
+        wait_until(lambda: slurm.state(first[unharmed]) == "COMPLETED", "the last job of the node")
+        assert run.attempts(retried)[-1]["JobState"] == "PENDING"
+        slurm.set_node("resume")
+        wait_until(lambda: slurm.state(first[late]) == "TIMEOUT", "the end of a late job")
+        run.release(late)
+        run.finish(process)
+
+    assert run.states(retried) == ["CANCELLED", "COMPLETED"]
+    assert run.states("rule_check_wildcards_00002") == ["TIMEOUT", "COMPLETED"]
+    again = run.attempts("rule_check_wildcards_00002")[-1]
+    assert minutes(again["TimeLimit"]) == 2 * asked
+    assert run.states("rule_check_wildcards_00003") == ["COMPLETED"]
+    assert run.states("rule_cases")[-1] == "COMPLETED"
+    memory = [job["MinMemoryNode"] for job in run.attempts("rule_cases")]
+    assert memory == ["2000M", "4000M"]
+    cases = pd.read_csv(project.results / "cases.tsv", sep="\t")
+    assert list(cases["status"]) == ["ok"] * 3
