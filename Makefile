@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
 
-.PHONY: demo test lint unit bench schema clean
+.PHONY: demo test test-cluster lint unit bench schema clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -26,6 +26,18 @@ lint: $(INSTALLED)
 
 unit: $(INSTALLED)
 	python -m pytest --cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+# Slurm comes from Debian's or Ubuntu's packages, only where it is missing.
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+SLURM := $(wildcard /usr/sbin/slurmctld /usr/local/sbin/slurmctld)
+
+test-cluster: $(INSTALLED)  ## the workflow on a private one-node Slurm; about five minutes
+ifeq ($(SLURM),)
+	$(SUDO) apt-get update --quiet
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes slurm-wlm munge
+endif
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,slurm]'
+	python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark

@@ -57,10 +57,14 @@ def claim_gpu(count: int) -> int:
     """Take one of `count` GPUs by a lock that ends with the process; wait while all are taken.
 
     What CUDA_VISIBLE_DEVICES hides is not there to be taken: Slurm's choice is kept, and the lock
-    carries the visible device's own name.
+    carries the visible device's own name. Where Slurm confines its jobs (ConstrainDevices), each
+    job on a node sees a device 0 that is another one: the lock carries the job's number too.
     """
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
     names = visible.split(",") if visible else [str(i) for i in range(count)]
+    job = os.environ.get("SLURM_JOB_ID", "")
+    if visible and job:  # Slurm gave them to this job alone
+        names = [f"{job}-{name.strip()}" for name in names]
     told = False
     while True:
         for index, name in enumerate(names[:count]):
