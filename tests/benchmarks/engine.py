@@ -146,11 +146,14 @@ def backsplit(cases: dict[str, Path], args, folder: Path) -> tuple[Measured, dic
         organs = {"kind": "totalsegmentator", "task": args.task, "weights": str(args.weights)}
         if args.form != "default":
             organs[args.form] = True
+    cysts = not args.model and args.task.startswith("total") and args.task != "total_mr"
+    lesions = {"organs/kidney_cyst_*": "background"} if cysts else {}
     settings = {
         "dataset": {"name": "B", "id": 1, "cases": "cases.tsv"},
         "targets": {"t": 1},
         "segmenters": {"organs": organs},
         "structures": {"all": "organs/*"},
+        "compose": {"segmenter_lesions": lesions},
         "run": {"batch_size": len(cases), "device": DEVICE},
     }
     (folder / "config.yaml").write_text(yaml.safe_dump(settings, sort_keys=False))

@@ -145,6 +145,9 @@ def test_the_whole_workflow_with_a_gpu_for_each_network(project, slurm):
         "kind": "totalsegmentator", "task": "total", "fastest": True, "weights": "demo",
     }  # fmt: skip
     project.settings["structures"]["liver"] = "organs/liver"
+    project.settings["compose"] = {
+        "segmenter_lesions": {"organs/kidney_cyst_*": "background"}
+    }  # fmt: skip
     project.write(run={"batch_size": 2, "device": "auto"})
     run = Run(project, slurm)
     networks = ["segment-organs-00001", "segment-organs-00002"]

@@ -240,6 +240,7 @@ def test_a_job_killed_at_case_five_of_eight_goes_on_there(project):
     project.write(
         segmenters={"organs": {"kind": "totalsegmentator", "fastest": True, "weights": "demo"}},
         structures={"liver": "organs/liver"},
+        compose={"segmenter_lesions": {"organs/kidney_cyst_*": "background"}},
         run={"batch_size": 8, "device": "cpu"},
     )
     project.run("check")

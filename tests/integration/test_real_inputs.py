@@ -127,6 +127,7 @@ def test_example_ct_through_totalsegmentator(tmp_path, shared):
             "vertebrae": "organs/vertebrae_*",
             "heart": "organs/heart",
         },
+        "compose": {"segmenter_lesions": {"organs/kidney_cyst_*": "ignore"}},
         "run": {"device": "cpu"},
     }
     project.write(**settings)

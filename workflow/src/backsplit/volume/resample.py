@@ -68,7 +68,8 @@ def resample_labels(labels: Array, grid: Grid, to: Grid) -> Array:
 
     Linear interpolation of each label's indicator, the largest wins (ITK's
     LabelImageGenericInterpolate with a linear interpolator): smoother than nearest neighbour, and
-    exact where the lattices coincide.
+    exact where the lattices coincide. Edges get rounder: what is a few voxels thick shrinks, which
+    is why lesions go by `resample_lesions`.
 
     Parameters
     ----------

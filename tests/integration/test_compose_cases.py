@@ -1,0 +1,146 @@
+"""Composing as a person does it: instances, doubted structures, overlapping masks, yielding."""
+
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+
+from backsplit.config import Run
+from backsplit.segment.nnunet import Engine
+from backsplit.segment.timing import Timings
+from backsplit.volume import Grid, Volume
+from backsplit.volume.resample import resample_image
+from conftest import Project, ct_like, load, save
+
+SHAPE = ct_like().shape
+
+
+def compose(project: Project) -> None:
+    """Up to the verdicts, verb by verb."""
+    project.run("check")
+    for segmenter in project.settings["segmenters"]:
+        project.run("segment", segmenter)
+    for verb in ("compose", "measure", "judge"):
+        project.run(verb)
+
+
+def sidecar(project: Project, case: str):
+    return json.loads((project.results / "labels" / f"{case}.json").read_text())
+
+
+def test_values_of_the_lesion_file_are_instances_when_the_configuration_says_so(project):
+    lesion = np.zeros(SHAPE, np.uint8)
+    lesion[4:6, 8:10, 8:10] = 5
+    lesion[4:6, 8:10, 10:12] = 9  # touches the first: one component, two lesions
+    lesion[8, 12, 15] = 9
+    project.add("a", lesion=lesion)
+    for targets in ({"tumor": "*"}, {"tumor": [5, 9]}):
+        project.write(targets=targets)
+        compose(project)
+        rows = {row["instance"]: row["voxels"] for row in sidecar(project, "a")["lesions"]}
+        assert rows == {5: 8, 9: 9}
+        np.testing.assert_array_equal(
+            load(project.results / "labels" / "a.nii.gz") == 1, lesion > 0
+        )
+    project.write(targets={"tumor": 5, "cyst": 9})
+    compose(project)
+    rows = [(r["target"], r["voxels"]) for r in sidecar(project, "a")["lesions"]]
+    assert sorted(rows) == [("cyst", 1), ("cyst", 8), ("tumor", 8)]
+
+
+def with_organs(project: Project, *cases: str) -> Project:
+    """Binary masks of liver and kidney that overlap in part."""
+    liver, kidney = np.zeros((2, *SHAPE), np.uint8)
+    liver[2:6, 5:15, 5:12] = 1
+    kidney[4:9, 5:15, 9:18] = 1
+    for case in cases:
+        project.add(case)
+        save(project.folder / "organs" / case / "liver.nii.gz", liver)
+        save(project.folder / "organs" / case / "kidney.nii.gz", kidney)
+    project.settings["segmenters"]["given"] = {
+        "kind": "files",
+        "path": "organs/{case}/{name}.nii.gz",
+        "labels": ["liver", "kidney"],
+    }
+    project.settings["structures"] |= {"liver": "given/liver", "kidney": "given/kidney"}
+    project.settings["compose"] = {"order": ["targets", "given", "tissue"]}
+    return project
+
+
+def test_masks_that_overlap_follow_the_rules_and_are_counted(project):
+    with_organs(project, "a").write()
+    compose(project)
+    ids = json.loads((project.results / "labels" / "labels.json").read_text())
+    first = load(project.results / "labels" / "a.nii.gz")
+    masks = {n: load(project.folder / "organs" / "a" / f"{n}.nii.gz") for n in ("liver", "kidney")}
+    both = (masks["liver"] > 0) & (masks["kidney"] > 0) & (first > 2)
+    assert both.any() and (first[both] == ids["liver"]).all()
+    lost = [o for o in sidecar(project, "a")["overruled"] if o["loser_layer"] == "given"]
+    within = [o for o in lost if o["winner_layer"] == "given"]
+    assert [(o["loser"], o["winner"]) for o in within] == [("kidney", "liver")]
+    assert within[0]["voxels"] == ((masks["liver"] > 0) & (masks["kidney"] > 0)).sum()
+    assert "listed first" in within[0]["why"]
+    order = project.settings["compose"]
+    project.write(compose=order | {"except": [{"winner": "kidney", "loser": "liver"}]})
+    compose(project)
+    second = load(project.results / "labels" / "a.nii.gz")
+    assert (second[both] == ids["kidney"]).all()
+    np.testing.assert_array_equal(second[~both], first[~both])
+
+
+def test_what_a_person_doubts_and_what_has_no_file_is_unknown_not_background(project):
+    with_organs(project, "a", "b", "c")
+    project.rows[1]["exclude"] = "liv*"
+    (project.folder / "organs" / "c" / "kidney.nii.gz").unlink()
+    project.write()
+    compose(project)
+    known = pd.read_parquet(project.results / "labels" / "status.parquet")
+    status = {(r.case, r.structure): r.status for r in known.itertuples()}
+    assert status["a", "liver"] == "labelled" and status["a", "kidney"] == "labelled"
+    assert status["b", "liver"] == "unknown" and status["b", "kidney"] == "labelled"
+    assert status["c", "liver"] == "labelled" and status["c", "kidney"] == "unknown"
+    reasons = {(r.case, r.structure): r.reason for r in known.itertuples()}
+    assert "excluded" in reasons["b", "liver"] and "no file" in reasons["c", "kidney"]
+    ids = json.loads((project.results / "labels" / "labels.json").read_text())
+    doubted = load(project.results / "labels" / "b.nii.gz")
+    trusted = load(project.results / "labels" / "a.nii.gz")
+    assert not (doubted == ids["liver"]).any()
+    assert (doubted[trusted == ids["liver"]] == ids["ignore"]).all()
+    project.rows[1]["exclude"] = "spleen"
+    project.write()
+    assert "no structure" in project.run("check").stderr
+
+
+def test_a_segmenter_on_a_channel_with_its_own_grid_labels_the_image_s(project):
+    project.add("a")
+    pet = np.zeros((9, 11, 13), np.float32)
+    pet[2:7, 2:9, 2:10] = 8.0
+    save(project.folder / "pet.nii.gz", pet, spacing=(4.0, 4.0, 4.0), origin=(-40.7, -50.6, 60.9))
+    project.rows[0]["image_pet"] = "pet.nii.gz"
+    project.settings["dataset"]["channels"] = ["ct", "pet"]
+    bands = {"kind": "threshold", "channel": "pet", "bands": {"hot": [4.0, None]}}
+    project.settings["segmenters"]["uptake"] = bands | {"within": "image"}
+    project.settings["structures"] = {"hot": "uptake/hot"}
+    project.write()
+    project.run("check")
+    project.run("segment", "uptake")
+    labels = load(project.results / "segment" / "uptake" / "a.nii.gz")
+    assert labels.shape == SHAPE
+    ml = labels.sum() * 2.0 * 2.0 * 3.0 / 1000
+    assert abs(ml - (pet > 4).sum() * 4.0**3 / 1000) < 0.15 * ml
+
+
+def test_channels_of_a_network_come_onto_the_grid_of_its_first():
+    axes = (1, 0, 0, 0, 1, 0, 0, 0, 1)
+    first = Grid((12, 10, 8), (2.0, 2.0, 3.0), (0, 0, 0), axes)
+    second = Grid((6, 6, 6), (4.0, 4.0, 4.0), (0, 0, 0), axes)
+    rng = np.random.default_rng(0)
+    volumes = [Volume(rng.random(g.shape).astype(np.float32), g) for g in (first, second)]
+    network = SimpleNamespace(reader=type("SimpleITKIO", (), {})())
+    engine = Engine(network, ["ct", "pet"], Timings(), Run())
+    ct, pet = engine._on_one_grid(["ct", "pet"], volumes)
+    assert ct is volumes[0] and pet.grid == first
+    np.testing.assert_array_equal(pet.array, resample_image(volumes[1], first).array)
