@@ -175,6 +175,7 @@ WAYS = {"io": io, "ours": ours, "loop": loop, "theirs": theirs}
 
 def child(way: str, folder: Path) -> None:
     """Run one way and print seconds and memory above what the imports take."""
+    import backsplit.check
     import backsplit.compose.stage  # noqa: F401 (imports are not what is measured)
 
     before = peak_mib()

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
+from backsplit.compose import lesions as module
 from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.host import find_host
 from backsplit.compose.layers import Layer, Precedence
@@ -144,8 +145,11 @@ def test_a_lesion_yields_only_where_an_exception_names_the_pair():
 
 
 @settings(max_examples=50, deadline=None)
-@given(hnp.arrays(np.uint8, (6, 7, 8), elements=st.sampled_from([0, 0, 0, 1, 2])))
-def test_instances_are_26_connected_components_of_each_target(labels):
+@given(
+    hnp.arrays(np.uint8, (6, 7, 8), elements=st.sampled_from([0, 0, 0, 1, 2])), st.integers(1, 4)
+)
+def test_instances_are_26_connected_components_of_each_target(labels, block):
+    module.BLOCK = block
     grid = grid_of(labels.shape, (0.7, 0.8, 2.0))
     found = find_instances(labels, np.flatnonzero(labels), 2, grid)
     expected = {}
@@ -155,11 +159,13 @@ def test_instances_are_26_connected_components_of_each_target(labels):
             where = np.argwhere(components == number)
             centroid = where.mean(axis=0)[::-1] * grid.spacing
             expected[target, len(where), tuple(np.round(centroid, 3))] = True
-    mine = {(i.target, i.voxels, tuple(np.round(i.centroid_mm, 3))): True for i in found.found}
+    mine = {(i.target, i.voxels, tuple(np.round(i.centroid_mm, 3))): True for i in found}
     assert mine == expected
     whole = tuple(slice(0, n) for n in labels.shape)
-    for instance in found.found:
-        mask = found.mask(instance, whole)
+    assert [i.number for i in found] == list(range(1, len(found) + 1))
+    assert [i.places[0] for i in found] == sorted(i.places[0] for i in found)
+    for instance in found:
+        mask = instance.mask(whole, labels.shape)
         assert mask.sum() == instance.voxels and (labels[mask] == instance.target).all()
 
 

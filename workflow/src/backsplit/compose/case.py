@@ -16,7 +16,7 @@ from backsplit.compose.layers import (
     Precedence,
     State,
 )
-from backsplit.compose.lesions import Instance, Instances, find_instances, grown
+from backsplit.compose.lesions import Instance, find_instances, grown
 from backsplit.compose.repair import HOLES_WITHIN_MM, Repaired, repair
 from backsplit.compose.status import StructureStatus, statuses
 from backsplit.config_compose import Compose
@@ -110,7 +110,7 @@ def compose_case(
     labels, ignored = _labels(composer, unknown, body, rules)
     under = beneath.labels(labels.dtype)
     found = _lesions(labels, places, under, grid, lesion, rules)
-    counts = count_values(labels, rules.scheme.ignore_id + 1)
+    counts = _count(composer, labels, found, unknown, rules)
     return ComposedCase(
         labels,
         counts,
@@ -122,32 +122,61 @@ def compose_case(
     )
 
 
+def _count(
+    composer: Composer,
+    labels: Array,
+    found: Sequence[LesionFound],
+    unknown: Mapping[str, str],
+    rules: Rules,
+) -> Array:
+    """Voxels of each id: the composer knows them, unless something was hidden or ignored."""
+    if unknown:
+        return count_values(labels, rules.scheme.ignore_id + 1)
+    counts = np.zeros(rules.scheme.ignore_id + 1, np.int64)
+    for state, voxels in zip(composer.known, composer.counts().tolist(), strict=True):
+        counts[state.label] += voxels
+    for lesion in found:
+        if lesion.repaired is not None:
+            for label, voxels in lesion.repaired.before.items():
+                counts[label] -= voxels
+                counts[lesion.host.label] += voxels
+    counts[0] = labels.size - counts[1:].sum()
+    return counts
+
+
 def _labels(
     composer: Composer, unknown: Mapping[str, str], body: Callable[[], Array], rules: Rules
 ) -> tuple[Array, int]:
     """The label map; where an unknown structure could be, `ignore` if that is asked for."""
     scheme = rules.scheme
     hidden = {scheme.ids[structure] for structure in unknown}
-    labels = composer.look_up(lambda s: 0 if s.label in hidden else s.label, scheme.dtype)
-    if not unknown or rules.settings.unknown != "ignore":
+    where = None
+    if unknown and rules.settings.unknown == "ignore":
+        where = _where_unknown(composer, unknown, hidden, rules)
+        where &= body()
+    labels = composer.settle(lambda s: 0 if s.label in hidden else s.label, scheme.dtype)
+    if where is None:
         return labels, 0
+    labels[where != 0] = scheme.ignore_id
+    return labels, int(np.count_nonzero(where))
+
+
+def _where_unknown(
+    composer: Composer, unknown: Mapping[str, str], hidden: set[int], rules: Rules
+) -> Array:
+    """Voxels that an unknown structure would have won, had it been labelled: 0 or 1, (z, y, x)."""
     rank = {name: position for position, name in enumerate(rules.layers)}
     strongest = min(
         rank[segmenter]
-        for segmenter, classes in scheme.sources.items()
+        for segmenter, classes in rules.scheme.sources.items()
         if set(classes.values()) & set(unknown)
     )
 
     def could_be(state: State) -> int:
-        """Whether an unknown structure would have won this voxel, had it been labelled."""
-        return int(
-            not state.label or state.label in hidden or rank.get(state.layer, -1) > strongest
-        )
+        weaker = rank.get(state.layer, -1) > strongest
+        return int(not state.label or state.label in hidden or weaker)
 
-    where = composer.look_up(could_be, np.uint8)
-    where &= body()
-    labels[where != 0] = scheme.ignore_id
-    return labels, int(np.count_nonzero(where))
+    return composer.look_up(could_be, np.uint8)
 
 
 def _lesions(
@@ -163,13 +192,10 @@ def _lesions(
         return []
     given = lesion.map.array if lesion.instances else None
     instances = find_instances(labels, places, len(rules.scheme.targets), grid, given)
-    hosts = [
-        _host(labels, places, under, grid, instances, instance, rules)
-        for instance in instances.found
-    ]
+    hosts = [_host(labels, places, under, grid, instance, rules) for instance in instances]
     return [
-        LesionFound(instance, host, _repair(labels, grid, instances, instance, host, rules))
-        for instance, host in zip(instances.found, hosts, strict=True)
+        LesionFound(instance, host, _repair(labels, grid, instance, host, rules))
+        for instance, host in zip(instances, hosts, strict=True)
     ]
 
 
@@ -178,7 +204,6 @@ def _host(
     places: Array,
     under: Array,
     grid: Grid,
-    instances: Instances,
     instance: Instance,
     rules: Rules,
 ) -> Host:
@@ -193,14 +218,13 @@ def _host(
     start = [side.start for side in box]
     flat = np.ravel_multi_index(tuple((lesions + start).T), labels.shape)
     anatomy[tuple(lesions.T)] = under[np.searchsorted(places, flat)]
-    mask = instances.mask(instance, box)
+    mask = instance.mask(box, labels.shape)
     return find_host(mask, anatomy, grid.spacing[::-1], candidates)
 
 
 def _repair(
     labels: Array,
     grid: Grid,
-    instances: Instances,
     instance: Instance,
     host: Host,
     rules: Rules,
@@ -212,7 +236,7 @@ def _repair(
     free = [0, *(rules.scheme.ids[name] for name in _over(settings.over, rules.scheme))]
     return repair(
         labels[box],
-        instances.mask(instance, box),
+        instance.mask(box, labels.shape),
         host.label,
         grid.spacing[::-1],
         free,

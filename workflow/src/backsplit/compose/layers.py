@@ -112,7 +112,10 @@ class Composer:
         self.shape = shape
         self.precedence = precedence
         self.known: list[State] = [State("", 0)]
-        self.states: Array = np.zeros(int(np.prod(shape)), np.uint8)
+        self.states: Array = np.empty(int(np.prod(shape)), np.uint8)
+        self.states.fill(0)  # large pages at once; zeros would come page by page
+        self.laid: set[int] = set()  # where pieces begin that somebody holds voxels of
+        self.counted: Array | None = None
         self.layers: list[str] = []
         self.claimed: Counter[str] = Counter()
         self.met: Counter[tuple[int, int]] = Counter()
@@ -123,6 +126,7 @@ class Composer:
         if layer.values.shape != self.shape:
             raise ValueError(f"layer {layer.name} has shape {layer.values.shape}, not {self.shape}")
         self.layers.append(layer.name)
+        self.counted = None
         table = self._table(layer)
         takes = self._takes()
         shared = {value: labels for value, labels in layer.claims.items() if len(labels) > 1}
@@ -136,11 +140,26 @@ class Composer:
             self.claimed[layer.name] += claims
             if shared:
                 self._count_shared(layer.name, piece, shared)
-            self._lay(self.states[at], new, takes)
+            if at.start in self.laid:
+                self._lay(self.states[at], new, takes)
+            else:
+                self.states[at] = new
+                self.laid.add(at.start)
 
     def labels(self, dtype: np.typing.DTypeLike) -> Array:
         """The label map, of the composer's shape."""
         return self.look_up(lambda state: state.label, dtype)
+
+    def settle(self, what: Callable[[State], int], dtype: np.typing.DTypeLike) -> Array:
+        """As `look_up`, in the memory of the states where it fits; no layer can follow."""
+        self.counts()
+        if self.states.dtype != np.dtype(dtype):
+            return self.look_up(what, dtype)
+        table = np.array([what(state) for state in self.known], dtype)
+        for at in pieces(len(self.states)):
+            if at.start in self.laid:
+                self.states[at] = apply_table(table, self.states[at])
+        return self.states.reshape(self.shape)
 
     def look_up(self, what: Callable[[State], int], dtype: np.typing.DTypeLike) -> Array:
         """Something about the state that holds each voxel, of the composer's shape."""
@@ -166,7 +185,9 @@ class Composer:
 
     def counts(self) -> Array:
         """Voxels of each state that is known."""
-        return count_values(self.states, len(self.known))
+        if self.counted is None:
+            self.counted = count_values(self.states, len(self.known))
+        return self.counted
 
     def accounts(self) -> list[LayerAccount]:
         """What became of each layer's claims."""

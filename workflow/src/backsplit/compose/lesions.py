@@ -13,6 +13,11 @@ from backsplit.volume import Array, Grid
 Box = tuple[slice, slice, slice]
 
 
+BLOCK = 16
+"""Lesions are told apart first by blocks of so many voxels a side, then voxel by voxel: what lies
+in blocks that do not touch does not touch, and most of a volume is never looked at."""
+
+
 @dataclass(frozen=True)
 class Instance:
     """One lesion.
@@ -21,100 +26,91 @@ class Instance:
     ----------
     number : 1, 2, … over the case, or the lesion file's own value
     target : id of its target
-    voxels : how many
+    places : flat indices of its voxels in the volume
     box : where it lies in the volume, (z, y, x)
     centroid_mm : (x, y, z), LPS
     """
 
     number: int
     target: int
-    voxels: int
+    places: Array
     box: Box
     centroid_mm: tuple[float, float, float]
 
+    @property
+    def voxels(self) -> int:
+        """How many voxels it has."""
+        return len(self.places)
 
-@dataclass(frozen=True)
-class Instances:
-    """All lesions of a case, and which voxel belongs to which.
-
-    Attributes
-    ----------
-    found : the lesions
-    numbers : number of each voxel, 0 elsewhere, in `box` only
-    box : the box of all lesions in the volume
-    """
-
-    found: tuple[Instance, ...]
-    numbers: Array
-    box: Box
-
-    def mask(self, instance: Instance, box: Box) -> Array:
-        """Mask of one lesion in a box that holds it wholly."""
-        result = np.zeros([s.stop - s.start for s in box], bool)
-        inner = tuple(slice(i.start - b.start, i.stop - b.start) for i, b in _pairs(instance, box))
-        own = tuple(
-            slice(i.start - b.start, i.stop - b.start) for i, b in _pairs(instance, self.box)
-        )
-        result[inner] = self.numbers[own] == instance.number
-        return result
-
-
-def _pairs(instance: Instance, box: Box) -> list[tuple[slice, slice]]:
-    return list(zip(instance.box, box, strict=True))
+    def mask(self, box: Box, shape: Sequence[int]) -> Array:
+        """Mask of the lesion in a box of the volume that holds it wholly."""
+        mask = np.zeros([side.stop - side.start for side in box], bool)
+        index = np.unravel_index(self.places, shape)
+        mask[tuple(i - side.start for i, side in zip(index, box, strict=True))] = True
+        return mask
 
 
 def find_instances(
     labels: Array, places: Array, targets: int, grid: Grid, given: Array | None = None
-) -> Instances:
+) -> list[Instance]:
     """Tell the lesions of a label map apart.
 
     Parameters
     ----------
     labels : the label map, (z, y, x); ids 1 … `targets` are lesions
-    places : flat indices among which all lesion voxels are
+    places : flat indices among which all lesion voxels are, rising
     targets : number of targets
     grid : where it lies
     given : numbers that the lesion file gives itself, (z, y, x); else 26-connected components
-        of equal target are lesions, numbered in the order of cc3d's scan
+        of equal target are lesions, numbered by where they begin
     """
-    box = _box_of(places, labels.shape)
-    if box is None:
-        nothing = np.zeros((0, 0, 0), np.uint16)
-        return Instances((), nothing, (slice(0, 0), slice(0, 0), slice(0, 0)))
-    ids = np.where(labels[box] <= targets, labels[box], 0)
-    if given is None:
-        numbers = cc3d.connected_components(ids, connectivity=26)
-    else:
-        numbers = np.where(ids > 0, given[box], 0)
-    statistics = cc3d.statistics(numbers)
-    start = np.array([s.start for s in box])
-    found = []
-    for number in np.flatnonzero(statistics["voxel_counts"]).tolist():
-        if number == 0:
-            continue
-        own = statistics["bounding_boxes"][number]
-        inside = numbers[own] == number
-        centroid = grid.to_mm(np.asarray(statistics["centroids"][number]) + start)
-        found.append(
-            Instance(
-                number,
-                int(ids[own][inside][0]),
-                int(statistics["voxel_counts"][number]),
-                _shifted(own, start),
-                (float(centroid[0]), float(centroid[1]), float(centroid[2])),
-            )
-        )
-    return Instances(tuple(found), numbers, box)
-
-
-def _box_of(places: Array, shape: Sequence[int]) -> Box | None:
-    """Smallest box round flat indices; None where there are none."""
+    ids = labels.reshape(-1)[places]
+    here = (ids > 0) & (ids <= targets)
+    places, ids = places[here], ids[here]
     if not len(places):
-        return None
-    z, y, x = (
-        slice(int(axis.min()), int(axis.max()) + 1) for axis in np.unravel_index(places, shape)
-    )
-    return z, y, x
+        return []
+    index = np.stack(np.unravel_index(places, labels.shape))
+    own = None if given is None else given.reshape(-1)[places].astype(np.int64)
+    numbers = _components(index, ids) if own is None else own
+    order = np.argsort(numbers, kind="stable")
+    starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
+    return [
+        _instance(int(numbers[mine[0]]), int(ids[mine[0]]), places[mine], index[:, mine], grid)
+        for mine in np.split(order, starts[1:])
+    ]
+
+
+def _instance(number: int, target: int, places: Array, index: Array, grid: Grid) -> Instance:
+    z, y, x = (slice(int(axis.min()), int(axis.max()) + 1) for axis in index)
+    centroid = grid.to_mm(index.mean(axis=1))
+    where = (float(centroid[0]), float(centroid[1]), float(centroid[2]))
+    return Instance(number, target, places, (z, y, x), where)
+
+
+def _components(index: Array, ids: Array) -> Array:
+    """Number of the 26-connected component of equal id of each voxel, 1, 2, … by first voxel.
+
+    Parameters
+    ----------
+    index : voxels, (3, n), in rising order
+    ids : their labels, (n,)
+    """
+    blocks = tuple(index // BLOCK)
+    coarse = np.zeros([int(axis.max()) + 1 for axis in blocks], np.uint8)
+    coarse[blocks] = 1
+    regions = cc3d.connected_components(coarse, connectivity=26)[blocks]
+    numbers = np.zeros(len(ids), np.int64)
+    count = 0
+    for region in range(1, int(regions.max()) + 1):
+        mine = np.flatnonzero(regions == region)
+        local = index[:, mine] - index[:, mine].min(axis=1, keepdims=True)
+        part = np.zeros(local.max(axis=1) + 1, ids.dtype)
+        part[tuple(local)] = ids[mine]
+        found = cc3d.connected_components(part, connectivity=26)[tuple(local)]
+        numbers[mine] = found + count
+        count += int(found.max())
+    _, first, which = np.unique(numbers, return_index=True, return_inverse=True)
+    return np.argsort(np.argsort(first))[which] + 1
 
 
 def grown(box: Box, by_mm: float, grid: Grid) -> Box:
@@ -128,8 +124,3 @@ def grown(box: Box, by_mm: float, grid: Grid) -> Box:
         for side, s, n in zip(box, spacing, grid.shape, strict=True)
     ]
     return sides[0], sides[1], sides[2]
-
-
-def _shifted(box: Sequence[slice], start: Array) -> Box:
-    z, y, x = (slice(s.start + int(o), s.stop + int(o)) for s, o in zip(box, start, strict=True))
-    return z, y, x

@@ -106,15 +106,12 @@ class ComposeStage:
         missing = {s: d.get("unknown", []) for s, d in sidecars.items()}
         unknown = unknown_structures(self.scheme, failed, missing, excluded(case))
         self._require_enough(case, failed, unknown)
-        lesion = read_lesion(case, self.config, grid)
-        composed = compose_case(
-            grid,
-            lesion,
-            self._layers(case, grid, sidecars),
-            unknown,
-            lambda: _body(image, grid),
-            self.rules,
-        )
+        with ThreadPoolExecutor(1) as ahead:
+            layers = self._layers(case, grid, sidecars, ahead)
+            lesion = read_lesion(case, self.config, grid)
+            composed = compose_case(
+                grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules
+            )
         output = self.outputs(case)["labels"]
         with atomic_path(output) as temporary:
             save_nifti(temporary, composed.labels, grid, geometry.like(image))
@@ -172,9 +169,13 @@ class ComposeStage:
             )
 
     def _layers(
-        self, case: Case, grid: Grid, sidecars: Mapping[str, Mapping[str, Any]]
+        self,
+        case: Case,
+        grid: Grid,
+        sidecars: Mapping[str, Mapping[str, Any]],
+        ahead: ThreadPoolExecutor,
     ) -> Iterator[Layer]:
-        """Read the layers, the strongest first, each while the one before is laid down."""
+        """Layers, the strongest first; each is read while the one before is laid down."""
 
         def read(segmenter: str) -> Layer:
             path = self._layer_path(segmenter, case)
@@ -185,15 +186,17 @@ class ComposeStage:
             claims = self.scheme.claims(segmenter, self.classes[segmenter], masks)
             return Layer(segmenter, labels.array, claims)
 
-        names = list(sidecars)
-        with ThreadPoolExecutor(1) as ahead:
-            coming = [ahead.submit(read, name) for name in names[:1]]
-            for following in [*names[1:], None]:
+        coming = [ahead.submit(read, name) for name in list(sidecars)[:1]]
+
+        def in_turn() -> Iterator[Layer]:
+            for following in [*list(sidecars)[1:], None]:
                 layer = coming.pop().result()
                 if following is not None:
                     coming.append(ahead.submit(read, following))
                 yield layer
                 del layer
+
+        return in_turn()
 
     def _layer_path(self, segmenter: str, case: Case) -> Path:
         return self.config.run.results / "segment" / segmenter / f"{case.id}.nii.gz"

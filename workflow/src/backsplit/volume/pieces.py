@@ -8,7 +8,7 @@ import numpy as np
 
 from backsplit.volume.grid import Array
 
-PIECE = 1 << 22
+PIECE = 1 << 19
 """Voxels per piece: a few such pieces of one byte fit a processor's cache."""
 
 
