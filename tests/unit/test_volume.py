@@ -112,6 +112,22 @@ def test_truncated_file_is_refused(tmp_path):
     assert _refused(cut).code is Code.FILE_UNREADABLE
 
 
+def test_gzip_of_several_members_is_read_and_what_is_wrong_with_one_is_refused(tmp_path):
+    array = np.random.default_rng(0).integers(-99, 99, (30, 60, 70)).astype(np.int32)
+    plain = save(tmp_path / "plain.nii", array).read_bytes()
+    path = tmp_path / "a.nii.gz"
+    packed = [gzip.compress(plain[i : i + 100_000]) for i in range(0, len(plain), 100_000)]
+    path.write_bytes(b"".join(packed))
+    np.testing.assert_array_equal(read_volume(path).array, array)
+    path.write_bytes(b"".join(packed) + b"\0" * 512)  # padded, as on tape
+    np.testing.assert_array_equal(read_volume(path).array, array)
+    broken = bytearray(b"".join(packed))
+    broken[-5] ^= 1  # the checksum's last bytes
+    for content in (broken, b"".join(packed[:-1]), gzip.compress(plain + bytes(5_000_000))):
+        path.write_bytes(content)
+        assert _refused(path).code is Code.FILE_UNREADABLE
+
+
 def test_float_labels_near_integers_are_taken_and_interpolated_ones_refused(tmp_path):
     near = np.zeros((3, 4, 5), np.float32)
     near[1] = 2.0005

@@ -10,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import SimpleITK as sitk
-from isal import igzip
+from isal import isal_zlib
 from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
@@ -25,6 +25,11 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 INTEGER_TOLERANCE = 1e-3
 """A float label file is accepted when every value is that near to an integer."""
 
+INFLATE_BYTES = 1 << 20
+"""Bytes that are unpacked at a time: they stay in the processor's cache."""
+
+GZIP_MAGIC = b"\x1f\x8b"
+
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
 _UNREADABLE = (
@@ -34,6 +39,7 @@ _UNREADABLE = (
     EOFError,
     ValueError,
     zlib.error,
+    isal_zlib.error,
     ImageFileError,
     HeaderDataError,
 )
@@ -128,6 +134,36 @@ def _raw_header(path: Path) -> Any:  # noqa: ANN401 (nibabel is untyped)
         return type(header).from_fileobj(stream, check=False)
 
 
+def _inflate(packed: bytes, length: int) -> Array:
+    """Unpack gzip straight into place; never more memory than the header asks for.
+
+    Raises
+    ------
+    ValueError, isal_zlib.error
+        The stream is cut off, its checksum is wrong, or it goes on far beyond `length`.
+    """
+    out = np.empty(length, np.uint8)
+    filled = beyond = position = 0
+    while packed[position : position + 2] == GZIP_MAGIC:  # members follow each other
+        stream = isal_zlib.decompressobj(16 + 15)
+        tail = b""
+        while not stream.eof:
+            given = tail or packed[position : position + INFLATE_BYTES]
+            position += 0 if tail else len(given)
+            part = stream.decompress(given, INFLATE_BYTES)
+            tail = stream.unconsumed_tail
+            if not given and not part and not stream.eof:
+                raise ValueError("the gzip stream is cut off")
+            fits = min(len(part), length - filled)
+            out[filled : filled + fits] = np.frombuffer(part, np.uint8, fits)
+            filled += fits
+            beyond += len(part) - fits
+            if beyond > INFLATE_BYTES:
+                raise ValueError("the file holds far more bytes than its header says")
+        position -= len(stream.unused_data)
+    return out[:filled]
+
+
 def _nifti_array(path: Path) -> Array:
     """Voxels of a NIfTI file, (…, z, y, x), slope and intercept applied.
 
@@ -136,13 +172,13 @@ def _nifti_array(path: Path) -> Array:
     and NaN stays NaN.
     """
     image: Any = nib.load(path)
-    raw = path.read_bytes()
-    if path.name.endswith(".gz"):
-        raw = igzip.decompress(raw)
     dtype = image.header.get_data_dtype()
     if dtype.fields is not None or dtype.kind not in "iuf":
         raise ValueError(f"voxels are of type {dtype}, not numbers")
     count, offset = math.prod(image.shape), int(image.dataobj.offset)
+    raw: Any = path.read_bytes()
+    if path.name.endswith(".gz"):
+        raw = _inflate(raw, offset + count * dtype.itemsize)
     if len(raw) < offset + count * dtype.itemsize:
         raise ValueError(
             f"{len(raw) - offset} bytes of voxels where the header says {count * dtype.itemsize}"
