@@ -32,7 +32,7 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
-_UNREADABLE = (
+_UNREADABLE: tuple[type[Exception], ...] = (
     RuntimeError,
     MemoryError,
     OSError,
