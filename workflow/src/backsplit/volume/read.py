@@ -32,6 +32,8 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
+_CORRUPT: type[Exception] = vars(isal_zlib)["error"]  # its stub calls it an instance
+
 _UNREADABLE: tuple[type[Exception], ...] = (
     RuntimeError,
     MemoryError,
@@ -39,7 +41,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     EOFError,
     ValueError,
     zlib.error,
-    isal_zlib.error,
+    _CORRUPT,
     ImageFileError,
     HeaderDataError,
 )
