@@ -133,7 +133,7 @@ def _count(
     if unknown:
         return count_values(labels, rules.scheme.ignore_id + 1)
     counts = np.zeros(rules.scheme.ignore_id + 1, np.int64)
-    for state, voxels in zip(composer.known, composer.counts().tolist(), strict=True):
+    for state, voxels in zip(composer.known, composer.voxels.tolist(), strict=True):
         counts[state.label] += voxels
     for lesion in found:
         if lesion.repaired is not None:

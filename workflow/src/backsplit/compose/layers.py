@@ -6,8 +6,7 @@ of the later layer beats the label that holds it. Where masks of one layer overl
 decides between them, in the order in which the layer lists them, before the layer is laid down.
 
 The work is done on states: a state is a label of a layer, so that one small number says who holds
-a voxel and for whom. Volumes are walked through in pieces that fit the processor's cache, and only
-the voxels that two layers claim are looked at one by one.
+a voxel and for whom. A layer is laid down in one compiled pass over the volume.
 """
 
 from __future__ import annotations
@@ -18,9 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backsplit.compose.passes import lay, relabel
 from backsplit.scheme import Claims
 from backsplit.volume import Array
-from backsplit.volume.pieces import apply_table, count_values, pieces
 
 
 @dataclass(frozen=True)
@@ -114,8 +113,7 @@ class Composer:
         self.known: list[State] = [State("", 0)]
         self.states: Array = np.empty(int(np.prod(shape)), np.uint8)
         self.states.fill(0)  # large pages at once; zeros would come page by page
-        self.laid: set[int] = set()  # where pieces begin that somebody holds voxels of
-        self.counted: Array | None = None
+        self.voxels = np.zeros(1, np.int64)  # of each state that is known; that of 0 is not kept
         self.layers: list[str] = []
         self.claimed: Counter[str] = Counter()
         self.met: Counter[tuple[int, int]] = Counter()
@@ -126,25 +124,15 @@ class Composer:
         if layer.values.shape != self.shape:
             raise ValueError(f"layer {layer.name} has shape {layer.values.shape}, not {self.shape}")
         self.layers.append(layer.name)
-        self.counted = None
+        first = len(self.known)
         table = self._table(layer)
-        takes = self._takes()
-        shared = {value: labels for value, labels in layer.claims.items() if len(labels) > 1}
         values = layer.values.reshape(-1)
-        for at in pieces(len(values)):
-            piece = values[at]
-            if not piece.any():
-                continue
-            new = apply_table(table, piece)
-            claims = int(np.count_nonzero(new))
-            self.claimed[layer.name] += claims
-            if shared:
-                self._count_shared(layer.name, piece, shared)
-            if at.start in self.laid:
-                self._lay(self.states[at], new, takes)
-            else:
-                self.states[at] = new
-                self.laid.add(at.start)
+        claims = np.zeros(len(table), np.int64)
+        met = np.zeros((first, len(self.known) - first), np.int64)
+        lay(self.states, values, table, first, self._takes(first), claims, met)
+        self.claimed[layer.name] += int(claims[table > 0].sum())
+        self._count_shared(layer, claims)
+        self._count(first, table, claims, met)
 
     def labels(self, dtype: np.typing.DTypeLike) -> Array:
         """The label map, of the composer's shape."""
@@ -152,21 +140,15 @@ class Composer:
 
     def settle(self, what: Callable[[State], int], dtype: np.typing.DTypeLike) -> Array:
         """As `look_up`, in the memory of the states where it fits; no layer can follow."""
-        self.counts()
         if self.states.dtype != np.dtype(dtype):
             return self.look_up(what, dtype)
-        table = np.array([what(state) for state in self.known], dtype)
-        for at in pieces(len(self.states)):
-            if at.start in self.laid:
-                self.states[at] = apply_table(table, self.states[at])
+        relabel(self.states, np.array([what(state) for state in self.known], dtype), self.states)
         return self.states.reshape(self.shape)
 
     def look_up(self, what: Callable[[State], int], dtype: np.typing.DTypeLike) -> Array:
         """Something about the state that holds each voxel, of the composer's shape."""
-        table = np.array([what(state) for state in self.known], dtype)
         result = np.empty(len(self.states), dtype)
-        for at in pieces(len(result)):
-            result[at] = apply_table(table, self.states[at])
+        relabel(self.states, np.array([what(state) for state in self.known], dtype), result)
         return result.reshape(self.shape)
 
     def overruled(self) -> list[Overruled]:
@@ -183,17 +165,11 @@ class Composer:
         rows = [Overruled(*pair, voxels) for pair, voxels in lost.items()]
         return sorted(rows, key=lambda o: (-o.voxels, str(o.loser), str(o.winner)))
 
-    def counts(self) -> Array:
-        """Voxels of each state that is known."""
-        if self.counted is None:
-            self.counted = count_values(self.states, len(self.known))
-        return self.counted
-
     def accounts(self) -> list[LayerAccount]:
         """What became of each layer's claims."""
         kept: Counter[str] = Counter()
-        for state, voxels in zip(self.known, self.counts(), strict=True):
-            kept[state.layer] += int(voxels)
+        for state, voxels in zip(self.known, self.voxels.tolist(), strict=True):
+            kept[state.layer] += voxels
         agreed: Counter[str] = Counter()
         for (held, new), voxels in self.met.items():
             if self.known[held].label == self.known[new].label:
@@ -221,52 +197,39 @@ class Composer:
                 table[value] = numbers[label]
         return table
 
-    def _takes(self) -> Array | None:
-        """Matrix [holder, challenger] over states; None where no exception speaks of them."""
+    def _wins(self, challenger: int, holder: int) -> bool:
+        """Whether the state of a later layer takes voxels from the state that holds them."""
+        return self.precedence.takes(self.known[challenger].label, self.known[holder].label)
+
+    def _takes(self, first: int) -> Array:
+        """Matrix [holder, challenger - first]: 1 where the challenger takes the voxel."""
         pairs = self.precedence.exceptions
-        if not pairs:
-            return None
-        labels = np.array([state.label for state in self.known])
-        size = int(labels.max()) + 1
-        beats = np.zeros((size, size), bool)
-        for winner, loser in pairs:
-            if winner < size and loser < size:
-                beats[loser, winner] = True
-        return np.asarray(beats[labels[:, None], labels[None, :]])
+        takes = np.zeros((first, len(self.known) - first), np.uint8)
+        if pairs:
+            for holder, challenger in np.ndindex(takes.shape):
+                takes[holder, challenger] = self._wins(first + challenger, holder)
+        return takes
 
-    def _lay(self, held: Array, new: Array, takes: Array | None) -> None:
-        """Lay one piece; `held` is changed in place."""
-        index = np.flatnonzero(np.logical_and(held, new))
-        if len(index):
-            holders, challengers = held[index], new[index]
-            self._count_met(holders, challengers)
-            new[index] = 0
-            if takes is not None:
-                taken = takes[holders, challengers]
-                held[index[taken]] = challengers[taken]
-        np.bitwise_or(held, new, out=held)
+    def _count(self, first: int, table: Array, claims: Array, met: Array) -> None:
+        """Keep who holds how many voxels now, and which states met."""
+        voxels = np.zeros(len(self.known), np.int64)
+        voxels[: len(self.voxels)] = self.voxels
+        np.add.at(voxels, table, claims)
+        for holder, column in np.argwhere(met).tolist():
+            challenger, times = first + column, int(met[holder, column])
+            self.met[holder, challenger] += times
+            voxels[holder if self._wins(challenger, holder) else challenger] -= times
+        voxels[0] = 0
+        self.voxels = voxels
 
-    def _count_met(self, holders: Array, challengers: Array) -> None:
-        width = len(self.known)
-        code = holders.astype(np.int64) * width + challengers
-        if width <= 1024:
-            counts = np.bincount(code)
-            found = np.flatnonzero(counts)
-            counts = counts[found]
-        else:
-            found, counts = np.unique(code, return_counts=True)
-        for pair, voxels in zip(found.tolist(), counts.tolist(), strict=True):
-            self.met[divmod(pair, width)] += voxels
-
-    def _count_shared(self, layer: str, piece: Array, shared: Claims) -> None:
+    def _count_shared(self, layer: Layer, claims: Array) -> None:
         """Count what the weaker of overlapping masks of one layer lose to the strongest."""
-        counts = np.bincount(piece, minlength=max(shared) + 1)
-        for value, labels in shared.items():
-            voxels = int(counts[value])
-            if not voxels:
+        for value, labels in layer.claims.items():
+            voxels = int(claims[value]) if value < len(claims) else 0
+            if not voxels or len(labels) == 1:
                 continue
             winner = self.precedence.winner(labels)
             for label in labels:
                 if label != winner:
-                    self.within[(State(layer, label), State(layer, winner))] += voxels
-                    self.claimed[layer] += voxels
+                    self.within[(State(layer.name, label), State(layer.name, winner))] += voxels
+                    self.claimed[layer.name] += voxels
