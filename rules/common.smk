@@ -45,6 +45,12 @@ def check_key(wildcards):
     return PLAN.check_key(wildcards.batch)
 
 
+def decisions():
+    """A person's verdicts, where there are any; a change of them judges the data set again."""
+    path = CONFIG.decisions_path
+    return [path.as_posix()] if path.exists() else []
+
+
 def segment_gpus(wildcards):
     """One GPU for a network, none for what needs none."""
     kind = CONFIG.segmenters[wildcards.segmenter].kind

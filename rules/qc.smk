@@ -31,11 +31,15 @@ rule judge:
     """Gather all cases; every case of the table gets a verdict."""
     input:
         expand("<results>/qc/cases/{batch}.tsv", batch=BATCHES),
+        decisions(),
         cases="<results>/cases.tsv",
     output:
         "<results>/labels/status.parquet",
         "<results>/qc/measures.parquet",
-        "<results>/qc/flags.tsv",
+        "<results>/qc/lesions.parquet",
+        "<results>/qc/agreement.parquet",
+        "<results>/qc/burden.tsv",
+        report("<results>/qc/flags.tsv", caption="../workflow/report/flags.rst"),
         report("<results>/qc/verdicts.tsv", caption="../workflow/report/verdicts.rst"),
     log:
         "<logs>/judge.log",
@@ -49,5 +53,6 @@ rule judge:
         runtime=60,
     params:
         config=CONFIG_FILE,
+        key=PLAN.judge_key(),
     shell:
         "backsplit judge --config {params.config:q} --log {log:q}"

@@ -16,11 +16,11 @@ from backsplit.compose import lesions as module
 from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.host import find_host
 from backsplit.compose.layers import Layer, Precedence
-from backsplit.compose.lesions import find_instances
 from backsplit.compose.promises import assert_promises
 from backsplit.compose.repair import repair
 from backsplit.config_compose import Compose
 from backsplit.errors import CaseError, Code
+from backsplit.instances import find_instances
 from backsplit.lesion import Lesion
 from backsplit.scheme import Scheme
 from backsplit.volume import Grid, LabelMap, read_grid, write_labels

@@ -1,38 +1,21 @@
-"""Measures against SimpleITK's own statistics; flags and verdicts."""
+"""Flags and verdicts."""
 
 from __future__ import annotations
 
-import numpy as np
 import pandas as pd
 import pytest
-import SimpleITK as sitk
 
-from backsplit.qc.judge import flag_absences, flag_failures, verdicts
-from backsplit.qc.measure import measure
+from backsplit.errors import CaseError
+from backsplit.qc.judge import (
+    DECISION_COLUMNS,
+    FLAG_COLUMNS,
+    flag_absences,
+    flag_failures,
+    read_decisions,
+    verdicts,
+)
 
-
-@pytest.mark.parametrize("dtype", [np.int16, np.float32, np.uint8])
-def test_measures_equal_simpleitk_s(dtype):
-    rng = np.random.default_rng(3)
-    image = rng.normal(100, 30, (20, 30, 40)).clip(0, 255).astype(dtype)
-    labels = rng.integers(0, 6, image.shape).astype(np.uint8)
-    labels[labels == 4] = 0
-    names = ["background", "a", "b", "c", "empty", "d"]
-    itk = sitk.LabelIntensityStatisticsImageFilter()
-    pixels, mask = sitk.GetImageFromArray(image), sitk.GetImageFromArray(labels)
-    for one in (pixels, mask):
-        one.SetSpacing((0.7, 0.8, 2.5))
-    itk.Execute(mask, pixels)
-    found = {m.structure: m for m in measure(image, labels, names, 0.7 * 0.8 * 2.5 / 1000)}
-    for value, name in enumerate(names):
-        if value in (0, 4):
-            continue
-        assert found[name].voxels == itk.GetNumberOfPixels(value)
-        assert found[name].volume_ml == pytest.approx(itk.GetPhysicalSize(value) / 1000)
-        assert found[name].mean == pytest.approx(itk.GetMean(value), rel=1e-6)
-        population = itk.GetStandardDeviation(value) * np.sqrt(1 - 1 / found[name].voxels)
-        assert found[name].sd == pytest.approx(population, rel=1e-5)
-    assert found["empty"].voxels == 0 and np.isnan(found["empty"].mean)
+NOBODY = pd.DataFrame(columns=list(DECISION_COLUMNS), dtype=str)
 
 
 def _status(rows):
@@ -58,7 +41,7 @@ def test_every_case_has_a_verdict_and_the_first_failure_is_the_reason():
         ]
     )
     flags = flag_failures({"check": check, "segment organs": organs, "compose": compose})
-    result = verdicts(["a", "b", "c"], flags).set_index("case")
+    result = verdicts(["a", "b", "c"], flags, NOBODY).set_index("case")
     assert result["verdict"].to_dict() == {"a": "review", "b": "reject", "c": "reject"}
     assert result["rules"].to_dict() == {
         "a": "OUT_OF_MEMORY",
@@ -80,4 +63,57 @@ def test_a_structure_that_nobody_has_is_one_fault_of_the_mapping():
     assert list(mapping["subject"]) == ["spleen"] and list(mapping["severity"]) == ["review"]
     single = flags[flags["case"] != ""]
     assert list(single["case"]) == ["b"] and list(single["severity"]) == ["info"]
-    assert set(verdicts(["a", "b"], flags)["verdict"]) == {"accept"}
+    assert set(verdicts(["a", "b"], flags, NOBODY)["verdict"]) == {"accept"}
+
+
+def _flags(rows):
+    """Flags of (case, rule, severity)."""
+    full = [(case, "liver", rule, severity, "", "", "") for case, rule, severity in rows]
+    return pd.DataFrame(full, columns=FLAG_COLUMNS)
+
+
+def test_severities_make_verdicts_and_a_person_wins(tmp_path):
+    cases = ["none", "info", "warn", "warns", "review", "reject", "kept", "thrown"]
+    flags = _flags(
+        [
+            ("info", "absent", "info"),
+            ("warn", "cohort_intensity", "warn"),
+            ("warns", "cohort_intensity", "warn"),
+            ("warns", "agreement", "warn"),
+            ("review", "side", "review"),
+            ("review", "agreement", "warn"),
+            ("reject", "side", "review"),
+            ("reject", "GRID_MISMATCH", "reject"),
+            ("kept", "side", "review"),
+        ]
+    )
+    path = tmp_path / "decisions.tsv"
+    path.write_text("case\tdecision\tnote\nkept\taccept\tsitus inversus\nthrown\treject\t\n")
+    table = verdicts(cases, flags, read_decisions(path, cases)).set_index("case")
+    assert table["verdict"].to_dict() == {
+        "none": "accept", "info": "accept", "warn": "accept", "warns": "review",
+        "review": "review", "reject": "reject", "kept": "accept", "thrown": "reject",
+    }  # fmt: skip
+    assert table.loc["warns", "rules"] == "cohort_intensity,agreement"
+    assert table.loc["review", "rules"] == "side"
+    assert table["by"].to_dict() == {
+        **dict.fromkeys(cases, "rules"), "kept": "person", "thrown": "person"
+    }  # fmt: skip
+    assert table.loc["kept", "rules"] == "side" and table.loc["kept", "note"] == "situs inversus"
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("case\tverdict\na\taccept\n", "lacks the column decision"),
+        ("case\tdecision\na\tmaybe\n", "'maybe'"),
+        ("case\tdecision\nb\taccept\n", "'b' is in no row"),
+        ("case\tdecision\na\taccept\na\treject\n", "a twice"),
+    ],
+)
+def test_decisions_that_make_no_sense_are_refused(tmp_path, text, word):
+    path = tmp_path / "decisions.tsv"
+    path.write_text(text)
+    with pytest.raises(CaseError, match=word) as error:
+        read_decisions(path, ["a"])
+    assert error.value.code == "TABLE_INVALID"

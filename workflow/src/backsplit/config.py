@@ -11,6 +11,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from backsplit.config_base import RESERVED_NAMES, LabelValue, Name, OneOrMore, Section, TargetValue
 from backsplit.config_compose import Compose
+from backsplit.config_quality import Quality
 
 
 class Dataset(Section):
@@ -232,6 +233,7 @@ class Config(Section):
         "targets, in this order.",
     )
     compose: Compose = Compose()
+    qc: Quality = Quality()
     export: Export = Export()
     run: Run = Run()
 
@@ -283,6 +285,11 @@ class Config(Section):
             if self.compose.order[0] != "targets":
                 raise ValueError("compose.order must begin with targets: lesions win")
         return self
+
+    @property
+    def decisions_path(self) -> Path:
+        """Where a person's own verdicts lie."""
+        return self.qc.decisions or self.run.results / "qc" / "decisions.tsv"
 
     @property
     def used_segmenters(self) -> tuple[str, ...]:

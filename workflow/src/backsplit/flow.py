@@ -30,8 +30,16 @@ from backsplit.export.nnunet import export_nnunet
 from backsplit.plan import Plan, remember
 from backsplit.progress import StageProgress
 from backsplit.provenance import read_json, write_json
-from backsplit.qc.judge import REJECT, flag_absences, flag_failures, verdicts
-from backsplit.qc.stage import MeasureStage
+from backsplit.qc.flags import all_flags
+from backsplit.qc.judge import (
+    REJECT,
+    flag_absences,
+    flag_failures,
+    read_decisions,
+    verdicts,
+)
+from backsplit.qc.lesions import burden
+from backsplit.qc.stage import TABLES, MeasureStage
 from backsplit.segment.stage import SegmentStage
 from backsplit.volume import atomic_path
 
@@ -115,10 +123,9 @@ def measure(path: Path, batch: str | None, say: Say) -> None:
     from backsplit.report.montage import PICTURE_VERSION, draw_montage
 
     config = load_config(path)
-    scheme, _ = load_scheme(config, path)
-    names = [*scheme.names, "ignore"]
-    draw = partial(draw_montage, names=names, target_count=len(scheme.targets))
-    stage = MeasureStage(config, scheme, draw, PICTURE_VERSION)
+    scheme, classes = load_scheme(config, path)
+    draw = partial(draw_montage, names=scheme.all_names, target_count=len(scheme.targets))
+    stage = MeasureStage(config, scheme, classes, draw, PICTURE_VERSION)
     list(_run(config, lambda _: stage, measures_folder(config), batch, say))
 
 
@@ -129,21 +136,50 @@ def judge(path: Path, say: Say) -> None:
     stages = status_tables(config)
     measured = stages["measure"]
     done = list(measured[measured["status"] == "done"]["case"])
-    rows = [pd.read_parquet(measures_folder(config) / f"{case}.parquet") for case in done]
-    columns = ["case", "source", "structure", "voxels", "volume_ml", "mean", "sd"]
-    measures = pd.concat(rows) if rows else pd.DataFrame(columns=columns)
+    folder = config.run.results / "qc"
+    folder.mkdir(parents=True, exist_ok=True)
+    tables = {name: _gather(config, name, done) for name in TABLES}
+    for name, table in tables.items():
+        with atomic_path(folder / f"{name}.parquet") as temporary:
+            table.to_parquet(temporary, index=False)
     with atomic_path(labels_folder(config) / "status.parquet") as temporary:
         known = _known(config, stages["compose"], scheme.structures)
         pd.DataFrame(known).to_parquet(temporary, index=False)
-    flags = pd.concat([flag_failures(stages), flag_absences(measures, scheme.structures)])
-    result = verdicts(list(stages["check"]["case"]), flags)
-    folder = config.run.results / "qc"
-    folder.mkdir(parents=True, exist_ok=True)
-    measures.to_parquet(folder / "measures.parquet", index=False)
+    measures = tables["measures"]
+    flags = pd.concat(
+        [
+            flag_failures(stages),
+            flag_absences(measures[measures["source"] == "labels"], scheme.structures),
+            all_flags(
+                measures, tables["agreement"], scheme.sources, _groups(config, done), config.qc
+            ),
+        ]
+    )
+    everyone = list(stages["check"]["case"])
+    result = verdicts(everyone, flags, read_decisions(config.decisions_path, everyone))
     write_tsv(flags, folder / "flags.tsv")
+    write_tsv(burden(tables["lesions"], done, list(scheme.targets)), folder / "burden.tsv")
     write_tsv(result, folder / "verdicts.tsv")
     counts = result["verdict"].value_counts().to_dict()
     say("[backsplit] judge: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
+
+
+def _gather(config: Config, name: str, cases: Sequence[str]) -> pd.DataFrame:
+    """One table of the rows of every case."""
+    ending = ".parquet" if name == "measures" else f".{name}.parquet"
+    rows = [pd.read_parquet(measures_folder(config) / f"{case}{ending}") for case in cases]
+    full = [table for table in rows if len(table)]
+    return pd.concat(full) if full else pd.DataFrame(columns=list(TABLES[name]))
+
+
+def _groups(config: Config, done: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+    """Cases by what the columns of `qc.groups` say of them."""
+    groups: dict[str, dict[str, list[str]]] = {column: {} for column in config.qc.groups}
+    cases = [case for case in read_cases(config) if case.id in set(done)]
+    for column, values in groups.items():
+        for case in cases:
+            values.setdefault(case.columns.get(column, ""), []).append(case.id)
+    return groups
 
 
 def _known(
@@ -168,6 +204,9 @@ def export(path: Path, say: Say) -> None:
     rejected = set(verdict[verdict["verdict"] == REJECT]["case"])
     cases = [c.case for c in load_checked(config) if c.status == "ok" and c.case.id not in rejected]
     dataset = export_nnunet(config, scheme, cases)
+    used = {case.id for case in cases}
+    left_out = verdict[~verdict["case"].isin(used)]
+    write_tsv(left_out, config.run.results / "datasets" / "left_out.tsv")
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
     if not cases:
         flags = config.run.results / "qc" / "flags.tsv"

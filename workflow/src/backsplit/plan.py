@@ -86,6 +86,10 @@ class Plan:
         c = self.config.model_dump(mode="json")
         return digest([c["structures"], c["segmenters"], c["targets"], c["compose"]])
 
+    def judge_key(self) -> str:
+        """Changes with the thresholds and the user's own rules."""
+        return digest([self.config.qc.model_dump(mode="json")])
+
     def export_key(self) -> str:
         """Changes with what the exporters look at."""
         c = self.config.model_dump(mode="json")

@@ -16,10 +16,10 @@ from backsplit.compose.layers import (
     Precedence,
     State,
 )
-from backsplit.compose.lesions import Instance, find_instances, grown
 from backsplit.compose.repair import HOLES_WITHIN_MM, Repaired, repair
 from backsplit.compose.status import StructureStatus, statuses
 from backsplit.config_compose import Compose
+from backsplit.instances import Instance, find_instances, grown
 from backsplit.lesion import Lesion
 from backsplit.scheme import Scheme
 from backsplit.volume import Array, Grid

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from backsplit.cases import read_table
+from backsplit.errors import CaseError, Code
+
 FLAG_COLUMNS = ["case", "subject", "rule", "severity", "value", "expected", "message"]
-VERDICT_COLUMNS = ["case", "verdict", "rules"]
+VERDICT_COLUMNS = ["case", "verdict", "rules", "by", "note"]
+DECISION_COLUMNS = ("case", "decision", "note")
 
 REJECT = "reject"
 REVIEW = "review"
 ACCEPT = "accept"
+
+WARNINGS = 2
+"""So many flags of severity `warn` make a case one to review."""
 
 
 def flag_failures(stages: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
@@ -71,22 +79,80 @@ def flag_absences(measures: pd.DataFrame, structures: Sequence[str]) -> pd.DataF
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
-def verdicts(cases: Sequence[str], flags: pd.DataFrame) -> pd.DataFrame:
+def verdicts(cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
     """Give every case a verdict: reject before review before accept.
 
     Parameters
     ----------
     cases : every case id of the table, in order
-    flags : all flags; those of severity `info` change no verdict
+    flags : all flags. One of severity `reject` rejects a case, one of severity `review` sends it
+        to review, as do `WARNINGS` of severity `warn`; `info` changes no verdict
+    decisions : a person's own (case, decision, note), which win
+
+    Returns
+    -------
+    table
+        case, verdict, rules, by (`rules` or `person`), note
     """
+    of_case = dict(list(flags.groupby("case")))
+    decided = {str(row.case): row for row in decisions.itertuples()}
     rows = []
     for case in dict.fromkeys(cases):
-        mine = flags[flags["case"] == case]
-        severities = set(mine["severity"])
-        verdict = REJECT if REJECT in severities else REVIEW if REVIEW in severities else ACCEPT
-        rules = mine[mine["severity"].isin([REJECT, REVIEW])]["rule"]
-        rows.append({"case": case, "verdict": verdict, "rules": ",".join(dict.fromkeys(rules))})
+        mine = of_case.get(case, flags.iloc[:0])
+        verdict, rules = _judged(mine)
+        row = {"case": case, "verdict": verdict, "rules": rules, "by": "rules", "note": ""}
+        if case in decided:
+            row |= {"verdict": str(decided[case].decision), "by": "person"}
+            row["note"] = str(decided[case].note)
+        rows.append(row)
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
+
+
+def _judged(flags: pd.DataFrame) -> tuple[str, str]:
+    """Verdict by the rules, and the rules that led to it."""
+    severities = set(flags["severity"])
+    warned = flags[flags["severity"] == "warn"]
+    weighty = [REJECT, REVIEW]
+    verdict = REJECT if REJECT in severities else REVIEW if REVIEW in severities else ACCEPT
+    if len(warned) >= WARNINGS:
+        weighty.append("warn")
+        verdict = REVIEW if verdict == ACCEPT else verdict
+    rules = flags[flags["severity"].isin(weighty)]["rule"]
+    return verdict, ",".join(dict.fromkeys(rules))
+
+
+def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
+    """Read a person's decisions: case, decision (accept, review or reject), note.
+
+    Raises
+    ------
+    CaseError
+        TABLE_INVALID: a missing column, another decision, a case twice or that is not there.
+    """
+    if not path.exists():
+        return pd.DataFrame(columns=DECISION_COLUMNS, dtype=str)
+    table = read_table(path)
+    missing = [name for name in ("case", "decision") if name not in table.columns]
+    if missing:
+        raise CaseError(
+            Code.TABLE_INVALID,
+            f"{path} lacks the column {missing[0]}; it needs {', '.join(DECISION_COLUMNS)}",
+        )
+    if "note" not in table.columns:
+        table["note"] = ""
+    wrong = table[~table["decision"].isin([ACCEPT, REVIEW, REJECT])]
+    if len(wrong):
+        raise CaseError(
+            Code.TABLE_INVALID,
+            f"{path}: {wrong['case'].iloc[0]} has the decision {wrong['decision'].iloc[0]!r}; "
+            "write accept, review or reject",
+        )
+    strange = [case for case in table["case"] if case not in set(cases)]
+    twice = table["case"][table["case"].duplicated()].tolist()
+    if strange or twice:
+        what = f"{strange[0]!r} is in no row of the case table" if strange else f"{twice[0]} twice"
+        raise CaseError(Code.TABLE_INVALID, f"{path}: {what}; mend or remove that line")
+    return table[list(DECISION_COLUMNS)]
 
 
 def _absent(case: str, structure: str, severity: str, message: str) -> dict[str, Any]:

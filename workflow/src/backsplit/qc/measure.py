@@ -1,83 +1,238 @@
-"""Measures of every structure of a case, in one pass over image and label map."""
+"""Measures of every label of a case at once: what `measures.parquet` says of each."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
+import cc3d
 import numpy as np
+import pandas as pd
 
-from backsplit.volume import Array
+from backsplit.qc.passes import (
+    DIRECTIONS,
+    SEVERAL,
+    gather_cavities,
+    gather_components,
+    gather_intensities,
+    gather_shapes,
+)
+from backsplit.volume import Array, Grid
+
+LARGE_ML = 0.1
+LARGE_SHARE = 0.05
+"""A component counts as large from both of these on: crumbs of a segmenter are smaller."""
+
+MOST_BINS = 1 << 16
+"""Percentiles are exact for integers that span as many values, else to this part of the range."""
+
+SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
+"""Low and high end of each patient axis (LPS)."""
+
+COLUMNS = (
+    *("case", "source", "structure", "voxels", "volume_ml"),
+    *("mean", "sd", "minimum", "maximum", "p05", "p50", "p95"),
+    *("components", "components_large", "largest_fraction", "spread_mm"),
+    *("centroid_x", "centroid_y", "centroid_z"),
+    *(f"box_{axis}_{end}" for axis in "xyz" for end in ("min", "max")),
+    *(f"border_{side}" for side in SIDES),
+    *(f"blunt_{side}" for side in SIDES),
+    *("touches_border", "holes_ml", "surface_mm2", "compactness"),
+)
 
 
-@dataclass(frozen=True)
-class Measure:
-    """One structure of one case.
-
-    Attributes
-    ----------
-    volume_ml : voxels times the voxel's volume
-    mean, sd : intensity inside the structure in the image's unit; NaN when it is empty
-        (`sd` is the population's, as SimpleITK's label statistics report sigma for large n)
-    """
-
-    structure: str
-    voxels: int
-    volume_ml: float
-    mean: float
-    sd: float
-
-
-def measure(image: Array, labels: Array, names: Sequence[str], voxel_ml: float) -> list[Measure]:
+def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd.DataFrame:
     """Measure every label at once.
 
     Parameters
     ----------
-    image : intensities (z, y, x)
-    labels : ids (z, y, x)
-    names : name of each id, beginning with background
-    voxel_ml : volume of a voxel, ml
+    image : intensities, (z, y, x)
+    labels : ids, (z, y, x), unsigned
+    names : name of each id, beginning with background; of background only size and intensity
+        are measured
+    grid : where both lie
 
     Returns
     -------
-    measures
-        One for each name, empty structures included.
+    table
+        A row for each name in their order, empty structures included (voxels 0, the rest NaN or
+        0), with `COLUMNS` but case and source:
+
+        voxels, volume_ml
+            size
+        mean, sd, minimum, maximum, p05, p50, p95
+            of the image's intensities, in its unit; `sd` divides by n; a percentile is the
+            lowest value that so many voxels do not exceed
+        components, components_large, largest_fraction
+            26-connected; large ones have `LARGE_ML` and `LARGE_SHARE` of the structure;
+            share of the largest
+        spread_mm
+            from the centroid of the largest component to that of the furthest other large one
+        centroid_*, box_*
+            mm in patient axes (LPS: +x left, +y posterior, +z superior); boxes go from outer
+            edge to outer edge of the voxels and are exact on grids along these axes
+        border_*, touches_border
+            voxels on that face of the volume; whether there are any
+        blunt_*
+            area of the structure's own outermost layer to that side, over the mean area of its
+            layers along that axis: near 0 for what tapers off, 1 for a tube, above 1 for what was
+            cut off
+        holes_ml
+            background that the structure alone encloses (6-connected)
+        surface_mm2, compactness
+            by Crofton's formula over 13 directions (Lehmann & Legland 2012), and
+            (36 pi V^2)^(1/3) / surface: 1 for a ball, less for anything else
     """
-    flat = labels.ravel()
     count = len(names)
-    voxels = np.bincount(flat, minlength=count)
-    values = image.ravel().astype(np.float64)
-    # intensities relative to the middle of the image: squares of 16-bit values stay exact enough
-    shift = float(values.mean())
-    values -= shift
-    sums = np.bincount(flat, weights=values, minlength=count)
-    squares = np.bincount(flat, weights=values * values, minlength=count)
+    sums = np.zeros((count, 4), np.int64)
+    boxes = np.zeros((count, 3, 2), np.int64)
+    boxes[:, :, 0] = np.iinfo(np.int64).max
+    boxes[:, :, 1] = -1
+    faces = np.zeros((count, 3, 2), np.int64)
+    cuts = np.zeros((count, len(DIRECTIONS)), np.int64)
+    gather_shapes(labels, DIRECTIONS, sums, boxes, faces, cuts)
+    voxels = sums[:, 0].copy()
+    voxels[0] = labels.size - voxels[1:].sum()
+    volume = voxels * grid.voxel_ml
+    surface = _surface_mm2(cuts, grid)
     with np.errstate(invalid="ignore", divide="ignore"):
-        means = sums / voxels
-        deviations = np.sqrt(np.maximum(squares / voxels - means**2, 0))
-    return [
-        Measure(
-            structure=name,
-            voxels=int(voxels[i]),
-            volume_ml=float(voxels[i] * voxel_ml),
-            mean=float(means[i] + shift),
-            sd=float(deviations[i]),
-        )
-        for i, name in enumerate(names)
-    ]
+        centroid = grid.to_mm(sums[:, 1:] / sums[:, :1])
+        compactness = (36 * np.pi * (volume * 1000) ** 2) ** (1 / 3) / surface
+    table = pd.DataFrame({"structure": list(names), "voxels": voxels, "volume_ml": volume})
+    table[["mean", "sd", "minimum", "maximum", "p05", "p50", "p95"]] = _intensities(
+        image, labels, voxels
+    )
+    inside = _around(boxes[1:])
+    table[["components", "components_large", "largest_fraction", "spread_mm"]] = _components(
+        labels[inside], voxels, volume, grid
+    )
+    table[["centroid_x", "centroid_y", "centroid_z"]] = centroid
+    table[[f"box_{a}_{e}" for a in "xyz" for e in ("min", "max")]] = _boxes_mm(boxes, voxels, grid)
+    border = _borders(faces, grid)
+    table[[f"border_{side}" for side in SIDES]] = border
+    table["touches_border"] = np.asarray(border.any(axis=1)).tolist()
+    table[[f"blunt_{side}" for side in SIDES]] = _blunt(labels, boxes, voxels, grid)
+    table["holes_ml"] = _holes(labels[inside], count) * grid.voxel_ml
+    table["surface_mm2"] = surface
+    table["compactness"] = np.where(voxels > 0, compactness, np.nan)
+    table.loc[0, ["surface_mm2", "compactness"]] = np.nan
+    whole = ["components", "components_large"]
+    table[whole] = table[whole].astype(np.int64)
+    return table
 
 
-def as_rows(case: str, source: str, measures: Sequence[Measure]) -> list[Mapping[str, object]]:
-    """Rows of `measures.parquet`: case, source, structure, voxels, volume_ml, mean, sd."""
-    return [
-        {
-            "case": case,
-            "source": source,
-            "structure": m.structure,
-            "voxels": m.voxels,
-            "volume_ml": m.volume_ml,
-            "mean": m.mean,
-            "sd": m.sd,
-        }
-        for m in measures
-    ]
+def _intensities(image: Array, labels: Array, voxels: Array) -> Array:
+    """Mean, sd, minimum, maximum, p05, p50, p95 of each id, (id, 7)."""
+    count = len(voxels)
+    low, high = float(image.min()), float(image.max())
+    whole = image.dtype.kind in "iu"
+    width = 1.0 if whole and high - low < MOST_BINS else max(high - low, 1e-30) / MOST_BINS
+    bins = np.zeros((count, min(MOST_BINS, int((high - low) / width) + 1)), np.uint32)
+    sums = np.zeros((count, 2))
+    ends = np.tile([np.inf, -np.inf], (count, 1))
+    gather_intensities(image.reshape(-1), labels.reshape(-1), low, width, bins, sums, ends)
+    result = np.full((count, 7), np.nan)
+    for label in np.flatnonzero(voxels):
+        n = int(voxels[label])
+        mean = sums[label, 0] / n
+        spread = max(sums[label, 1] / n - mean**2, 0.0)
+        ranks = np.ceil(np.array([0.05, 0.5, 0.95]) * n)
+        steps = np.searchsorted(np.cumsum(bins[label], dtype=np.int64), ranks)
+        # of a bin of integers the value itself, of a bin of real numbers its middle
+        at = low + (steps if width == 1.0 and whole else steps + 0.5) * width
+        result[label] = [mean + low, spread**0.5, *ends[label], *np.clip(at, *ends[label])]
+    return result
+
+
+def _around(boxes: Array) -> tuple[slice, slice, slice]:
+    """The part of a volume that holds every box, and one voxel more."""
+    low = boxes[:, :, 0].min(axis=0, initial=np.iinfo(np.int64).max)
+    high = boxes[:, :, 1].max(axis=0, initial=-1)
+    if (high < 0).any():
+        return (slice(0, 0),) * 3
+    z, y, x = (slice(max(0, int(a) - 1), int(b) + 2) for a, b in zip(low, high, strict=True))
+    return z, y, x
+
+
+def _components(labels: Array, voxels: Array, volume: Array, grid: Grid) -> Array:
+    """Components, large ones, share of the largest, spread, (id, 4)."""
+    result = np.zeros((len(voxels), 4))
+    result[:, 2:] = np.nan
+    if not labels.size:
+        return result
+    found, number = cc3d.connected_components(labels, connectivity=26, return_N=True)
+    owner = np.zeros(number + 1, np.int64)
+    sums = np.zeros((number + 1, 4), np.int64)
+    gather_components(labels, found, owner, sums)
+    order = np.argsort(owner[1:], kind="stable") + 1
+    for mine in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
+        if not len(mine):
+            continue
+        label, sizes = int(owner[mine[0]]), sums[mine, 0]
+        least = max(LARGE_ML / grid.voxel_ml, LARGE_SHARE * voxels[label])
+        places = grid.to_mm(sums[mine, 1:] / sizes[:, None])
+        away = np.linalg.norm(places - places[np.argmax(sizes)], axis=1)
+        large = sizes >= least
+        spread = float(away[large].max(initial=0.0))
+        result[label] = [len(mine), large.sum(), sizes.max() / voxels[label], spread]
+    return result
+
+
+def _holes(labels: Array, count: int) -> Array:
+    """Voxels of background that one label alone encloses, (id,)."""
+    holes = np.zeros(count, np.int64)
+    if not labels.size:
+        return holes
+    found, number = cc3d.connected_components(labels == 0, connectivity=6, return_N=True)
+    owner, voxels = np.zeros(number + 1, np.int64), np.zeros(number + 1, np.int64)
+    gather_cavities(labels, found, owner, voxels)
+    closed = (owner != SEVERAL) & (owner > 0)
+    np.add.at(holes, owner[closed], voxels[closed])
+    return holes
+
+
+def _boxes_mm(boxes: Array, voxels: Array, grid: Grid) -> Array:
+    """Lowest and highest x, y, z of each id's outer voxel edges, (id, 6), mm, LPS."""
+    result = np.full((len(voxels), 6), np.nan)
+    for label in np.flatnonzero(voxels[1:]) + 1:
+        low, high = boxes[label, :, 0] - 0.5, boxes[label, :, 1] + 0.5
+        corners = np.array([[(low, high)[(c >> a) & 1][a] for a in range(3)] for c in range(8)])
+        mm = grid.to_mm(corners)
+        result[label] = np.stack([mm.min(axis=0), mm.max(axis=0)], axis=1).ravel()
+    return result
+
+
+def _borders(faces: Array, grid: Grid) -> Array:
+    """Voxels on each face of the volume, in the order of `SIDES`, (id, 6)."""
+    columns = []
+    for patient_axis in range(3):
+        axis, sign = grid.array_axis(patient_axis)
+        ends = (0, 1) if sign > 0 else (1, 0)
+        columns += [faces[:, axis, end] for end in ends]
+    return np.stack(columns, axis=1)
+
+
+def _blunt(labels: Array, boxes: Array, voxels: Array, grid: Grid) -> Array:
+    """Area of the outermost layer over that of the mean layer, by `SIDES`, (id, 6)."""
+    result = np.full((len(voxels), 6), np.nan)
+    for label in np.flatnonzero(voxels[1:]) + 1:
+        inside = tuple(slice(low, high + 1) for low, high in boxes[label])
+        for patient_axis in range(3):
+            axis, sign = grid.array_axis(patient_axis)
+            layers = int(boxes[label, axis, 1] - boxes[label, axis, 0] + 1)
+            for end, index in enumerate((0, layers - 1)[::sign]):
+                layer = labels[inside].take(index, axis)
+                area = int((layer == label).sum())
+                result[label, 2 * patient_axis + end] = area * layers / voxels[label]
+    return result
+
+
+_WEIGHTS = 2 * np.repeat([0.04577789120476, 0.03698062787608, 0.03519563978232], [3, 6, 4])
+"""Share of the sphere of directions next to each of `DIRECTIONS` and its opposite (Lehmann &
+Legland 2012), for cubic voxels; used for others too, as ITK does."""
+
+
+def _surface_mm2(cuts: Array, grid: Grid) -> Array:
+    """Surface of each id by Crofton's formula, (id,), mm2."""
+    steps = np.linalg.norm(DIRECTIONS * np.asarray(grid.spacing[::-1]), axis=1)
+    per_cut = 4 * _WEIGHTS * grid.voxel_ml * 1000 / steps / 2
+    return np.asarray(cuts @ per_cut)
