@@ -129,6 +129,7 @@ def test_an_unknown_layer_becomes_ignore_background_or_a_dropped_case(project):
         "labels": {"liver": 4},
     }
     project.settings["structures"]["liver"] = "given/liver"
+    project.settings["qc"] = {"off": ["*"]}  # a slab of body and air is no liver, and is told so
     project.write()
     project.snakemake()
     ids = json.loads((project.results / "labels" / "labels.json").read_text())
