@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-cluster lint unit bench schema clean
+.PHONY: demo test test-cluster test-browser lint unit bench schema clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -38,6 +38,16 @@ ifeq ($(SLURM),)
 endif
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,slurm]'
 	python -m pytest -m cluster tests/cluster $(PYTEST_ARGS)
+
+CHROMIUM := $(shell command -v chromium || command -v chromium-browser)
+
+test-browser: $(INSTALLED)  ## the demo's report in a real browser; about two minutes
+ifeq ($(CHROMIUM),)
+	$(SUDO) apt-get update --quiet
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes chromium
+endif
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,browser]'
+	python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark

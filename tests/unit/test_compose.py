@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from backsplit.compose import lesions as module
+from backsplit import instances as module
 from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.host import find_host
 from backsplit.compose.layers import Layer, Precedence

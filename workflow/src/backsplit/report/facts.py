@@ -24,6 +24,21 @@ class Flag:
 
 
 @dataclass(frozen=True)
+class LesionFacts:
+    """One lesion; `host` is empty where it lies in no organ, numbers are NaN where unknown."""
+
+    case: str
+    instance: int
+    target: str
+    volume_ml: float
+    max_diameter_mm: float
+    host: str
+    inside_fraction: float
+    contrast: float
+    touches_border: bool
+
+
+@dataclass(frozen=True)
 class Overruled:
     """Voxels that one layer claimed and another got, summed over cases."""
 
@@ -65,6 +80,8 @@ class CaseFacts:
     ----------
     status, code, message : as `check` wrote them
     verdict : accept, review, reject or `NOT_JUDGED`
+    decided : a person gave the verdict, not the rules
+    note : what the person wrote to it
     flags : of severity review and reject, and whatever else was noted
     columns : the row of the case table
     volumes : structure to volume, ml; empty where the case was not measured
@@ -79,6 +96,8 @@ class CaseFacts:
     code: str
     message: str
     verdict: str
+    decided: bool
+    note: str
     flags: tuple[Flag, ...]
     absent: tuple[str, ...]
     columns: Mapping[str, str]
@@ -89,6 +108,11 @@ class CaseFacts:
     failed_segmenters: Mapping[str, str]
     exported: bool
     picture: Path | None
+
+    @property
+    def weight(self) -> int:
+        """Flags that led to the verdict."""
+        return sum(flag.severity != "info" for flag in self.flags)
 
     @property
     def lesion_ml(self) -> float:
@@ -170,6 +194,7 @@ class ReportFacts:
     dataset_id: int
     cases: tuple[CaseFacts, ...]
     structures: tuple[StructureFacts, ...]
+    lesions: tuple[LesionFacts, ...]
     layers: tuple[LayerSum, ...]
     overruled: tuple[Overruled, ...]
     unused: tuple[Unused, ...]

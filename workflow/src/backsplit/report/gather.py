@@ -23,6 +23,7 @@ from backsplit.report.facts import (
     CaseFacts,
     Flag,
     LayerSum,
+    LesionFacts,
     Overruled,
     Provenance,
     ReportFacts,
@@ -53,6 +54,7 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
         dataset_id=config.dataset.id,
         cases=tuple(sorted(cases, key=_burden)),
         structures=_structures(scheme, measures),
+        lesions=_lesions(results / "qc" / "lesions.parquet", ready),
         layers=_layers(config, composed),
         overruled=_overruled(composed),
         unused=_unused(composed),
@@ -62,9 +64,9 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
     )
 
 
-def _burden(case: CaseFacts) -> tuple[int, float]:
-    """Order on the page: what is not accepted first, then by lesion volume; stable."""
-    return ORDER.get(case.verdict, 2), -case.lesion_ml
+def _burden(case: CaseFacts) -> tuple[int, int, float]:
+    """Order on the page: what is not accepted and has most against it first, then by lesions."""
+    return ORDER.get(case.verdict, 2), -case.weight, -case.lesion_ml
 
 
 def _table(path: Path, columns: list[str]) -> pd.DataFrame:
@@ -81,6 +83,28 @@ def _measures(path: Path, ready: Sequence[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=MEASURE_COLUMNS)
     measures = pd.read_parquet(path)
     return measures[(measures["source"] == "labels") & measures["case"].isin(ready)]
+
+
+def _lesions(path: Path, ready: Sequence[str]) -> tuple[LesionFacts, ...]:
+    """Lesions of the cases that the table still has, the largest first."""
+    if not path.exists():
+        return ()
+    table = pd.read_parquet(path)
+    table = table[table["case"].isin(ready)].sort_values("volume_ml", ascending=False)
+    return tuple(
+        LesionFacts(
+            case=str(row["case"]),
+            instance=int(row["instance"]),
+            target=str(row["target"]),
+            volume_ml=float(row["volume_ml"]),
+            max_diameter_mm=float(row["max_diameter_mm"]),
+            host=row["host"] if isinstance(row["host"], str) else "",
+            inside_fraction=float(row["inside_fraction"]),
+            contrast=float(row["contrast"]),
+            touches_border=bool(row["touches_border"]),
+        )
+        for row in table.to_dict("records")
+    )
 
 
 def _flags(path: Path) -> list[Flag]:
@@ -119,7 +143,7 @@ def _cases(
 ) -> Iterator[CaseFacts]:
     """Give each row of the table its facts; a refused row has none but its reason."""
     judged = _table(results / "qc" / "verdicts.tsv", VERDICT_COLUMNS)
-    verdicts = dict(zip(judged["case"], judged["verdict"], strict=True))
+    verdicts = {str(row["case"]): row for row in judged.to_dict("records")}
     volumes = _volumes(measures)
     flagged: dict[str, list[Flag]] = defaultdict(list)
     for flag in flags:
@@ -127,6 +151,7 @@ def _cases(
     for row in table.to_dict("records"):
         case, refused = str(row["case"]), row["status"] != "ok"
         mine = flagged[case]
+        verdict = verdicts.get(case, {})
         sidecar = {} if refused else composed.get(case, {})
         measured = {} if refused else volumes.get(case, {})
         picture = results / "qc" / "cases" / f"{case}.png"
@@ -135,7 +160,9 @@ def _cases(
             status=str(row["status"]),
             code=str(row["code"]),
             message=str(row["message"]),
-            verdict=REJECT if refused else verdicts.get(case, NOT_JUDGED),
+            verdict=REJECT if refused else str(verdict.get("verdict", NOT_JUDGED)),
+            decided=verdict.get("by") == "person",
+            note=str(verdict.get("note", "")),
             # `check` speaks for itself in code and message
             flags=() if refused else tuple(f for f in mine if f.rule != "absent"),
             absent=() if refused else tuple(f.subject for f in mine if f.rule == "absent"),

@@ -24,6 +24,8 @@ PICTURES_MOST = 400
 """Pictures on the page: about 100 kB each, and browsers grow slow beyond 50 MB."""
 OVERRULED_MOST = 100
 """Rows of the table of overruled voxels; the sidecars have them all."""
+LESIONS_MOST = 5000
+"""Rows of the table of lesions; `lesions.parquet` has them all."""
 WEBP_QUALITY = 75
 NARROW_SPACE = "\u202f"
 
@@ -68,6 +70,7 @@ def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
         totals=_totals(facts.cases),
         measured=[case for case in facts.cases if case.measured],
         overruled=facts.overruled[:OVERRULED_MOST],
+        lesions=facts.lesions[:LESIONS_MOST],
         columns=_columns(facts.structures),
         # both come from our own files, with colours of our own making in them
         style=Markup(style),  # noqa: S704
