@@ -1,0 +1,159 @@
+"""Anatomy rules: each finds what it is for, and is silent about what the scan does not show."""
+
+from __future__ import annotations
+
+import pandas as pd
+import pytest
+from totalsegmentator.registry import get_task_classes
+
+from backsplit.config_quality import AnatomyRules, Quality
+from backsplit.qc.agreement import COLUMNS
+from backsplit.qc.anatomy import Case, anatomy_rules, findings
+from backsplit.qc.flags import all_flags
+from backsplit.qc.measure import COLUMNS as MEASURES
+from backsplit.qc.measure import measure
+from backsplit.volume import read_labels, read_volume
+from conftest import SHARED
+
+
+def row(x=0.0, y=0.0, z=0.0, ml=100.0, half_mm=20.0, **more):
+    """Measures of a cube."""
+    found = {
+        "voxels": int(ml * 1000), "volume_ml": ml, "p50": 50.0, "components_large": 1.0,
+        "spread_mm": 0.0, "holes_ml": 0.0, "touches_border": False,
+    }  # fmt: skip
+    for axis, centre in zip("xyz", (x, y, z), strict=True):
+        found |= {f"centroid_{axis}": centre}
+        found |= {f"box_{axis}_min": centre - half_mm, f"box_{axis}_max": centre + half_mm}
+    return {**found, **more}
+
+
+def table_of(rows) -> pd.DataFrame:
+    """Rows of one case of a CT, with every column of `measures.parquet`."""
+    return pd.DataFrame(rows).reindex(columns=list(MEASURES)).assign(case="a", minimum=-1000.0)
+
+
+def flagged(rows, *, is_ct=True, rules=None):
+    found = findings(Case(rows, is_ct=is_ct), rules or anatomy_rules())
+    return {(finding.rule, finding.subject) for finding in found}
+
+
+CUT = {"touches_border": True}
+
+FAULTS = [
+    pytest.param({"liver": row(ml=200)}, ("volume", "liver"), id="too small"),
+    pytest.param({"liver": row(ml=9000)}, ("volume", "liver"), id="too large"),
+    pytest.param({"lung_left": row(ml=2000, p50=-20)}, ("intensity", "lung_left"), id="no air"),
+    pytest.param(
+        {"rib_left_3": row(x=-90, p50=200), "rib_right_3": row(x=90, p50=200)},
+        ("side", "rib_left_3"), id="swapped",
+    ),
+    pytest.param(
+        {"left_atrium": row(x=-30), "right_atrium": row(x=30)},
+        ("side", "left_atrium"), id="swapped, named the other way round",
+    ),
+    pytest.param(
+        {"kidney_left": row(x=60, ml=50), "kidney_right": row(x=-60, ml=200)},
+        ("pair", "kidney_left"), id="one side too small",
+    ),
+    pytest.param(
+        {"heart": row(z=-200, ml=600), "liver": row(ml=1500)}, ("order", "heart"), id="upside down"
+    ),
+    pytest.param(
+        {f"vertebrae_L{n}": row(z=-30 * n, ml=50, p50=200) for n in (1, 2, 4)},
+        ("chain", "vertebrae_L3"), id="one left out",
+    ),
+    pytest.param(
+        {f"vertebrae_L{n}": row(z=30 * n, ml=50, p50=200) for n in (1, 2)},
+        ("chain", "vertebrae_L1"), id="the wrong way round",
+    ),
+    pytest.param(
+        {"vertebrae_L4": row(ml=50, p50=200), "sacrum": row(z=-35, ml=200, p50=200)},
+        ("chain", "vertebrae_L4"), id="off by one",
+    ),
+    pytest.param(
+        {"gallbladder": row(z=100, ml=30), "liver": row(ml=1500, half_mm=60)},
+        ("near", "gallbladder"), id="far from its neighbour",
+    ),
+    pytest.param(
+        {"spleen": row(ml=200, components_large=2.0)}, ("components", "spleen"), id="two parts"
+    ),
+    pytest.param({"liver": row(ml=1500, holes_ml=60)}, ("holes", "liver"), id="a hole"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("rows", "finding"), FAULTS)
+def test_each_rule_finds_what_it_is_for(rows, finding):
+    assert finding in flagged(rows)
+
+
+@pytest.mark.parametrize(("rows", "finding"), FAULTS)
+def test_rules_are_silent_about_what_the_field_of_view_cuts_off(rows, finding):
+    kinds = {"intensity", "side", "holes"}  # a part of a structure shows these as the whole does
+    too_large = finding[0] == "volume" and rows["liver"]["volume_ml"] > 5000
+    left_out = finding == ("chain", "vertebrae_L3")
+    anchored = "sacrum" in rows
+    cut = {name: {**measures, **CUT} for name, measures in rows.items()}
+    seen = finding in flagged(cut)
+    assert seen == (finding[0] in kinds or too_large or left_out or anchored)
+
+
+def test_ct_numbers_are_asked_of_a_ct_only():
+    rows = {"lung_left": row(ml=2000, p50=-20)}
+    assert flagged(rows) and not flagged(rows, is_ct=False)
+
+
+def test_a_structure_of_a_few_voxels_is_not_judged_by_volume():
+    assert not flagged({"adrenal_gland_left": row(ml=0.5, voxels=5)})
+    assert flagged({"adrenal_gland_left": row(ml=0.5, voxels=500)})
+
+
+def test_a_person_s_own_rule_comes_first_and_any_can_be_left_out():
+    rows = {"liver": row(ml=9000)}
+    own = {"volume": [{"of": "liver", "low": 1, "high": 10000, "source": "our clinic"}]}
+    assert not flagged(rows, rules=anatomy_rules().with_first(AnatomyRules.model_validate(own)))
+    table = table_of([{**rows["liver"], "structure": "liver", "source": "labels"}])
+    none = pd.DataFrame(columns=list(COLUMNS))
+    for off, left in ((), 1), (("volume",), 0), (("volume:li*",), 0), (("volume:spleen",), 1):
+        assert len(all_flags(table, none, {}, {}, Quality(off=off))) == left
+
+
+def test_a_segmenter_s_class_does_not_repeat_what_its_structure_says():
+    rows = [
+        {**row(ml=9000), "structure": name, "source": source}
+        for source, name in (("labels", "liver"), ("organs", "liver"), ("other", "liver"))
+    ]
+    none = pd.DataFrame(columns=list(COLUMNS))
+    flags = all_flags(table_of(rows), none, {"organs": {"liver": "liver"}}, {}, Quality())
+    assert set(flags["subject"]) == {"liver", "other/liver"}
+
+
+def test_every_rule_names_its_source_and_classes_that_exist():
+    known = {name for task in ("total", "total_mr") for name in get_task_classes(task).values()}
+    rules = anatomy_rules()
+    every = [rule for kind in type(rules).model_fields for rule in getattr(rules, kind)]
+    assert all(rule.source for rule in every)
+    for rule in rules.near:
+        assert {rule.of, rule.to} <= known | {"brainstem"}
+    for chain in rules.chain:
+        assert set(chain.names) <= known
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize(
+    ("image", "labels"),
+    [
+        ("example_ct", "example_seg_fast_force_split"),
+        ("example_ct_sm", "example_seg"),
+        ("example_ct_sm", "example_seg_fast"),
+    ],
+)
+def test_of_totalsegmentator_s_own_maps_only_the_torn_pancreas_is_flagged(image, labels):
+    """40 to 61 classes of a real CT; the pancreas lies there in two parts 7 cm apart."""
+    folder = SHARED / "data" / "totalsegmentator"
+    ct, found = (read_volume(folder / f"{image}.nii.gz"), read_labels(folder / f"{labels}.nii.gz"))
+    classes = get_task_classes("total")
+    names = ["background", *(classes[value] for value in range(1, max(classes) + 1))]
+    table = measure(ct.array, found.array, names, ct.grid).iloc[1:]
+    rows = {r["structure"]: r for r in table.to_dict("records")}
+    assert flagged(rows) == {("volume", "pancreas"), ("components", "pancreas")}
