@@ -191,6 +191,20 @@ def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def explain(
+    case: Annotated[str, typer.Argument(help="Id of a case.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Print what happened to a case at each stage, and what its results were made from."""
+    from backsplit.config_file import load_config
+    from backsplit.explain import explain as lines
+
+    with _errors(None):
+        for line in lines(load_config(config), case):
+            typer.echo(line)
+
+
+@app.command()
 def schema() -> None:
     """Print the JSON schema of the configuration."""
     from backsplit.config_file import config_schema
