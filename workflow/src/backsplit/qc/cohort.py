@@ -171,17 +171,20 @@ def _relative(whole: pd.DataFrame, settings: Cohort) -> Iterator[tuple[str, Find
 
 def _off(at: Array, fewest: int) -> Array:
     """How far each structure is off from what the others say, (case, structure, coordinate)."""
-    away = at[:, :, None] - at[:, None]
-    usable = np.isfinite(away[..., 0]).sum(axis=0) >= fewest
-    np.fill_diagonal(usable, val=False)
-    away -= _nanmedian(away)
-    spread = MAD_TO_SD * _nanmedian(np.abs(away))
-    weights = np.where(usable[..., None], 1 / np.maximum(spread, 1e-3) ** 2, 0.0)
-    there = np.isfinite(away) & (weights > 0)
-    total = np.where(there, weights, 0.0).sum(axis=2)
-    off = np.where(there, weights * np.nan_to_num(away), 0.0).sum(axis=2)
-    enough = there[..., 0].sum(axis=2) >= FEWEST_PARTNERS
-    return np.asarray(np.where(enough[..., None], off / np.maximum(total, 1e-12), np.nan))
+    off = np.full(at.shape, np.nan)
+    for structure in range(at.shape[1]):
+        away = at[:, structure, None] - at
+        usable = np.isfinite(away[..., 0]).sum(axis=0) >= fewest
+        usable[structure] = False
+        away = away[:, usable]
+        away -= _nanmedian(away)
+        weights = 1 / np.maximum(MAD_TO_SD * _nanmedian(np.abs(away)), 1e-3) ** 2
+        there = np.isfinite(away)
+        said = np.where(there, weights * np.nan_to_num(away), 0.0).sum(axis=1)
+        total = np.where(there, weights, 0.0).sum(axis=1)
+        enough = there[..., 0].sum(axis=1) >= FEWEST_PARTNERS
+        off[enough, structure] = said[enough] / total[enough]
+    return off
 
 
 def _absences(measures: pd.DataFrame, settings: Cohort) -> Iterator[tuple[str, Finding]]:
