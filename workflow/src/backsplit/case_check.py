@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -25,6 +26,8 @@ from backsplit.lesion import check_lesion
 from backsplit.volume import Grid, read_geometry, read_label_grid, read_volume
 from backsplit.volume.intensity import padding_note, require_contrast, require_finite
 from backsplit.volume.resample import require_overlap
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -156,6 +159,10 @@ class _FileCheck:
         except CaseError as error:
             message, _, remedy = error.message.rpartition("; ")
             self._add(column, error.code, message, remedy)
+        except Exception as error:  # whatever one file does, the others are looked at
+            log.exception("%s", self.case.id)
+            what = f"could not be looked at ({type(error).__name__}: {error})"
+            self._add(column, Code.INTERNAL, what, "see the log, and report this as a bug")
 
     def _add(self, column: str, code: Code, message: str, remedy: str) -> None:
         value = self.case.columns.get(column)

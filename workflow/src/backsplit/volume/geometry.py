@@ -197,13 +197,17 @@ def _qform(header: Any) -> Array | None:  # noqa: ANN401
     return affine if code else None
 
 
+_MM_OR_UNKNOWN = (2, 0)
+"""NIFTI_UNITS_MM and NIFTI_UNITS_UNKNOWN; 1 is metres, 3 micrometres."""
+
+
 def _spacing(path: Path, header: Any) -> tuple[float, float, float]:  # noqa: ANN401
     x, y, z = (float(s) for s in header["pixdim"][1:4])
     if not np.isfinite([x, y, z]).all() or min(x, y, z) <= 0:
         raise _bad_spacing(path, f"a spacing (pixdim) of {x:g} x {y:g} x {z:g}")
-    unit = header.get_xyzt_units()[0]
-    if unit not in ("mm", "unknown"):
-        raise _bad_spacing(path, f"its lengths in the unit {unit!r}, which readers treat unlike,")
+    unit = int(header["xyzt_units"]) % 8  # the bits above are the unit of time
+    if unit not in _MM_OR_UNKNOWN:
+        raise _bad_spacing(path, f"its lengths in the unit {unit}, which readers treat unlike,")
     return x, y, z
 
 

@@ -11,11 +11,8 @@ import numpy as np
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
-from backsplit.volume.read import read_grid, read_labels
+from backsplit.volume.read import MOST_LABEL, read_grid, read_labels
 from backsplit.volume.segments import SegmentFile, is_dicom_file
-
-HIGHEST_VALUE = 65535
-"""Label values and ids are at most 16 bits wide."""
 
 
 @dataclass(frozen=True)
@@ -57,17 +54,11 @@ def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = 
     Raises
     ------
     CaseError
-        As `read_labels` and `SegmentFile`; LABEL_UNDECLARED for values beyond 65535.
+        As `read_labels` and `SegmentFile`.
     """
     if is_dicom_file(path):
         return _read_segments(SegmentFile(path), grid, wanted)
     labels = read_labels(path)
-    highest = int(labels.array.max())
-    if highest > HIGHEST_VALUE:
-        raise CaseError(
-            Code.LABEL_UNDECLARED,
-            f"{path} holds the value {highest}; {HIGHEST_VALUE} is the most; renumber it",
-        )
     return LabelMap(labels.array, labels.grid)
 
 
@@ -126,10 +117,10 @@ def stack_masks(
                 known[combination] = free
                 members[free] = combination
                 free += 1
-            if free > HIGHEST_VALUE:
+            if free > MOST_LABEL:
                 raise CaseError(
                     Code.LABEL_UNDECLARED,
-                    f"masks overlap in more than {HIGHEST_VALUE - highest} ways; "
+                    f"masks overlap in more than {MOST_LABEL - highest} ways; "
                     "give them in several segmenters",
                 )
             table[holder] = known[combination]

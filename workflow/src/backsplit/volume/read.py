@@ -16,6 +16,7 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from backsplit.errors import CaseError, Code
+from backsplit.volume import text_header
 from backsplit.volume.geometry import Geometry, itk_geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
 from backsplit.volume.series import read_series, series_geometry
@@ -24,6 +25,9 @@ sitk.ProcessObject.SetGlobalWarningDisplay(False)
 
 INTEGER_TOLERANCE = 1e-3
 """A float label file is accepted when every value is that near to an integer."""
+
+MOST_LABEL = 65535
+"""Label values and ids are at most 16 bits wide."""
 
 INFLATE_BYTES = 1 << 20
 """Bytes that are unpacked at a time: they stay in the processor's cache."""
@@ -62,6 +66,8 @@ def read_geometry(path: Path) -> Geometry:
     try:
         if path.name.endswith(NIFTI_ENDINGS):
             return nifti_geometry(path, _raw_header(path))
+        if path.suffix.lower() in text_header.ENDINGS:
+            text_header.require_sane_header(path)
         reader = sitk.ImageFileReader()
         reader.SetFileName(str(path))
         reader.ReadImageInformation()
@@ -97,13 +103,14 @@ def read_volume(path: Path) -> Volume:
 
 
 def read_labels(path: Path) -> Volume:
-    """Read a label file as integers (uint8 where the values fit, else uint16 or int32).
+    """Read a label file as integers (uint8 where the values fit, else uint16).
 
     Raises
     ------
     CaseError
         As `read_volume`, and LABEL_NOT_INTEGER when a value is further than 1e-3 from an integer
-        (an interpolated mask), not finite, or negative.
+        (an interpolated mask), not finite, or negative; LABEL_UNDECLARED when it is above
+        `MOST_LABEL`.
     """
     volume = read_volume(path)
     array = volume.array
@@ -125,7 +132,13 @@ def read_labels(path: Path) -> Volume:
             Code.LABEL_NOT_INTEGER,
             f"{path} holds the value {lowest:g}; label values start at 0; fix the file",
         )
-    dtype = np.uint8 if highest <= 255 else np.uint16 if highest <= 65535 else np.int32
+    if highest > MOST_LABEL:
+        raise CaseError(
+            Code.LABEL_UNDECLARED,
+            f"{path} holds the value {highest:.0f}; {MOST_LABEL} is the most; renumber it, or "
+            "correct the path if it is an image",
+        )
+    dtype = np.uint8 if highest <= 255 else np.uint16
     return Volume(array.astype(dtype, copy=False), volume.grid)
 
 
