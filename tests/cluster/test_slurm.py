@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 from private_slurm import PrivateSlurm, missing_programs, private_slurm, wait_for
 
+from backsplit.cases import read_tsv
 from conftest import ROOT, Project, load
 
 ABSENT = missing_programs()
@@ -183,6 +184,25 @@ def test_the_whole_workflow_with_a_gpu_for_each_network(project, slurm):
     # what the demo's network finds in cubes of noise is no anatomy, and the rules say so
     assert set(verdicts["verdict"]) <= {"accept", "review"}
     assert (project.results / "report" / "index.html").exists()
+
+
+def test_batches_of_a_rule_go_as_one_array_where_the_site_wants_that(project, slurm):
+    """What profiles/README.md says of arrays: rules without a GPU, and `jobs` above the batches."""
+    for i in range(3):
+        project.add(f"case_{i}")
+    project.write(run={"batch_size": 1, "device": "cpu"})
+    run = Run(project, slurm)
+    tables = [project.results / "labels" / f"{batch:05}.tsv" for batch in (1, 2, 3)]
+    wanted = [str(table.relative_to(project.folder)) for table in tables]
+    with run.started(*wanted, "--slurm-array-jobs", "check,compose,measure") as process:
+        run.finish(process)
+    arrays: dict[str, list[str]] = {}
+    for job in run.attempts(""):
+        assert job["JobState"] == "COMPLETED"
+        if "ArrayTaskId" in job:
+            arrays.setdefault(job["ArrayJobId"], []).append(job["ArrayTaskId"])
+    assert sorted(map(sorted, arrays.values())) == [["1", "2", "3"]] * 2  # check and compose
+    assert all(list(read_tsv(table)["status"]) == ["done"] for table in tables)
 
 
 def test_jobs_that_fail_and_a_drained_node_are_survived(project, slurm):
