@@ -24,8 +24,11 @@ lint: $(INSTALLED)
 	snakemake --lint
 	backsplit schema | diff config/config.schema.json - || { echo "run: make schema"; exit 1; }
 
+# Files of tests are shared out, so that what a file prepares is prepared once.
+TESTS_AT_ONCE ?= 2
+
 unit: $(INSTALLED)
-	python -m pytest --cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)
+	python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile --cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)
 
 # Slurm comes from Debian's or Ubuntu's packages, only where it is missing.
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
