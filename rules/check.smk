@@ -48,6 +48,6 @@ rule cases:
         runtime=30,
     params:
         config=CONFIG_FILE,
-        key=PLAN.compose_key(),
+        key=cases_key,
     shell:
         "backsplit cases --config {params.config:q} --log {log:q}"

@@ -3,13 +3,16 @@
 All logic lives in the package; here are its answers, and named helpers around them.
 """
 
+import socket
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from backsplit.claims import claim_run
+from backsplit.disk import remove_leftovers
 from backsplit.errors import BacksplitError, CaseError
 from backsplit.export.nnunet import dataset_folder
-from backsplit.plan import Plan, forget_incomplete, settle_config
+from backsplit.plan import Plan, forget_incomplete, settle_config, write_config
 
 try:
     CONFIG, CONFIG_FILE = settle_config(config, workflow.configfiles)
@@ -21,9 +24,53 @@ except (BacksplitError, CaseError) as error:
 RESULTS = CONFIG.run.results.as_posix()
 DATASET = f"{dataset_folder(CONFIG).as_posix()}/dataset.json"
 
+
+def release_lock_of_a_killed_run():
+    """Remove the lock that Snakemake keeps when it is killed, where that is known to be so.
+
+    No other run is at work on the results: they are claimed. Only a lock made on this machine is
+    judged, because a disk may be shared and not share its locks; of any other one Snakemake says
+    what to do. Locks of other workflows name files that are not ours.
+    """
+    folder = Path(".snakemake/locks")
+    machine = folder / "machine"
+    known = (RESULTS, CONFIG.dataset.cases.as_posix(), *decisions())
+    locks = [
+        lock
+        for lock in folder.glob("*.lock")
+        if all(name.startswith(known) for name in lock.read_text().splitlines())
+    ]
+    if locks and (not machine.exists() or machine.read_text() != socket.gethostname()):
+        return
+    for lock in locks:
+        lock.unlink()
+    folder.mkdir(parents=True, exist_ok=True)
+    machine.write_text(socket.gethostname())
+
+
+def decisions():
+    """A person's verdicts, where there are any; a change of them judges the data set again."""
+    path = CONFIG.decisions_path
+    return [path.as_posix()] if path.exists() else []
+
+
 if workflow.is_main_process:
-    for path in forget_incomplete(PLAN):
-        logger.info(f"{path} is out of date or names results that are gone")
+    CLAIM = claim_run(CONFIG.run.results)
+    if CLAIM.problem is not None:
+        logger.warning(str(CLAIM.problem))
+    else:
+        if CLAIM.certain:
+            release_lock_of_a_killed_run()
+        write_config(CONFIG, CONFIG_FILE)
+        for path in remove_leftovers(CONFIG.run.results):
+            logger.info(f"{path} was left by a killed job and is removed")
+        for path in forget_incomplete(PLAN):
+            logger.info(f"{path} is out of date or names results that are gone")
+
+
+onstart:
+    if CLAIM.problem is not None:
+        raise WorkflowError(f"\n{CLAIM.problem}")
 
 
 pathvars:
@@ -37,18 +84,32 @@ wildcard_constraints:
     segmenter="|".join(map(re.escape, CONFIG.used_segmenters)),
 
 
-def segment_key(wildcards):
-    return PLAN.segment_key(wildcards.segmenter, wildcards.batch)
-
-
 def check_key(wildcards):
     return PLAN.check_key(wildcards.batch)
 
 
-def decisions():
-    """A person's verdicts, where there are any; a change of them judges the data set again."""
-    path = CONFIG.decisions_path
-    return [path.as_posix()] if path.exists() else []
+def cases_key(wildcards):
+    return PLAN.cases_key()
+
+
+def segment_key(wildcards):
+    return PLAN.segment_key(wildcards.segmenter, wildcards.batch)
+
+
+def compose_key(wildcards):
+    return PLAN.compose_key(wildcards.batch)
+
+
+def judge_key(wildcards):
+    return PLAN.judge_key()
+
+
+def export_key(wildcards):
+    return PLAN.export_key()
+
+
+def report_key(wildcards):
+    return PLAN.report_key()
 
 
 def segment_gpus(wildcards):

@@ -27,6 +27,6 @@ rule compose:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
-        key=PLAN.compose_key(),
+        key=compose_key,
     shell:
         "backsplit compose --config {params.config:q} --batch {wildcards.batch} --log {log:q}"

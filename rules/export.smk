@@ -25,6 +25,6 @@ rule export:
         runtime=240,
     params:
         config=CONFIG_FILE,
-        key=PLAN.export_key(),
+        key=export_key,
     shell:
         "backsplit export --config {params.config:q} --log {log:q}"

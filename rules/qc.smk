@@ -23,6 +23,7 @@ rule measure:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
+        key=compose_key,
     shell:
         "backsplit measure --config {params.config:q} --batch {wildcards.batch} --log {log:q}"
 
@@ -53,6 +54,6 @@ rule judge:
         runtime=60,
     params:
         config=CONFIG_FILE,
-        key=PLAN.judge_key(),
+        key=judge_key,
     shell:
         "backsplit judge --config {params.config:q} --log {log:q}"

@@ -27,6 +27,6 @@ rule report:
         runtime=60,
     params:
         config=CONFIG_FILE,
-        key=PLAN.report_key(),
+        key=report_key,
     shell:
         "backsplit report --config {params.config:q} --log {log:q}"

@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypeVar
 import pandas as pd
 
 from backsplit.cases import Case, Checked, one_line, write_tsv
+from backsplit.disk import disk_error
 from backsplit.errors import BacksplitError, CaseError, Code
-from backsplit.provenance import still_holds, write_sidecar
+from backsplit.provenance import discard, still_holds, write_sidecar
 
 log = logging.getLogger(__name__)
 
@@ -86,18 +87,19 @@ def run_batch(
             refused = Outcome(case.id, "refused", checked.code, checked.message)
             settle(case.row, refused, computed=False)
             continue
-        try:
-            made_from[case.id] = stage.made_from(case)
-        except CaseError as error:
-            settle(case.row, failed(case, error))
+        made = attempt(case, stage.made_from)
+        if isinstance(made, CaseError):
+            settle(case.row, failed(case, made))
             continue
-        if still_holds(stage.outputs(case), made_from[case.id]):
+        made_from[case.id] = made
+        if still_holds(stage.outputs(case), made):
             settle(case.row, Outcome(case.id, "done"), computed=False)
         else:
             pending.append(case)
 
     started = time.monotonic()
-    for case, result in stage.work(pending) if pending else ():
+    for case, found in stage.work(pending) if pending else ():
+        result = _hold_against_inputs(stage, case, found, made_from[case.id])
         if isinstance(result, CaseError):
             settle(case.row, failed(case, result))
             if stop_on_bad_case:
@@ -113,6 +115,31 @@ def run_batch(
             reason = "an earlier case failed and run.on_bad_case is stop"
             outcomes[case.row] = Outcome(case.id, "failed", Code.INTERNAL, reason)
     return [outcomes[checked.case.row] for checked in batch]
+
+
+def _hold_against_inputs(
+    stage: Stage, case: Case, result: Details | CaseError, before: Mapping[str, Any]
+) -> Details | CaseError:
+    """Discard a result whose inputs are no longer what they were before the work.
+
+    A file that somebody writes while it is read would else be noted with a content that the
+    result was not made from.
+    """
+    if isinstance(result, CaseError):
+        return result
+    after = attempt(case, stage.made_from)
+    if after == before:
+        return result
+    discard(stage.outputs(case))
+    if isinstance(after, CaseError):
+        return after
+    inputs = before.get("inputs", {}), after.get("inputs", {})
+    changed = [role for role in inputs[0] | inputs[1] if inputs[0].get(role) != inputs[1].get(role)]
+    return CaseError(
+        Code.INPUT_CHANGED,
+        f"{case.id}: {', '.join(changed) or 'what it is made from'} changed during the "
+        "work; run again when nothing writes to it any more",
+    )
 
 
 def one_by_one(
@@ -138,8 +165,8 @@ def attempt(case: Case, work: Callable[[Case], Result]) -> Result | CaseError:
             f"{case.id} needs more memory than there is ({error}); give the job more",
         )
     except OSError as error:
-        if error.errno in _FATAL_ERRNO:
-            raise
+        if (told := disk_error(error, error.filename or "the results")) is not None:
+            raise told from error
         log.exception("%s", case.id)
         return CaseError(Code.INTERNAL, f"{case.id}: {error}; see the log")
     except (Exception, SystemExit) as error:
@@ -150,10 +177,6 @@ def attempt(case: Case, work: Callable[[Case], Result]) -> Result | CaseError:
                 f"{case.id} does not fit into the device's memory; use a larger one",
             )
         return CaseError(Code.INTERNAL, f"{case.id}: {type(error).__name__}: {error}; see the log")
-
-
-_FATAL_ERRNO = frozenset({28, 30, 122})
-"""No space left, read-only file system, quota exceeded: every further case would fail too."""
 
 
 def failed(case: Case, error: CaseError) -> Outcome:

@@ -39,6 +39,7 @@ DEFAULT_CONFIG = Path("config/config.yaml")
 @contextmanager
 def _errors(log: Path | None) -> Iterator[Callable[[str], None]]:
     """Turn our errors into one clear message and exit status 1."""
+    from backsplit.disk import disk_error
     from backsplit.progress import output_to
 
     try:
@@ -54,6 +55,12 @@ def _errors(log: Path | None) -> Iterator[Callable[[str], None]]:
                 if log is not None:  # the terminal is told below
                     logging.error("%s", error)
                 raise
+    except OSError as error:
+        told = disk_error(error, error.filename or "the results")
+        if told is None:
+            raise
+        typer.echo(f"backsplit: {told}", err=True)
+        raise typer.Exit(1) from None
     except (BacksplitError, CaseError) as error:
         typer.echo(f"backsplit: {error}", err=True)
         raise typer.Exit(1) from None
@@ -78,8 +85,8 @@ def cases(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Gather what `check` said of each batch: results/cases.tsv and labels.json."""
     from backsplit import flow
 
-    with _errors(log):
-        flow.cases(config)
+    with _errors(log) as say:
+        flow.cases(config, say)
 
 
 @app.command()

@@ -22,12 +22,14 @@ from backsplit.cases import (
 )
 from backsplit.check import check as run_check
 from backsplit.check import load_scheme
+from backsplit.claims import claimed
 from backsplit.compose.stage import ComposeStage
 from backsplit.config import Config
 from backsplit.config_file import load_config
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.export.nnunet import export_nnunet
-from backsplit.plan import Plan, remember
+from backsplit.plan import TABLES as STATUS_TABLES
+from backsplit.plan import Plan, begin
 from backsplit.progress import StageProgress
 from backsplit.provenance import read_json, write_json
 from backsplit.qc.flags import all_flags
@@ -48,6 +50,7 @@ Say = Callable[[str], None]
 
 def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
     """Check the configuration and the table, or one batch of it."""
+    keys = _keys_before(path)
     report = run_check(path, batch, threads)
     for problem in (*report.fatal, *report.problems):
         say(str(problem))
@@ -64,26 +67,36 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
             "that concern every case",
         )
     config = load_config(path)
-    plan = Plan(config)
     everything = batches(len(report.checked), config.run.batch_size)
     for part, rows in {batch: range(len(report.checked))}.items() if batch else everything.items():
-        write_checked([report.checked[row] for row in rows], check_table(config, part))
-        remember(check_table(config, part), plan.check_key(part))
+        with claimed(config.run.results, f"check {part}", say):
+            begin(check_table(config, part), keys[part])
+            write_checked([report.checked[row] for row in rows], check_table(config, part))
     if batch is None:
-        cases(path)
+        cases(path, say)
     if refused and config.run.on_bad_case == "stop":
         raise BacksplitError(
             Code.TABLE_INVALID, f"{refused} case(s) are refused and run.on_bad_case is stop"
         )
 
 
-def cases(path: Path) -> None:
+def _keys_before(path: Path) -> dict[str, str]:
+    """Keys of the batches before a file is read: one that changes meanwhile is due again."""
+    try:
+        plan = Plan(load_config(path))
+        return {batch: plan.check_key(batch) for batch in plan.batches}
+    except (BacksplitError, CaseError):
+        return {}  # the check itself says what is wrong
+
+
+def cases(path: Path, say: Say) -> None:
     """Write cases.tsv and labels.json."""
     config = load_config(path)
     scheme, _ = load_scheme(config, path)
-    write_checked(load_checked(config), config.run.results / "cases.tsv")
-    with atomic_path(labels_folder(config) / "labels.json") as temporary:
-        temporary.write_text(scheme.to_json(), "utf-8")
+    with claimed(config.run.results, "cases", say):
+        write_checked(load_checked(config), config.run.results / "cases.tsv")
+        with atomic_path(labels_folder(config) / "labels.json") as temporary:
+            temporary.write_text(scheme.to_json(), "utf-8")
 
 
 def segment(
@@ -98,9 +111,8 @@ def segment(
         )
     stage = SegmentStage(config, segmenter)
     folder = segment_folder(config, segmenter)
-    plan = Plan(config)
-    for name in _run(config, lambda _: stage, folder, batch, say):
-        remember(folder / f"{name}.tsv", plan.segment_key(segmenter, name))
+    key = partial(Plan(config).segment_key, segmenter)
+    _run(config, lambda _: stage, key, folder, batch, say)
     if timings is not None:
         write_json(timings, stage.segmenter.timings.summary())
 
@@ -111,11 +123,13 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
     scheme, classes = load_scheme(config, path)
 
     def stage(name: str) -> Stage:
-        failures = {s: _failures(config, s, name) for s in config.layers}
+        failures = {
+            s: _failures(segment_folder(config, s) / f"{name}.tsv", f"segment {s}")
+            for s in config.layers
+        }
         return ComposeStage(config, scheme, classes, failures)
 
-    for name in _run(config, stage, labels_folder(config), batch, say):
-        remember(labels_folder(config) / f"{name}.tsv", Plan(config).compose_key())
+    _run(config, stage, Plan(config).compose_key, labels_folder(config), batch, say)
 
 
 def measure(path: Path, batch: str | None, say: Say) -> None:
@@ -125,13 +139,22 @@ def measure(path: Path, batch: str | None, say: Say) -> None:
     config = load_config(path)
     scheme, classes = load_scheme(config, path)
     draw = partial(draw_montage, names=scheme.all_names, target_count=len(scheme.targets))
-    stage = MeasureStage(config, scheme, classes, draw, PICTURE_VERSION)
-    list(_run(config, lambda _: stage, measures_folder(config), batch, say))
+
+    def stage(name: str) -> Stage:
+        composed = _failures(labels_folder(config) / f"{name}.tsv", "compose")
+        return MeasureStage(config, scheme, classes, composed, draw, PICTURE_VERSION)
+
+    _run(config, stage, Plan(config).compose_key, measures_folder(config), batch, say)
 
 
 def judge(path: Path, say: Say) -> None:
     """Write measures.parquet, flags.tsv and verdicts.tsv."""
     config = load_config(path)
+    with claimed(config.run.results, "judge", say):
+        _judge(config, path, say)
+
+
+def _judge(config: Config, path: Path, say: Say) -> None:
     scheme, _ = load_scheme(config, path)
     stages = status_tables(config)
     measured = stages["measure"]
@@ -199,10 +222,17 @@ def _known(
 def export(path: Path, say: Say) -> None:
     """Write the data set for nnU-Net."""
     config = load_config(path)
+    with claimed(config.run.results, "export", say):
+        _export(config, path, say)
+
+
+def _export(config: Config, path: Path, say: Say) -> None:
     scheme, _ = load_scheme(config, path)
     verdict = read_tsv(config.run.results / "qc" / "verdicts.tsv")
-    rejected = set(verdict[verdict["verdict"] == REJECT]["case"])
-    cases = [c.case for c in load_checked(config) if c.status == "ok" and c.case.id not in rejected]
+    composed = status_tables(config)["compose"]
+    usable = set(composed[composed["status"] == "done"]["case"])
+    usable -= set(verdict[verdict["verdict"] == REJECT]["case"])
+    cases = [c.case for c in load_checked(config) if c.case.id in usable]
     dataset = export_nnunet(config, scheme, cases)
     used = {case.id for case in cases}
     left_out = verdict[~verdict["case"].isin(used)]
@@ -220,7 +250,8 @@ def report(path: Path, say: Say) -> None:
     config = load_config(path)
     scheme, _ = load_scheme(config, path)
     page = config.run.results / "report" / "index.html"
-    write_report(config, scheme, page)
+    with claimed(config.run.results, "report", say):
+        write_report(config, scheme, page)
     say(f"[backsplit] report: {page}")
 
 
@@ -228,7 +259,7 @@ def status(config: Config) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
     total = len(load_checked(config))
     for name, folder in _stage_folders(config).items():
-        tables = [read_tsv(table) for table in sorted(folder.glob("*.tsv"))]
+        tables = [read_tsv(table) for table in sorted(folder.glob(STATUS_TABLES))]
         statuses = pd.concat(tables)["status"] if tables else pd.Series(dtype=str)
         sidecars = _count_sidecars(folder)
         failed = int((statuses == "failed").sum())
@@ -280,10 +311,9 @@ def _status(path: Path, stage: str) -> pd.DataFrame:
     return read_tsv(path)
 
 
-def _failures(config: Config, segmenter: str, batch: str) -> Mapping[str, str]:
-    """Cases of a batch that a segmenter could not label, with the reason."""
-    path = segment_folder(config, segmenter) / f"{batch}.tsv"
-    table = _status(path, f"segment {segmenter}")
+def _failures(path: Path, stage: str) -> Mapping[str, str]:
+    """Cases of a batch that failed in a stage, with the reason; `path` is its status table."""
+    table = _status(path, stage)
     bad = table[table["status"] == "failed"]
     return {str(r.case): f"{r.message} (code {r.code})" for r in bad.itertuples()}
 
@@ -291,21 +321,23 @@ def _failures(config: Config, segmenter: str, batch: str) -> Mapping[str, str]:
 def _run(
     config: Config,
     stage_of: Callable[[str], Stage],
+    key_of: Callable[[str], str],
     folder: Path,
     batch: str | None,
     say: Say,
-) -> Iterator[str]:
-    """Run a stage over one batch, or over all one after the other; yields each when it is done."""
+) -> None:
+    """Run a stage over one batch, or over all one after the other."""
     everyone = [case.id for case in read_cases(config)]
     names = batches(len(everyone), config.run.batch_size)
-    folder.mkdir(parents=True, exist_ok=True)
     for name in [batch] if batch is not None else names:
         members = load_checked(config, name)
         stage = stage_of(name)
         progress = _progress(stage.name, everyone, members, folder, say)
         stop = config.run.on_bad_case == "stop"
-        outcomes = run_batch(stage, members, progress, stop_on_bad_case=stop)
-        write_status(outcomes, folder / f"{name}.tsv")
+        with claimed(config.run.results, f"{stage.name} {name}", say):
+            begin(folder / f"{name}.tsv", key_of(name))
+            outcomes = run_batch(stage, members, progress, stop_on_bad_case=stop)
+            write_status(outcomes, folder / f"{name}.tsv")
         bad = [o for o in outcomes if o.status == "failed"]
         if stop and bad:
             raise BacksplitError(
@@ -313,7 +345,6 @@ def _run(
                 f"{bad[0].case} failed and run.on_bad_case is stop: {bad[0].message}",
             )
         progress.end()
-        yield name
 
 
 def _progress(
@@ -329,4 +360,4 @@ def _progress(
 
 
 def _count_sidecars(folder: Path) -> int:
-    return sum(path.name != "labels.json" for path in folder.glob("*.json"))
+    return sum(path.name != "labels.json" for path in folder.glob("[!.]*.json"))

@@ -14,11 +14,14 @@ from backsplit.cases import Case, batches, check_table, read_cases
 from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
+from backsplit.disk import atomic_path, disk_errors
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
 from backsplit.lesion import declared_values
 from backsplit.provenance import digest, read_json
-from backsplit.volume import atomic_path
+
+TABLES = "[!.]*.tsv"
+"""Status tables of a folder, and none that is being written."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Plan:
 
     An engine that sees the same key need not start the job. Keys are made from the table, the
     configuration, and size and time of each input file: cheap enough for 100,000 cases. The job
-    itself then looks at contents.
+    itself then looks at contents. A key holds those of the stages before, so that what is due
+    does not rest on the order of times, which a kill or a clock can break.
     """
 
     config: Config
@@ -46,8 +50,17 @@ class Plan:
         """Batch name to rows."""
         return batches(len(self.cases), self.config.run.batch_size)
 
+    @cached_property
+    def _check_keys(self) -> dict[str, str]:
+        return {}
+
     def check_key(self, batch: str) -> str:
         """Changes with a row of the batch, a file that it names, or what `check` looks at."""
+        if batch not in self._check_keys:
+            self._check_keys[batch] = self._check_key(batch)
+        return self._check_keys[batch]
+
+    def _check_key(self, batch: str) -> str:
         members = [self.cases[row] for row in self.batches[batch]]
         twice = [case.id for case in members if self._times[case.id] > 1]
         c = self.config
@@ -61,7 +74,7 @@ class Plan:
         )
 
     def segment_key(self, segmenter: str, batch: str) -> str:
-        """Changes with the segmenter's section and its label files; `check_key` stands before."""
+        """Changes with the segmenter's section, its label files, and `check_key`."""
         section = self.config.segmenters[segmenter]
         files = []
         if isinstance(section, Files):
@@ -69,49 +82,66 @@ class Plan:
                 [_stat(path) for path in label_files(section, self.cases[row]).values()]
                 for row in self.batches[batch]
             ]
-        return digest([section.model_dump(mode="json"), files])
+        return digest([section.model_dump(mode="json"), files, self.check_key(batch)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is due again when its key is another one, with that key."""
         results = self.config.run.results
         for batch in self.batches:
             yield check_table(self.config, batch), self.check_key(batch)
-            yield results / "labels" / f"{batch}.tsv", self.compose_key()
+            yield results / "labels" / f"{batch}.tsv", self.compose_key(batch)
+            yield results / "qc" / "cases" / f"{batch}.tsv", self.compose_key(batch)
             for segmenter in self.config.used_segmenters:
                 table = results / "segment" / segmenter / f"{batch}.tsv"
                 yield table, self.segment_key(segmenter, batch)
 
-    def compose_key(self) -> str:
-        """Changes with names and with what decides who wins."""
-        c = self.config.model_dump(mode="json")
-        return digest([c["structures"], c["segmenters"], c["targets"], c["compose"]])
+    def compose_key(self, batch: str) -> str:
+        """Changes with what a label map is made from; what it is measured by is no more."""
+        layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
+        return digest([self._names(), layers, self.check_key(batch)])
+
+    def cases_key(self) -> str:
+        """Changes with names, and with what `check` says of any case."""
+        return digest([self._names(), [self.check_key(batch) for batch in self.batches]])
 
     def judge_key(self) -> str:
-        """Changes with the thresholds and the user's own rules."""
-        return digest([self.config.qc.model_dump(mode="json")])
+        """Changes with any label map, the thresholds, and a person's rules and decisions."""
+        maps = [self.compose_key(batch) for batch in self.batches]
+        decisions = _stat(self.config.decisions_path)
+        return digest([self.config.qc.model_dump(mode="json"), maps, decisions])
 
     def export_key(self) -> str:
         """Changes with what the exporters look at."""
         c = self.config.model_dump(mode="json")
         emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
-        return digest([c["dataset"], c["export"], emitted])
+        return digest([c["dataset"], c["export"], emitted, self.judge_key()])
 
     def report_key(self) -> str:
-        """Changes with anything of the configuration that the report shows."""
+        """Changes with anything that the report shows."""
         c = self.config.model_dump(mode="json")
-        return digest([c, __version__])
+        return digest([c, __version__, self.judge_key()])
+
+    def _names(self) -> str:
+        """Changes with names and with what decides who wins."""
+        c = self.config.model_dump(mode="json")
+        return digest([c["structures"], c["segmenters"], c["targets"], c["compose"]])
 
     def _stats(self, case: Case) -> list[object]:
         paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
         return [dict(case.columns), [_stat(path) for path in paths]]
 
 
-def remember(table: Path, key: str) -> None:
-    """Note what a status table was made for.
+def begin(table: Path, key: str) -> None:
+    """Note what a status table is going to be made for, and remove the one before.
 
     An engine's own records know nothing of a table that a person made with `backsplit` by hand.
+    The note comes first: a table that stands was made for it, or for what came before the note,
+    never for what came after.
     """
-    table.with_suffix(".key").write_text(key, "utf-8")
+    with disk_errors(table.parent):
+        table.unlink(missing_ok=True)
+    with atomic_path(table.with_suffix(".key")) as temporary:
+        temporary.write_text(key, "utf-8")
 
 
 def forget_incomplete(plan: Plan) -> list[Path]:
@@ -131,7 +161,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     removed = [
         table
         for folder, ending in folders.items()
-        for table in sorted(folder.glob("*.tsv"))
+        for table in sorted(folder.glob(TABLES))
         if any(not (folder / f"{case}{ending}").exists() for case in _done(table))
     ]
     for table, key in plan.keyed_tables():
@@ -150,7 +180,7 @@ def _is_whole(dataset: NnUNetDataset) -> bool:
     """Whether a data set is described, and has as many label maps as it says."""
     if not dataset.json.exists():
         return False
-    labels = list((dataset.folder / "labelsTr").glob("*.nii.gz"))
+    labels = list((dataset.folder / "labelsTr").glob("[!.]*.nii.gz"))
     return bool(read_json(dataset.json).get("numTraining") == len(labels))
 
 
@@ -170,7 +200,7 @@ def _stat(path: Path) -> list[object]:
 
 
 def settle_config(data: Mapping[str, object], files: Sequence[Path]) -> tuple[Config, Path]:
-    """Validate what an engine gathered, and write it where every job of the run reads it.
+    """Validate what an engine gathered; `write_config` puts it where every job reads it.
 
     Parameters
     ----------
@@ -180,7 +210,7 @@ def settle_config(data: Mapping[str, object], files: Sequence[Path]) -> tuple[Co
     Returns
     -------
     config, path
-        `path` is `<results>/config.json`; it is written only when its content changes.
+        `path` is `<results>/config.json`.
 
     Raises
     ------
@@ -195,9 +225,12 @@ def settle_config(data: Mapping[str, object], files: Sequence[Path]) -> tuple[Co
     problems += check_segmenters(config, origin, hash_weights=False)
     if problems:
         raise ConfigError(problems)
-    path = config.run.results / "config.json"
+    return config, config.run.results / "config.json"
+
+
+def write_config(config: Config, path: Path) -> None:
+    """Write a configuration for the jobs of a run, only when its content changes."""
     text = dump_config(config)
     if not path.exists() or path.read_text("utf-8") != text:
         with atomic_path(path) as temporary:
             temporary.write_text(text, "utf-8")
-    return config, path

@@ -6,11 +6,12 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TextIO
 
 from backsplit.batch import Outcome
+from backsplit.disk import disk_errors
 
 INTERVAL_S = 2.0
 """Lines come no faster than this, so that a log stays readable."""
@@ -80,7 +81,9 @@ def output_to(log: Path | None) -> Iterator[TextIO]:
     if log is None:
         yield sys.stderr
         return
-    log.parent.mkdir(parents=True, exist_ok=True)
+    with disk_errors(log.parent):
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.open("ab").close()
     sys.stdout.flush()
     sys.stderr.flush()
     saved = os.dup(1), os.dup(2)
@@ -90,8 +93,9 @@ def output_to(log: Path | None) -> Iterator[TextIO]:
         try:
             yield terminal
         finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
+            with suppress(OSError):  # of a full disk: what failed for it is told on the terminal
+                sys.stdout.flush()
+                sys.stderr.flush()
             os.dup2(saved[0], 1)
             os.dup2(saved[1], 2)
             for descriptor in saved:

@@ -6,13 +6,19 @@ import hashlib
 import importlib.metadata
 import json
 import re
+import time
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from backsplit import __version__
-from backsplit.volume import atomic_path
+from backsplit.disk import atomic_path
+from backsplit.errors import CaseError, Code
+
+YOUNG_NS = 2_000_000_000
+"""A file that was written this short a time ago is hashed each time: file systems count time in
+steps (4 ms on ext4, 2 s on FAT), within which a second change would not show."""
 
 
 def file_sha256(path: Path) -> str:
@@ -20,12 +26,36 @@ def file_sha256(path: Path) -> str:
     if path.is_dir():
         return digest([[p.name, file_sha256(p)] for p in sorted(path.iterdir()) if p.is_file()])
     status = path.stat()
-    return _sha256(str(path), status.st_size, status.st_mtime_ns)
+    touched = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - touched < YOUNG_NS:
+        return _sha256(str(path))
+    return _sha256_of_version(str(path), status.st_ino, status.st_size, touched)
+
+
+def input_sha256(path: Path) -> str:
+    """SHA-256 of what a case is made from.
+
+    Raises
+    ------
+    CaseError
+        FILE_MISSING when it can not be read.
+    """
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise CaseError(
+            Code.FILE_MISSING,
+            f"{path} can not be read ({error.strerror}); restore it, or run the stage before again",
+        ) from None
 
 
 @lru_cache(maxsize=4096)
-def _sha256(path: str, _size: int, _mtime_ns: int) -> str:
+def _sha256_of_version(path: str, _inode: int, _size: int, _touched_ns: int) -> str:
     """Hash once per process: the same image is an input of several results."""
+    return _sha256(path)
+
+
+def _sha256(path: str) -> str:
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
@@ -93,6 +123,12 @@ def write_sidecar(
             },
         },
     )
+
+
+def discard(outputs: Mapping[str, Path]) -> None:
+    """Remove a result and its sidecar."""
+    for path in (sidecar_path(next(iter(outputs.values()))), *outputs.values()):
+        path.unlink(missing_ok=True)
 
 
 def still_holds(outputs: Mapping[str, Path], made_from: Mapping[str, Any]) -> bool:

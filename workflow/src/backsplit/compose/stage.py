@@ -19,7 +19,7 @@ from backsplit.compose.status import unknown_structures
 from backsplit.config import Config
 from backsplit.errors import CaseError, Code
 from backsplit.lesion import read_lesion
-from backsplit.provenance import file_sha256, read_json, sidecar_path
+from backsplit.provenance import input_sha256, read_json, sidecar_path
 from backsplit.scheme import Classes, Scheme
 from backsplit.volume import (
     Array,
@@ -66,12 +66,12 @@ class ComposeStage:
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The lesion file, every layer, the scheme and the rules."""
-        inputs = {"grid": _hash(self._image(case))}
+        inputs = {"grid": input_sha256(self._image(case))}
         if case.lesion is not None:
-            inputs["lesion"] = _hash(case.lesion)
+            inputs["lesion"] = input_sha256(case.lesion)
         sidecars = self._sidecars(case)
         for segmenter in sidecars:
-            inputs[segmenter] = _hash(self._layer_path(segmenter, case))
+            inputs[segmenter] = input_sha256(self._layer_path(segmenter, case))
         settings = self.config.compose.model_dump(mode="json")
         return {
             "stage": "compose",
@@ -210,13 +210,3 @@ def _body(image: Path, grid: Grid) -> Array:
     array = read_volume(image).array
     mask = body_mask(array, grid, body_threshold(array))
     return mask if mask.any() else np.ones(grid.shape, bool)
-
-
-def _hash(path: Path) -> str:
-    try:
-        return file_sha256(path)
-    except OSError as error:
-        raise CaseError(
-            Code.FILE_MISSING,
-            f"{path} can not be read ({error.strerror}); restore it, or run the stage before again",
-        ) from None

@@ -15,7 +15,7 @@ from backsplit.config import Config
 from backsplit.errors import CaseError, Code
 from backsplit.instances import find_instances
 from backsplit.lesion import read_lesion
-from backsplit.provenance import file_sha256, read_json, sidecar_path
+from backsplit.provenance import input_sha256, read_json, sidecar_path
 from backsplit.qc import agreement, lesions
 from backsplit.qc.measure import COLUMNS, measure
 from backsplit.scheme import Classes, Scheme
@@ -46,6 +46,7 @@ class MeasureStage:
     config : the configuration
     scheme : names and ids
     classes : what each segmenter can label
+    failed : cases that could not be composed, and why; a map of theirs is an older one
     draw : who draws the picture, and `draw_version`, which changes when pictures look different
     """
 
@@ -56,12 +57,14 @@ class MeasureStage:
         config: Config,
         scheme: Scheme,
         classes: Mapping[str, Classes],
+        failed: Mapping[str, str],
         draw: Draw,
         draw_version: int,
     ) -> None:
         self.config = config
         self.scheme = scheme
         self.classes = classes
+        self.failed = failed
         self.draw = draw
         self.draw_version = draw_version
 
@@ -78,6 +81,10 @@ class MeasureStage:
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The image, the label map, the names."""
         labels = self._labels(case)
+        if case.id in self.failed:
+            raise CaseError(
+                Code.FILE_MISSING, f"{labels} could not be made: {self.failed[case.id]}"
+            )
         if not labels.exists():
             raise CaseError(Code.FILE_MISSING, f"{labels} does not exist; compose the case first")
         return {
@@ -85,9 +92,9 @@ class MeasureStage:
             "version": 2,
             "picture_version": self.draw_version,
             "inputs": {
-                "image": file_sha256(case.images[self.config.dataset.grid_channel]),
-                "labels": file_sha256(labels),
-                **{s: file_sha256(path) for s, path in self._layers(case).items()},
+                "image": input_sha256(case.images[self.config.dataset.grid_channel]),
+                "labels": input_sha256(labels),
+                **{s: input_sha256(path) for s, path in self._layers(case).items()},
             },
             "config": {
                 "ids": self.scheme.ids,

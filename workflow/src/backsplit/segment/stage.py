@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from backsplit.batch import Details
+from backsplit.batch import Details, attempt
 from backsplit.cases import Case
 from backsplit.config import Config
-from backsplit.errors import CaseError, Code
-from backsplit.provenance import file_sha256
+from backsplit.errors import CaseError
+from backsplit.provenance import file_sha256, input_sha256
 from backsplit.segment import build
 from backsplit.segment.base import Labelled
 from backsplit.segment.weights import require_accepted
@@ -47,15 +48,9 @@ class SegmentStage:
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """Files of the case, the segmenter's section, its versions and weights."""
-        inputs: dict[str, str] = {}
         image = case.images[self.config.dataset.grid_channel]
-        for role, path in {"grid": image, **self.segmenter.inputs(case)}.items():
-            try:
-                inputs[role] = file_sha256(path)
-            except OSError as error:
-                raise CaseError(
-                    Code.FILE_MISSING, f"{path} can not be read ({error.strerror}); restore it"
-                ) from None
+        paths = {"grid": image, **self.segmenter.inputs(case)}
+        inputs = {role: input_sha256(path) for role, path in paths.items()}
         section = self.config.segmenters[self.key].model_dump(mode="json")
         return {
             "stage": "segment",
@@ -71,12 +66,9 @@ class SegmentStage:
             if isinstance(labelled, CaseError):
                 yield case, labelled
                 continue
-            try:
-                yield case, self._write(case, labelled)
-            except CaseError as error:
-                yield case, error
+            yield case, attempt(case, partial(self._write, labelled))
 
-    def _write(self, case: Case, labelled: Labelled) -> Details:
+    def _write(self, labelled: Labelled, case: Case) -> Details:
         image = case.images[self.config.dataset.grid_channel]
         geometry = read_geometry(image)
         grid = geometry.grid

@@ -1,5 +1,6 @@
 """Volumes and their grids: read, check, write, compare, resample."""
 
+from backsplit.disk import atomic_path
 from backsplit.volume.geometry import Geometry
 from backsplit.volume.grid import Array, Grid, Volume, require_same_grid
 from backsplit.volume.labels import LabelMap, read_label_grid, read_label_map, stack_masks
@@ -10,7 +11,7 @@ from backsplit.volume.read import (
     read_labels,
     read_volume,
 )
-from backsplit.volume.write import atomic_path, save_nifti, write_labels
+from backsplit.volume.write import save_nifti, write_labels
 
 __all__ = [
     "NIFTI_ENDINGS",

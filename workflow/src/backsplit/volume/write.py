@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,7 @@ import nibabel as nib
 import numpy as np
 from isal import isal_zlib
 
+from backsplit.disk import atomic_path
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.read import NIFTI_ENDINGS
 
@@ -84,29 +81,3 @@ def _header_of(grid: Grid) -> Any:  # noqa: ANN401
     header.set_sform(grid.affine_ras, code=1)
     header.set_xyzt_units("mm")
     return header
-
-
-@contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside `path` that takes its place when the block ends well.
-
-    A reader sees the old file or the whole new one, never half of it; after an error or a kill
-    no file of that name is left half-written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    suffix = "".join(path.suffixes[-2:])
-    handle, name = tempfile.mkstemp(prefix=".part-", suffix=suffix, dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

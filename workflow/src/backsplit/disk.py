@@ -1,0 +1,133 @@
+"""The disk of the results: files that appear whole, what it refuses, leftovers of the killed."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from backsplit.errors import BacksplitError, Code
+
+PART = ".part-"
+"""How names of files begin that are being written."""
+
+NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What a file system says that keeps no locks (Lustre without the mount option `flock`)."""
+
+_REFUSED = {
+    errno.ENOSPC: (Code.DISK_FULL, "the disk of {place} is full; make room"),
+    errno.EDQUOT: (Code.DISK_FULL, "your quota on the disk of {place} is used up; make room"),
+    errno.EROFS: (Code.RESULTS_READ_ONLY, "{place} is on a read-only disk; make it writable"),
+}
+_DENIED = (Code.RESULTS_READ_ONLY, "you may not write to {place}; change its permissions")
+
+
+def disk_error(error: OSError, place: Path | str) -> BacksplitError | None:
+    """What is to be said of a disk that takes nothing more; None for any other failure.
+
+    Every case would fail the same way, so it ends the job, not the case.
+    """
+    if error.errno not in _REFUSED:
+        return None
+    return _told(*_REFUSED[error.errno], place)
+
+
+@contextmanager
+def disk_errors(place: Path) -> Iterator[None]:
+    """Name the folder that can not be written in the block.
+
+    Raises
+    ------
+    BacksplitError
+        DISK_FULL or RESULTS_READ_ONLY.
+    """
+    try:
+        yield
+    except PermissionError as error:
+        raise _told(*_DENIED, place) from error
+    except OSError as error:
+        told = disk_error(error, place)
+        if told is None:
+            raise
+        raise told from error
+
+
+def _told(code: Code, message: str, place: Path | str) -> BacksplitError:
+    kept = "then start again: what is done is kept"
+    return BacksplitError(code, f"{message.format(place=place)}, {kept}")
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path` that takes its place when the block ends well.
+
+    A reader sees the old file or the whole new one, never half of it; after an error no file of
+    another name is left, after a kill one that `remove_leftovers` knows to be nobody's.
+
+    Raises
+    ------
+    BacksplitError
+        DISK_FULL or RESULTS_READ_ONLY.
+    """
+    with disk_errors(path.parent):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = _open_temporary(path)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    except OSError as error:  # of reading too: only what a disk says of writing is told here
+        told = disk_error(error, path.parent)
+        if told is None:
+            raise
+        raise told from error
+    finally:
+        temporary.unlink(missing_ok=True)
+        os.close(handle)
+
+
+def _open_temporary(path: Path) -> tuple[int, Path]:
+    """Make a file that is locked for as long as its writer lives."""
+    suffix = "".join(path.suffixes[-2:])
+    while True:
+        handle, name = tempfile.mkstemp(prefix=PART, suffix=suffix, dir=path.parent)
+        with suppress(OSError):  # without locks leftovers stay, and harm nobody
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:  # else taken for a leftover before it was locked
+            return handle, Path(name)
+        os.close(handle)
+
+
+def remove_leftovers(folder: Path) -> list[Path]:
+    """Remove the temporary files below a folder whose writers were killed.
+
+    The kernel knows: a writer holds a lock on its file, also on another machine. Where the file
+    system has no locks everything is left.
+
+    Returns
+    -------
+    removed
+        The files.
+    """
+    removed = []
+    for place, _, names in os.walk(folder):
+        for path in (Path(place, name) for name in names if name.startswith(PART)):
+            with suppress(OSError):
+                handle = os.open(path, os.O_RDWR)
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    path.unlink()
+                    removed.append(path)
+                finally:
+                    os.close(handle)
+    return removed
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
