@@ -23,6 +23,7 @@ rule measure:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
+        pictures=CONFIG.run.pictures,
     shell:
         "backsplit measure --config {params.config:q} --batch {wildcards.batch} --log {log:q}"
 
