@@ -75,9 +75,10 @@ def cases(path: Path) -> None:
     """Write cases.tsv and labels.json."""
     config = load_config(path)
     scheme, _ = load_scheme(config, path)
-    write_checked(load_checked(open_table(config)), config.run.results / "cases.tsv")
-    with atomic_path(labels_folder(config) / "labels.json") as temporary:
-        temporary.write_text(scheme.to_json(), "utf-8")
+    with recorded(config.run.results, "cases"):
+        write_checked(load_checked(open_table(config)), config.run.results / "cases.tsv")
+        with atomic_path(labels_folder(config) / "labels.json") as temporary:
+            temporary.write_text(scheme.to_json(), "utf-8")
 
 
 def segment(
