@@ -24,6 +24,7 @@ rule measure:
     params:
         config=CONFIG_FILE,
         key=compose_key,
+        pictures=CONFIG.run.pictures,
     shell:
         "backsplit measure --config {params.config:q} --batch {wildcards.batch} --log {log:q}"
 

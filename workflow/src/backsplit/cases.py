@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from backsplit.config import Config
@@ -89,8 +90,70 @@ def read_table(path: Path) -> pd.DataFrame:
     return table.fillna("").map(str.strip)
 
 
-def read_cases(config: Config) -> list[Case]:
-    """Read the cases of a configuration without opening any image.
+@dataclass(frozen=True)
+class CaseTable:
+    """The case table of a configuration; rows become cases when they are asked for.
+
+    A job needs the cases of one batch: making 100,000 of them takes seconds, reading their rows
+    a fifth of one.
+
+    Attributes
+    ----------
+    cells : every row as text
+    config : what it is the table of
+    """
+
+    cells: pd.DataFrame
+    config: Config
+
+    def __len__(self) -> int:
+        return len(self.cells)
+
+    @property
+    def ids(self) -> list[str]:
+        """Id of every row."""
+        return list(self.cells["case"])
+
+    @property
+    def batches(self) -> dict[str, range]:
+        """Batch name to row positions."""
+        return batches(len(self), self.config.run.batch_size)
+
+    def batch(self, name: str) -> list[Case]:
+        """Cases of a batch.
+
+        Raises
+        ------
+        CaseError
+            TABLE_INVALID when there is no such batch.
+        """
+        if name not in self.batches:
+            raise CaseError(
+                Code.TABLE_INVALID,
+                f"there is no batch {name!r}: {len(self)} cases in batches of "
+                f"{self.config.run.batch_size} make 00001 to {list(self.batches)[-1]}; "
+                "name one of these",
+            )
+        return self.cases(self.batches[name])
+
+    def cases(self, rows: Iterable[int]) -> list[Case]:
+        """Cases at these row positions."""
+        positions = list(rows)
+        folder = self.config.dataset.cases.resolve().parent
+        columns = list(self.cells.columns)
+        cells = self.cells.iloc[positions].itertuples(index=False, name=None)
+        return [
+            _case(dict(zip(columns, map(str, row), strict=True)), at + 2, self.config, folder)
+            for at, row in zip(positions, cells, strict=True)
+        ]
+
+    def with_ids(self, ids: Collection[str]) -> list[Case]:
+        """Every row that has one of these ids."""
+        return self.cases(np.flatnonzero(self.cells["case"].isin(ids)).tolist())
+
+
+def open_table(config: Config) -> CaseTable:
+    """Read the case table without opening any image.
 
     Raises
     ------
@@ -107,11 +170,13 @@ def read_cases(config: Config) -> list[Case]:
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
             f"(it has {', '.join(table.columns)}); add them or change dataset.channels",
         )
-    folder = path.resolve().parent
-    return [
-        _case(dict(zip(table.columns, map(str, row), strict=True)), number, config, folder)
-        for number, row in enumerate(table.itertuples(index=False, name=None), start=2)
-    ]
+    return CaseTable(table, config)
+
+
+def read_cases(config: Config) -> list[Case]:
+    """Read every case of a configuration; raises as `open_table`."""
+    table = open_table(config)
+    return table.cases(range(len(table)))
 
 
 def _case(columns: dict[str, str], row: int, config: Config, folder: Path) -> Case:
@@ -164,7 +229,7 @@ def write_checked(checked: Sequence[Checked], path: Path) -> None:
     write_tsv(pd.DataFrame(rows), path)
 
 
-def load_checked(config: Config, batch: str | None = None) -> list[Checked]:
+def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
     """Read what `check` said of a batch, or of all cases.
 
     Raises
@@ -173,18 +238,10 @@ def load_checked(config: Config, batch: str | None = None) -> list[Checked]:
         TABLE_INVALID when there is no such batch, `check` has not been there, or the table
         changed since.
     """
-    cases = read_cases(config)
-    rows = batches(len(cases), config.run.batch_size)
-    if batch is not None and batch not in rows:
-        raise CaseError(
-            Code.TABLE_INVALID,
-            f"there is no batch {batch!r}: {len(cases)} cases in batches of "
-            f"{config.run.batch_size} make 00001 to {list(rows)[-1]}; name one of these",
-        )
     return [
         checked
-        for name in ([batch] if batch is not None else rows)
-        for checked in _load_batch(check_table(config, name), [cases[row] for row in rows[name]])
+        for name in ([batch] if batch is not None else table.batches)
+        for checked in _load_batch(check_table(table.config, name), table.batch(name))
     ]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from backsplit.case_check import check_cases
-from backsplit.cases import Checked, batches, read_cases
+from backsplit.cases import Checked, open_table
 from backsplit.config import Config, Dataset, SegmenterConfig
 from backsplit.config_file import ConfigError, load_config
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
@@ -31,12 +32,14 @@ class CheckReport:
     problems : problems of single cases
     checked : every row of the table with its status; empty when the table can not be read
     scheme : names and ids, where the configuration is sound
+    cpu_seconds : what looking into the files of the cases took
     """
 
     fatal: tuple[Problem, ...]
     problems: tuple[Problem, ...]
     checked: tuple[Checked, ...]
     scheme: Scheme | None
+    cpu_seconds: float = 0.0
 
 
 def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport:
@@ -64,15 +67,17 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
     if config is None:
         return CheckReport(tuple(fatal), (), (), None)
     try:
-        cases = read_cases(config)
-        rows = batches(len(cases), config.run.batch_size)
-        members = cases if batch is None else [cases[row] for row in rows[batch]]
+        table = open_table(config)
+        members = table.cases(range(len(table))) if batch is None else table.batch(batch)
     except CaseError as error:
         message, _, remedy = error.message.rpartition("; ")
         fatal.append(Problem(error.code, str(config.dataset.cases), message, remedy))
         return CheckReport(tuple(fatal), (), (), scheme)
-    problems, checked = check_cases(members, cases, config, threads)
-    return CheckReport(tuple(fatal), tuple(problems), tuple(checked), scheme)
+    namesakes = members if batch is None else table.with_ids({case.id for case in members})
+    before = time.process_time()
+    problems, checked = check_cases(members, namesakes, config, threads)
+    spent = time.process_time() - before
+    return CheckReport(tuple(fatal), tuple(problems), tuple(checked), scheme, spent)
 
 
 def resolve_scheme(config: Config, path: Path) -> tuple[Scheme, list[Problem]]:

@@ -208,6 +208,11 @@ class Run(Section):
         gt=0,
         description="A case whose network runs longer than this is given up (TIME_LIMIT).",
     )
+    pictures: bool = Field(
+        default=True,
+        description="Draw a picture of every case for the report, which takes some tenths of a "
+        "second and 0.1 MB each.",
+    )
     offline: bool = Field(default=True, description="Never download anything during a run.")
     on_bad_case: Literal["quarantine", "stop"] = Field(
         default="quarantine", description="Set a bad case aside with its code, or stop the run."

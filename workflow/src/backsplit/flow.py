@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from backsplit.batch import Stage, run_batch, write_status
+from backsplit.batch import Outcome, Stage, run_batch, write_status
 from backsplit.cases import (
-    CASE_ID,
-    Checked,
     batches,
     check_table,
     load_checked,
-    read_cases,
+    open_table,
     read_tsv,
     write_checked,
     write_tsv,
@@ -23,34 +23,27 @@ from backsplit.cases import (
 from backsplit.check import check as run_check
 from backsplit.check import load_scheme
 from backsplit.claims import claimed
-from backsplit.compose.stage import ComposeStage
 from backsplit.config import Config
 from backsplit.config_file import load_config
 from backsplit.errors import BacksplitError, CaseError, Code
-from backsplit.export.nnunet import export_nnunet
+from backsplit.jobs import RecordedStage, Recorder, recorded
 from backsplit.plan import TABLES as STATUS_TABLES
 from backsplit.plan import Plan, begin
 from backsplit.progress import StageProgress
-from backsplit.provenance import read_json, write_json
-from backsplit.qc.flags import all_flags
-from backsplit.qc.judge import (
-    REJECT,
-    flag_absences,
-    flag_failures,
-    read_decisions,
-    verdicts,
-)
-from backsplit.qc.lesions import burden
-from backsplit.qc.stage import TABLES, MeasureStage
-from backsplit.segment.stage import SegmentStage
+from backsplit.provenance import write_json
+from backsplit.scheme import Scheme
+from backsplit.tables import gather_measures, gather_statuses, join_measures, join_statuses
 from backsplit.volume import atomic_path
+
+if TYPE_CHECKING:
+    from backsplit.qc.stage import Draw
 
 Say = Callable[[str], None]
 
 
 def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
     """Check the configuration and the table, or one batch of it."""
-    keys = _keys_before(path)
+    keys = _keys_before(path, batch)
     report = run_check(path, batch, threads)
     for problem in (*report.fatal, *report.problems):
         say(str(problem))
@@ -68,10 +61,12 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
         )
     config = load_config(path)
     everything = batches(len(report.checked), config.run.batch_size)
-    for part, rows in {batch: range(len(report.checked))}.items() if batch else everything.items():
-        with claimed(config.run.results, f"check {part}", say):
-            begin(check_table(config, part), keys[part])
-            write_checked([report.checked[row] for row in rows], check_table(config, part))
+    with recorded(config.run.results, "check", batch) as recorder:
+        recorder.work_cpu_s = report.cpu_seconds
+        for part, rows in ({batch: range(len(report.checked))} if batch else everything).items():
+            with claimed(config.run.results, f"check {part}", say):
+                begin(check_table(config, part), keys[part])
+                write_checked([report.checked[row] for row in rows], check_table(config, part))
     if batch is None:
         cases(path, say)
     if refused and config.run.on_bad_case == "stop":
@@ -80,11 +75,23 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
         )
 
 
-def _keys_before(path: Path) -> dict[str, str]:
-    """Keys of the batches before a file is read: one that changes meanwhile is due again."""
+@contextmanager
+def _job(config: Config, stage: str, say: Say, batch: str | None = None) -> Iterator[Recorder]:
+    """Hold the claim of a job's files, and record it."""
+    results = config.run.results
+    with (
+        claimed(results, f"{stage} {batch}" if batch else stage, say),
+        recorded(results, stage.replace(" ", "/"), batch) as recorder,
+    ):
+        yield recorder
+
+
+def _keys_before(path: Path, batch: str | None) -> dict[str, str]:
+    """Keys of batches before a file is read: one that changes meanwhile is due again."""
     try:
         plan = Plan(load_config(path))
-        return {batch: plan.check_key(batch) for batch in plan.batches}
+        names = plan.batches if batch is None else plan.batches.keys() & {batch}
+        return {name: plan.check_key(name) for name in names}
     except (BacksplitError, CaseError):
         return {}  # the check itself says what is wrong
 
@@ -93,8 +100,8 @@ def cases(path: Path, say: Say) -> None:
     """Write cases.tsv and labels.json."""
     config = load_config(path)
     scheme, _ = load_scheme(config, path)
-    with claimed(config.run.results, "cases", say):
-        write_checked(load_checked(config), config.run.results / "cases.tsv")
+    with _job(config, "cases", say):
+        write_checked(load_checked(open_table(config)), config.run.results / "cases.tsv")
         with atomic_path(labels_folder(config) / "labels.json") as temporary:
             temporary.write_text(scheme.to_json(), "utf-8")
 
@@ -109,18 +116,23 @@ def segment(
             Code.CONFIG_INVALID,
             f"{path} has no segmenter {segmenter!r}; it has {', '.join(config.segmenters)}",
         )
+    from backsplit.segment.stage import SegmentStage
+
     stage = SegmentStage(config, segmenter)
     folder = segment_folder(config, segmenter)
-    key = partial(Plan(config).segment_key, segmenter)
-    _run(config, lambda _: stage, key, folder, batch, say)
+    plan = Plan(config)
+    _run(plan, lambda _: stage, partial(plan.segment_key, segmenter), folder, batch, say)
     if timings is not None:
         write_json(timings, stage.segmenter.timings.summary())
 
 
 def compose(path: Path, batch: str | None, say: Say) -> None:
     """Compose label maps."""
+    from backsplit.compose.stage import ComposeStage
+
     config = load_config(path)
     scheme, classes = load_scheme(config, path)
+    plan = Plan(config)
 
     def stage(name: str) -> Stage:
         failures = {
@@ -129,45 +141,61 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
         }
         return ComposeStage(config, scheme, classes, failures)
 
-    _run(config, stage, Plan(config).compose_key, labels_folder(config), batch, say)
+    def gather(name: str, outcomes: Sequence[Outcome]) -> None:
+        gather_statuses(config, name, outcomes, scheme.structures)
+
+    _run(plan, stage, plan.compose_key, labels_folder(config), batch, say, gather)
 
 
 def measure(path: Path, batch: str | None, say: Say) -> None:
     """Measure and draw."""
-    from backsplit.report.montage import PICTURE_VERSION, draw_montage
+    from backsplit.qc.stage import TABLES, MeasureStage
 
     config = load_config(path)
     scheme, classes = load_scheme(config, path)
-    draw = partial(draw_montage, names=scheme.all_names, target_count=len(scheme.targets))
+    plan = Plan(config)
+    artist = _artist(config, scheme)
 
     def stage(name: str) -> Stage:
         composed = _failures(labels_folder(config) / f"{name}.tsv", "compose")
-        return MeasureStage(config, scheme, classes, composed, draw, PICTURE_VERSION)
+        return MeasureStage(config, scheme, classes, composed, *artist)
 
-    _run(config, stage, Plan(config).compose_key, measures_folder(config), batch, say)
+    def gather(name: str, outcomes: Sequence[Outcome]) -> None:
+        gather_measures(config, name, outcomes, TABLES)
+
+    _run(plan, stage, plan.compose_key, measures_folder(config), batch, say, gather)
+
+
+def _artist(config: Config, scheme: Scheme) -> tuple[Draw | None, int]:
+    """Who draws pictures, and the version of how they look; nobody where none are wanted."""
+    if not config.run.pictures:
+        return None, 0
+    from backsplit.report.montage import PICTURE_VERSION, draw_montage
+
+    names, targets = scheme.all_names, len(scheme.targets)
+    return partial(draw_montage, names=names, target_count=targets), PICTURE_VERSION
 
 
 def judge(path: Path, say: Say) -> None:
     """Write measures.parquet, flags.tsv and verdicts.tsv."""
     config = load_config(path)
-    with claimed(config.run.results, "judge", say):
+    with _job(config, "judge", say):
         _judge(config, path, say)
 
 
 def _judge(config: Config, path: Path, say: Say) -> None:
+    from backsplit.qc.flags import all_flags
+    from backsplit.qc.judge import flag_absences, flag_failures, read_decisions, verdicts
+    from backsplit.qc.lesions import burden
+    from backsplit.qc.stage import TABLES
+
     scheme, _ = load_scheme(config, path)
     stages = status_tables(config)
     measured = stages["measure"]
     done = list(measured[measured["status"] == "done"]["case"])
     folder = config.run.results / "qc"
-    folder.mkdir(parents=True, exist_ok=True)
-    tables = {name: _gather(config, name, done) for name in TABLES}
-    for name, table in tables.items():
-        with atomic_path(folder / f"{name}.parquet") as temporary:
-            table.to_parquet(temporary, index=False)
-    with atomic_path(labels_folder(config) / "status.parquet") as temporary:
-        known = _known(config, stages["compose"], scheme.structures)
-        pd.DataFrame(known).to_parquet(temporary, index=False)
+    tables = join_measures(config, measured, TABLES)
+    join_statuses(config, stages["compose"], scheme.structures)
     measures = tables["measures"]
     flags = pd.concat(
         [
@@ -187,52 +215,33 @@ def _judge(config: Config, path: Path, say: Say) -> None:
     say("[backsplit] judge: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
 
 
-def _gather(config: Config, name: str, cases: Sequence[str]) -> pd.DataFrame:
-    """One table of the rows of every case."""
-    ending = ".parquet" if name == "measures" else f".{name}.parquet"
-    rows = [pd.read_parquet(measures_folder(config) / f"{case}{ending}") for case in cases]
-    full = [table for table in rows if len(table)]
-    return pd.concat(full) if full else pd.DataFrame(columns=list(TABLES[name]))
-
-
 def _groups(config: Config, done: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Cases by what the columns of `qc.groups` say of them."""
     groups: dict[str, dict[str, list[str]]] = {column: {} for column in config.qc.groups}
-    cases = [case for case in read_cases(config) if case.id in set(done)]
+    cases = open_table(config).with_ids(done)
     for column, values in groups.items():
         for case in cases:
             values.setdefault(case.columns.get(column, ""), []).append(case.id)
     return groups
 
 
-def _known(
-    config: Config, composed: pd.DataFrame, structures: Sequence[str]
-) -> Iterator[dict[str, object]]:
-    """Status of every structure in every case of the table; see `compose.status`."""
-    for row in composed.itertuples():
-        if row.status == "done":
-            sidecar = read_json(labels_folder(config) / f"{row.case}.json")
-            yield from ({"case": row.case, **known} for known in sidecar["structures"])
-            continue
-        reason = f"{row.status}: {row.message} (code {row.code})"
-        nothing = {"status": "unknown", "voxels": 0, "sides": "", "reason": reason}
-        yield from ({"case": row.case, "structure": name, **nothing} for name in structures)
-
-
 def export(path: Path, say: Say) -> None:
     """Write the data set for nnU-Net."""
     config = load_config(path)
-    with claimed(config.run.results, "export", say):
+    with _job(config, "export", say):
         _export(config, path, say)
 
 
 def _export(config: Config, path: Path, say: Say) -> None:
+    from backsplit.export.nnunet import export_nnunet
+    from backsplit.qc.judge import REJECT
+
     scheme, _ = load_scheme(config, path)
     verdict = read_tsv(config.run.results / "qc" / "verdicts.tsv")
     composed = status_tables(config)["compose"]
     usable = set(composed[composed["status"] == "done"]["case"])
     usable -= set(verdict[verdict["verdict"] == REJECT]["case"])
-    cases = [c.case for c in load_checked(config) if c.case.id in usable]
+    cases = [c.case for c in load_checked(open_table(config)) if c.case.id in usable]
     dataset = export_nnunet(config, scheme, cases)
     used = {case.id for case in cases}
     left_out = verdict[~verdict["case"].isin(used)]
@@ -250,14 +259,14 @@ def report(path: Path, say: Say) -> None:
     config = load_config(path)
     scheme, _ = load_scheme(config, path)
     page = config.run.results / "report" / "index.html"
-    with claimed(config.run.results, "report", say):
+    with _job(config, "report", say):
         write_report(config, scheme, page)
     say(f"[backsplit] report: {page}")
 
 
 def status(config: Config) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
-    total = len(load_checked(config))
+    total = len(load_checked(open_table(config)))
     for name, folder in _stage_folders(config).items():
         tables = [read_tsv(table) for table in sorted(folder.glob(STATUS_TABLES))]
         statuses = pd.concat(tables)["status"] if tables else pd.Series(dtype=str)
@@ -319,24 +328,30 @@ def _failures(path: Path, stage: str) -> Mapping[str, str]:
 
 
 def _run(
-    config: Config,
+    plan: Plan,
     stage_of: Callable[[str], Stage],
     key_of: Callable[[str], str],
     folder: Path,
     batch: str | None,
     say: Say,
+    gather: Callable[[str, Sequence[Outcome]], None] = lambda name, outcomes: None,
 ) -> None:
-    """Run a stage over one batch, or over all one after the other."""
-    everyone = [case.id for case in read_cases(config)]
-    names = batches(len(everyone), config.run.batch_size)
-    for name in [batch] if batch is not None else names:
-        members = load_checked(config, name)
+    """Run a stage over one batch, or over all one after the other.
+
+    What `gather` makes of a batch is there before the batch's status table, which says that all
+    of it is.
+    """
+    config = plan.config
+    for name in [batch] if batch is not None else plan.batches:
+        members = load_checked(plan.table, name)
         stage = stage_of(name)
-        progress = _progress(stage.name, everyone, members, folder, say)
+        progress = _progress(plan, stage.name, name, folder, say)
         stop = config.run.on_bad_case == "stop"
-        with claimed(config.run.results, f"{stage.name} {name}", say):
+        with _job(config, stage.name, say, name) as recorder:
             begin(folder / f"{name}.tsv", key_of(name))
-            outcomes = run_batch(stage, members, progress, stop_on_bad_case=stop)
+            noted = RecordedStage(stage, recorder, progress)
+            outcomes = run_batch(noted, members, noted, stop_on_bad_case=stop)
+            gather(name, outcomes)
             write_status(outcomes, folder / f"{name}.tsv")
         bad = [o for o in outcomes if o.status == "failed"]
         if stop and bad:
@@ -347,16 +362,17 @@ def _run(
         progress.end()
 
 
-def _progress(
-    name: str, everyone: Sequence[str], members: Sequence[Checked], folder: Path, say: Say
-) -> StageProgress:
-    mine = {c.case.id for c in members}
-    others = [case for case in everyone if case not in mine and CASE_ID.fullmatch(case)]
+def _progress(plan: Plan, stage: str, batch: str, folder: Path, say: Say) -> StageProgress:
+    """Counts cases; of the other batches those that are finished, by their status tables."""
+    others = {name: len(rows) for name, rows in plan.batches.items() if name != batch}
+    finished: set[str] = set()
 
     def elsewhere() -> int:
-        return sum((folder / f"{case}.json").exists() for case in others)
+        left = others.keys() - finished
+        finished.update(name for name in left if (folder / f"{name}.tsv").exists())
+        return sum(others[name] for name in finished)
 
-    return StageProgress(name, len(everyone), elsewhere, say)
+    return StageProgress(stage, len(plan.table), elsewhere, say)
 
 
 def _count_sidecars(folder: Path) -> int:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from functools import cached_property
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import Case, batches, check_table, read_cases
+from backsplit.cases import Case, CaseTable, check_table, open_table
 from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
@@ -37,18 +39,18 @@ class Plan:
     config: Config
 
     @cached_property
-    def cases(self) -> list[Case]:
-        """Every row of the table."""
-        return read_cases(self.config)
+    def table(self) -> CaseTable:
+        """The case table."""
+        return open_table(self.config)
 
     @cached_property
     def _times(self) -> Counter[str]:
-        return Counter(case.id for case in self.cases)
+        return Counter(self.table.ids)
 
     @cached_property
     def batches(self) -> Mapping[str, range]:
         """Batch name to rows."""
-        return batches(len(self.cases), self.config.run.batch_size)
+        return self.table.batches
 
     @cached_property
     def _check_keys(self) -> dict[str, str]:
@@ -61,7 +63,7 @@ class Plan:
         return self._check_keys[batch]
 
     def _check_key(self, batch: str) -> str:
-        members = [self.cases[row] for row in self.batches[batch]]
+        members = self.table.batch(batch)
         twice = [case.id for case in members if self._times[case.id] > 1]
         c = self.config
         declared = [c.dataset.other_grids, *declared_values(c).items()]
@@ -79,8 +81,8 @@ class Plan:
         files = []
         if isinstance(section, Files):
             files = [
-                [_stat(path) for path in label_files(section, self.cases[row]).values()]
-                for row in self.batches[batch]
+                [_stat(path) for path in label_files(section, case).values()]
+                for case in self.table.batch(batch)
             ]
         return digest([section.model_dump(mode="json"), files, self.check_key(batch)])
 
@@ -158,12 +160,11 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     config, results = plan.config, plan.config.run.results
     folders = {results / "segment" / name: ".nii.gz" for name in config.used_segmenters}
     folders |= {results / "labels": ".nii.gz", results / "qc" / "cases": ".parquet"}
-    removed = [
-        table
-        for folder, ending in folders.items()
-        for table in sorted(folder.glob(TABLES))
-        if any(not (folder / f"{case}{ending}").exists() for case in _done(table))
-    ]
+    removed = []
+    for folder, ending in folders.items():
+        there = _names(folder)
+        tables = sorted(folder / name for name in there if fnmatch(name, TABLES))
+        removed += [t for t in tables if any(f"{case}{ending}" not in there for case in _done(t))]
     for table, key in plan.keyed_tables():
         noted = table.with_suffix(".key")
         if table.exists() and noted.exists() and noted.read_text("utf-8") != key:
@@ -182,6 +183,14 @@ def _is_whole(dataset: NnUNetDataset) -> bool:
         return False
     labels = list((dataset.folder / "labelsTr").glob("[!.]*.nii.gz"))
     return bool(read_json(dataset.json).get("numTraining") == len(labels))
+
+
+def _names(folder: Path) -> set[str]:
+    """Names in a folder: one listing, where asking for each file takes a shared disk minutes."""
+    try:
+        return {entry.name for entry in os.scandir(folder)}
+    except FileNotFoundError:
+        return set()
 
 
 def _done(table: Path) -> Iterator[str]:

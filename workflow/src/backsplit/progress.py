@@ -24,7 +24,7 @@ class StageProgress:
     ----------
     stage : what is being done, as `segment organs`
     total : cases of the data set
-    elsewhere : counts the cases that other batches have finished by now
+    elsewhere : counts the cases of the other batches that are finished by now
     say : prints a line where people read it
     """
 

@@ -68,7 +68,13 @@ def digest(parts: object) -> str:
 
 def versions(*packages: str) -> dict[str, str]:
     """Installed versions by package name."""
-    return {name: importlib.metadata.version(name) for name in packages}
+    return {name: _version(name) for name in packages}
+
+
+@lru_cache
+def _version(package: str) -> str:
+    """Look a package up once a process: it takes a millisecond or more."""
+    return importlib.metadata.version(package)
 
 
 def sidecar_path(output: Path) -> Path:

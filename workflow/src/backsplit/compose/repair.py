@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
 
 from backsplit.compose.host import distance_mm
 from backsplit.volume import Array
@@ -63,6 +62,8 @@ def repair(
         rim = unlabelled & (to_lesion <= rim_mm) & (to_organ <= rim_mm)
     hollow = np.zeros(labels.shape, bool)
     if holes:
+        from scipy import ndimage
+
         enclosed = ndimage.binary_fill_holes(lesion | organ | rim) & unlabelled & ~rim
         hollow = enclosed & (to_lesion <= (rim_mm or HOLES_WITHIN_MM))
     changed = rim | hollow

@@ -47,7 +47,8 @@ class MeasureStage:
     scheme : names and ids
     classes : what each segmenter can label
     failed : cases that could not be composed, and why; a map of theirs is an older one
-    draw : who draws the picture, and `draw_version`, which changes when pictures look different
+    draw : who draws the picture, None where none is wanted, and `draw_version`, which changes
+        when pictures look different
     """
 
     name = "measure"
@@ -58,7 +59,7 @@ class MeasureStage:
         scheme: Scheme,
         classes: Mapping[str, Classes],
         failed: Mapping[str, str],
-        draw: Draw,
+        draw: Draw | None,
         draw_version: int,
     ) -> None:
         self.config = config
@@ -71,12 +72,12 @@ class MeasureStage:
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The case's rows and its picture."""
         folder = self.config.run.results / "qc" / "cases"
-        return {
+        tables = {
             "measures": folder / f"{case.id}.parquet",
             "lesions": folder / f"{case.id}.lesions.parquet",
             "agreement": folder / f"{case.id}.agreement.parquet",
-            "picture": folder / f"{case.id}.png",
         }
+        return tables if self.draw is None else {**tables, "picture": folder / f"{case.id}.png"}
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The image, the label map, the names."""
@@ -138,8 +139,9 @@ class MeasureStage:
             with atomic_path(outputs[name]) as temporary:
                 rows = table.assign(case=case.id).reindex(columns=list(TABLES[name]))
                 rows.to_parquet(temporary, index=False)
-        with atomic_path(outputs["picture"]) as temporary:
-            self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
+        if self.draw is not None:
+            with atomic_path(outputs["picture"]) as temporary:
+                self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
         return {"structures": int((found["voxels"][1:] > 0).sum())}
 
     def _measure_layers(self, case: Case, image: Volume) -> Iterator[pd.DataFrame]:

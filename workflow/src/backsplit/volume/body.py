@@ -5,7 +5,6 @@ from __future__ import annotations
 import cc3d
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from backsplit.volume.grid import Array, Grid
 
@@ -35,6 +34,8 @@ def body_mask(image: Array, grid: Grid, above: float | str = -500.0) -> Array:
         bool (z, y, x). Lungs and bowel gas are inside: holes are filled slice by slice across
         the body's long axis, so that an airway that leaves the field of view opens nothing.
     """
+    from scipy import ndimage
+
     if above == "otsu":
         tissue = sitk.GetArrayFromImage(
             sitk.OtsuThreshold(sitk.GetImageFromArray(image.astype(np.float32)), 0, 1)

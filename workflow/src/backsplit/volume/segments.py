@@ -7,10 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import highdicom as hd
 import numpy as np
 import pydicom
-from skimage.draw import polygon2mask
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
@@ -84,6 +82,8 @@ class SegmentFile:
 
     def _from_contours(self, number: int, grid: Grid) -> Array:
         """Fill closed planar contours slice by slice; even-odd, so that holes stay holes."""
+        from skimage.draw import polygon2mask
+
         mask = np.zeros(grid.shape, bool)
         inverse = np.linalg.inv(grid.affine_lps)
         for item in self.data.ROIContourSequence:
@@ -122,6 +122,8 @@ class SegmentFile:
 
     def _from_frames(self, number: int, grid: Grid) -> Array:
         """Put the frames of one segment on the image's lattice."""
+        import highdicom as hd
+
         segmentation = hd.seg.Segmentation.from_dataset(self.data)
         volume = segmentation.get_volume(
             segment_numbers=[number], combine_segments=False, rescale_fractional=True

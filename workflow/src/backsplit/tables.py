@@ -1,0 +1,124 @@
+"""One table a batch of what its cases have in a file each: gathering a data set opens few files.
+
+Each is written before its batch's status table, which says that the batch is whole. Where one is
+not there (results of an older version, a folder tidied up) it is made again from the cases' files.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from backsplit.batch import Outcome
+from backsplit.cases import batches
+from backsplit.config import Config
+from backsplit.provenance import read_json
+from backsplit.volume import atomic_path
+
+Columns = Mapping[str, Sequence[str]]
+"""Name of a table of `results/qc` to its columns."""
+
+
+def gather_measures(
+    config: Config, batch: str, outcomes: Sequence[Outcome], tables: Columns
+) -> None:
+    """Put the measures of a batch's cases into one file a table."""
+    folder = config.run.results / "qc" / "cases"
+    done = [outcome.case for outcome in outcomes if outcome.status == "done"]
+    for name, columns in tables.items():
+        ending = ".parquet" if name == "measures" else f".{name}.parquet"
+        parts = [folder / f"{case}{ending}" for case in done]
+        _write_rows(parts, columns, _measures(config, name, batch))
+
+
+def join_measures(
+    config: Config, measured: pd.DataFrame, tables: Columns
+) -> dict[str, pd.DataFrame]:
+    """Write the tables of the data set, and give them.
+
+    Parameters
+    ----------
+    config : the configuration
+    measured : status of every case (case, status, code, message), in the table's order
+    tables : what there is
+    """
+    names = list(batches(len(measured), config.run.batch_size))
+    for batch, outcomes in _by_batch(config, measured):
+        if not all(_measures(config, name, batch).exists() for name in tables):
+            gather_measures(config, batch, outcomes, tables)
+    joined = {}
+    for name, columns in tables.items():
+        path = config.run.results / "qc" / f"{name}.parquet"
+        _write_rows([_measures(config, name, batch) for batch in names], columns, path)
+        joined[name] = pd.read_parquet(path)
+    return joined
+
+
+def gather_statuses(
+    config: Config, batch: str, outcomes: Sequence[Outcome], structures: Sequence[str]
+) -> None:
+    """Put what is known of every structure in a batch's cases into one file.
+
+    Parameters
+    ----------
+    config : the configuration
+    batch : its name
+    outcomes : what became of its cases when they were composed
+    structures : all of them; nothing is known of any in a case without a label map
+    """
+    rows: list[Mapping[str, object]] = []
+    for outcome in outcomes:
+        if outcome.status == "done":
+            sidecar = read_json(config.run.results / "labels" / f"{outcome.case}.json")
+            rows += [{"case": outcome.case, **known} for known in sidecar["structures"]]
+            continue
+        reason = f"{outcome.status}: {outcome.message} (code {outcome.code})"
+        nothing = {"status": "unknown", "voxels": 0, "sides": "", "reason": reason}
+        rows += [{"case": outcome.case, "structure": name, **nothing} for name in structures]
+    with atomic_path(_statuses(config, batch)) as temporary:
+        pd.DataFrame(rows).to_parquet(temporary, index=False)
+
+
+def join_statuses(config: Config, composed: pd.DataFrame, structures: Sequence[str]) -> None:
+    """Write `labels/status.parquet`; `composed` is the status of every case after composing."""
+    names = list(batches(len(composed), config.run.batch_size))
+    for batch, outcomes in _by_batch(config, composed):
+        if not _statuses(config, batch).exists():
+            gather_statuses(config, batch, outcomes, structures)
+    columns = ["case", "structure", "status", "voxels", "sides", "reason"]
+    path = config.run.results / "labels" / "status.parquet"
+    _write_rows([_statuses(config, batch) for batch in names], columns, path)
+
+
+def _by_batch(config: Config, table: pd.DataFrame) -> Iterable[tuple[str, list[Outcome]]]:
+    rows = [Outcome(*row) for row in table.itertuples(index=False, name=None)]
+    for name, members in batches(len(rows), config.run.batch_size).items():
+        yield name, rows[members.start : members.stop]
+
+
+def _measures(config: Config, name: str, batch: str) -> Path:
+    return config.run.results / "qc" / "tables" / name / f"{batch}.parquet"
+
+
+def _statuses(config: Config, batch: str) -> Path:
+    return config.run.results / "labels" / "tables" / f"{batch}.parquet"
+
+
+def _write_rows(parts: Iterable[Path], columns: Sequence[str], path: Path) -> None:
+    """Write the rows of several files as one, in their order.
+
+    A column that is empty in a file has no type there, and gets the one that it has in others.
+    """
+    tables = [pq.read_table(part, partitioning=None) for part in parts]
+    full = [table for table in tables if len(table)]
+    rows = (
+        pa.concat_tables(full, promote_options="permissive").replace_schema_metadata()
+        if full
+        else pa.table({name: pa.nulls(0) for name in columns})
+    )
+    with atomic_path(path) as temporary:
+        pq.write_table(rows, temporary)
