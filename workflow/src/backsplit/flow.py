@@ -213,6 +213,26 @@ def export(path: Path, say: Say) -> None:
         say(f"[backsplit] export: NO case could be used; {flags} says why")
 
 
+def pages(path: Path, threads: int, say: Say) -> None:
+    """Write a page for each case to look at, and remove those of the others."""
+    from backsplit.report.case_facts import gather_pages
+    from backsplit.report.case_page import PageStage, remove_others
+    from backsplit.report.tables import PAGES_STATUS
+
+    config = load_config(path)
+    scheme, classes = load_scheme(config, path)
+    facts = gather_pages(config, scheme)
+    everyone = load_checked(config)
+    members = [c for c in everyone if c.status == "ok" and c.case.id in facts]
+    stage = PageStage(config, scheme, classes, facts, threads)
+    remove_others(config.run.results, list(facts))
+    (config.run.results / PAGES_STATUS).parent.mkdir(parents=True, exist_ok=True)
+    progress = StageProgress(stage.name, len(members), lambda: 0, say)
+    outcomes = run_batch(stage, members, progress)
+    write_status(outcomes, config.run.results / PAGES_STATUS)
+    progress.end()
+
+
 def report(path: Path, say: Say) -> None:
     """Write report/index.html."""
     from backsplit.report.page import write_report
