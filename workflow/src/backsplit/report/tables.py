@@ -10,7 +10,6 @@ import pandas as pd
 
 from backsplit.cases import read_tsv
 from backsplit.provenance import read_json
-from backsplit.qc import agreement, lesions
 from backsplit.qc.judge import FLAG_COLUMNS
 from backsplit.report.facts import Flag, LesionFacts
 
@@ -21,7 +20,14 @@ MEASURES = (
     *("case", "source", "structure", "voxels", "volume_ml", "mean", "sd", "p50"),
     *("components_large", "largest_fraction", "holes_ml", "touches_border"),
 )
-"""Columns of `measures.parquet` that the report shows."""
+"""Columns of `measures.parquet` that the report shows, a third of them."""
+LESIONS = (
+    *("case", "instance", "target", "volume_ml", "max_diameter_mm", "host", "inside_fraction"),
+    *("contrast", "touches_border", "centroid_x", "centroid_y", "centroid_z"),
+)
+"""Columns of `lesions.parquet` that the report shows."""
+AGREEMENT = ("case", "structure", "first", "second", "dice", "surface_mm")
+"""Columns of `agreement.parquet` that the report shows."""
 
 PAGES = Path("report") / "cases"
 """Pages of single cases, in the results folder."""
@@ -43,13 +49,13 @@ def read_measures(results: Path, ready: Sequence[str]) -> pd.DataFrame:
 
 def read_agreement(results: Path, ready: Sequence[str]) -> pd.DataFrame:
     """What two segmenters agree on, of the cases that the table still has."""
-    return _read_parquet(results / "qc" / "agreement.parquet", agreement.COLUMNS, ready)
+    return _read_parquet(results / "qc" / "agreement.parquet", AGREEMENT, ready)
 
 
 def read_lesions(results: Path, ready: Sequence[str]) -> tuple[LesionFacts, ...]:
     """Lesions of the cases that the table still has, the largest first."""
     path = results / "qc" / "lesions.parquet"
-    table = _read_parquet(path, lesions.COLUMNS, ready)
+    table = _read_parquet(path, LESIONS, ready)
     return tuple(
         LesionFacts(
             case=str(row["case"]),
