@@ -41,8 +41,18 @@ rule judge:
         "<results>/qc/lesions.parquet",
         "<results>/qc/agreement.parquet",
         "<results>/qc/burden.tsv",
-        report("<results>/qc/flags.tsv", caption="../workflow/report/flags.rst"),
-        report("<results>/qc/verdicts.tsv", caption="../workflow/report/verdicts.rst"),
+        report(
+            "<results>/qc/flags.tsv",
+            caption="../workflow/report/flags.rst",
+            category="Cases",
+            labels={"what": "flags"},
+        ),
+        report(
+            "<results>/qc/verdicts.tsv",
+            caption="../workflow/report/verdicts.rst",
+            category="Cases",
+            labels={"what": "verdicts"},
+        ),
     log:
         "<logs>/judge.log",
     benchmark:

@@ -6,6 +6,7 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pandas as pd
@@ -78,6 +79,7 @@ LESIONS = [
     "contrast", "touches_border",
 ]  # fmt: skip
 MEASURES = ["case", "source", "structure", "voxels", "volume_ml", "mean", "sd"]
+AGREEMENT = ["case", "structure", "first", "second", "dice", "surface_mm"]
 
 
 def make_results(results: Path) -> None:
@@ -96,6 +98,7 @@ def make_results(results: Path) -> None:
     flags = [
         ["broken", "compose", "GRID_MISMATCH", "reject", "failed", "done", f"wrong grid {EVIL}"],
         ["worry", "segment organs", "OUT_OF_MEMORY", "review", "failed", "done", "too large"],
+        ["worry", "kidney", "volume", "review", "100 ml", "> 120 ml", f"kidney: 100 ml {EVIL}"],
         ["small", "kidney", "absent", "info", "0 voxels", "> 0 voxels", "kidney has no voxel"],
         ["", "liver", "absent", "review", "0 voxels", "> 0 voxels", "liver has no voxel in any"],
     ]
@@ -115,13 +118,29 @@ def make_results(results: Path) -> None:
         ["worry", "labels", "tumor", 0, 0.0, np.nan, np.nan],
         ["worry", "labels", "kidney", 1000, 100.5, 45.0, 9.0],
     ]
-    pd.DataFrame(measures, columns=MEASURES).to_parquet(results / "qc" / "measures.parquet")
+    table = pd.DataFrame(measures, columns=MEASURES)
+    table = table.assign(
+        p50=table["mean"], components_large=1.0, largest_fraction=1.0, holes_ml=0.0,
+        touches_border=False,
+    )  # fmt: skip
+    table.to_parquet(results / "qc" / "measures.parquet")
+    agreement = [
+        ["large", "kidney", "given", "organs", 0.9, 1.5],
+        ["worry", "kidney", "given", "organs", 0.4, 9.5],
+        ["small", "kidney", "given", "organs", np.nan, np.nan],
+    ]
+    table = pd.DataFrame(agreement, columns=AGREEMENT)
+    table.to_parquet(results / "qc" / "agreement.parquet")
     lesions = [
         ["large", 1, "tumor", 150.0, 81.5, "kidney", 0.75, -12.0, False],
         ["small", 1, "tumor", 1.5, 9.5, None, 0.0, np.nan, True],
         ["gone", 1, "tumor", 9.0, 9.0, None, 0.0, np.nan, False],
     ]
-    pd.DataFrame(lesions, columns=LESIONS).to_parquet(results / "qc" / "lesions.parquet")
+    places = dict.fromkeys(("centroid_x", "centroid_y", "centroid_z"), 0.0)
+    table = pd.DataFrame(lesions, columns=LESIONS).assign(**places)
+    table.to_parquet(results / "qc" / "lesions.parquet")
+    pages = [["worry", "done", "", ""], ["broken", "failed", "FILE_MISSING", f"gone {EVIL}"]]
+    write_table(results / "report/cases/status.tsv", ["case", "status", "code", "message"], pages)
     for case, voxels in {"small": 7, "large": 70}.items():
         entry = {"loser": "liver", "loser_layer": "organs", "winner": "tumor"}
         entry |= {"winner_layer": "targets", "voxels": voxels}
@@ -176,7 +195,9 @@ def test_nothing_is_fetched(page):
     parsed = Page(page)
     targets = [value or "" for value in parsed.attributes("src", "href", "action", "data")]
     assert targets
-    assert all(value.startswith(("data:image/", "#")) for value in targets)
+    pages = ("cases/worry.html",)
+    assert all(value.startswith(("data:image/", "#")) or value in pages for value in targets)
+    assert {value[1:] for value in targets if value[0] == "#"} <= set(parsed.attributes("id"))
     assert not {"link", "iframe", "object", "embed", "base", "form"} & {t for t, _ in parsed.tags}
     assert "url(" not in page
     assert "@import" not in page
@@ -224,6 +245,48 @@ def test_lesions_of_cases_that_are_there_are_listed(page):
     assert section.index("large") < section.index("small") and "gone" not in section
     for part in ("150.0", "81.5", "kidney", "75.0 %", "−12", "none", "yes"):
         assert part in section
+
+
+def test_a_case_to_look_at_has_its_page(page):
+    worry = page[page.index('id="case-worry"') :].split("</article>")[0]
+    assert worry.count('href="cases/worry.html"') == 2
+    broken = page[page.index('id="case-broken"') :].split("</article>")[0]
+    assert "Its page could not be drawn: gone &lt;img" in broken and "cases/" not in broken
+    assert "cases/.." not in page and 'id="case-.' not in page  # no id, no address
+
+
+def test_cases_with_a_flag_are_dots_that_lead_to_them(page):
+    figure = page[page.index('<section id="distributions"') :].split("</section>")[0]
+    dots = re.findall(r'<a href="([^"]+)"><circle[^>]*><title>([^<]*)</title>', figure)
+    assert [link for link, _ in dots] == ["cases/worry.html"] * 2  # volume and intensity
+    assert dots[0][1].startswith("worry: kidney: 100 ml &lt;img")
+    assert "liver" not in figure  # no case holds any
+
+
+def test_segmenters_that_disagree_are_shown(page):
+    section = page[page.index('<section id="agreement"') :].split("</section>")[0]
+    cells = re.findall(r"<t[hd][^>]*>(?:<a[^>]*>)?([^<]*)", section.split("<tbody>")[1])
+    assert cells == ["kidney", "given", "organs", "2", "0.650", "0.400", "worry", "5.5"]
+
+
+def test_who_gave_way_is_a_matrix(page):
+    table = page[page.index('<table class="matrix"') :].split("</table>")[0]
+    assert re.findall(r"<span>([^<]+)</span>", table) == ["tumor"]
+    assert re.findall(r'<td class="s6">([^<]+)</td>', table) == ["38.5"]
+
+
+def test_figures_and_tables_lie_beside_the_page(tmp_path):
+    config = make_config(tmp_path)
+    make_results(config.run.results)
+    folder = tmp_path / "report"
+    write_report(config, make_scheme(), folder / "index.html")
+    for name in ("distributions", "overruled"):
+        text = (folder / "figures" / f"{name}.svg").read_text("utf-8")
+        tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(text).iter()}
+        assert tags <= {"svg", "g", "text", "rect", "line", "circle", "title"}
+    lesions = pd.read_csv(folder / "tables" / "lesions.tsv", sep="\t")
+    assert lesions["case"].tolist() == ["large", "small"]
+    assert lesions.loc[0, "volume_ml"] == 150
 
 
 def test_a_person_s_verdict_is_said_and_kept(tmp_path):

@@ -147,6 +147,19 @@ def export(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None
 
 
 @app.command()
+def pages(
+    config: ConfigOption = DEFAULT_CONFIG,
+    threads: Annotated[int, typer.Option(min=1, help="Cases drawn at the same time.")] = 1,
+    log: LogOption = None,
+) -> None:
+    """Write a page for each case to review or rejected: pictures, reasons, decisions."""
+    from backsplit import flow
+
+    with _errors(log) as say:
+        flow.pages(config, threads, say)
+
+
+@app.command()
 def report(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Write the report: one page that opens offline."""
     from backsplit import flow

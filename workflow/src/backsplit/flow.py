@@ -252,6 +252,32 @@ def _export(config: Config, path: Path, say: Say) -> None:
         say(f"[backsplit] export: NO case could be used; {flags} says why")
 
 
+def pages(path: Path, threads: int, say: Say) -> None:
+    """Write a page for each case to look at, and remove those of the others."""
+    config = load_config(path)
+    with _job(config, "pages", say) as recorder:
+        _pages(config, path, threads, say, recorder)
+
+
+def _pages(config: Config, path: Path, threads: int, say: Say, recorder: Recorder) -> None:
+    from backsplit.report.case_facts import gather_pages
+    from backsplit.report.case_page import PageStage, remove_others
+    from backsplit.report.tables import PAGES_STATUS
+
+    scheme, classes = load_scheme(config, path)
+    facts = gather_pages(config, scheme)
+    everyone = load_checked(open_table(config))
+    members = [c for c in everyone if c.status == "ok" and c.case.id in facts]
+    stage = PageStage(config, scheme, classes, facts, threads)
+    remove_others(config.run.results, list(facts))
+    (config.run.results / PAGES_STATUS).parent.mkdir(parents=True, exist_ok=True)
+    progress = StageProgress(stage.name, len(members), lambda: 0, say)
+    noted = RecordedStage(stage, recorder, progress)
+    outcomes = run_batch(noted, members, noted)
+    write_status(outcomes, config.run.results / PAGES_STATUS)
+    progress.end()
+
+
 def report(path: Path, say: Say) -> None:
     """Write report/index.html."""
     from backsplit.report.page import write_report

@@ -160,6 +160,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     config, results = plan.config, plan.config.run.results
     folders = {results / "segment" / name: ".nii.gz" for name in config.used_segmenters}
     folders |= {results / "labels": ".nii.gz", results / "qc" / "cases": ".parquet"}
+    folders |= {results / "report" / "cases": ".html"}
     removed = []
     for folder, ending in folders.items():
         there = _names(folder)

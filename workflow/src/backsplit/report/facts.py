@@ -25,11 +25,17 @@ class Flag:
 
 @dataclass(frozen=True)
 class LesionFacts:
-    """One lesion; `host` is empty where it lies in no organ, numbers are NaN where unknown."""
+    """One lesion; `host` is empty where it lies in no organ, numbers are NaN where unknown.
+
+    Attributes
+    ----------
+    centroid_mm : (x, y, z), LPS
+    """
 
     case: str
     instance: int
     target: str
+    centroid_mm: tuple[float, float, float]
     volume_ml: float
     max_diameter_mm: float
     host: str
@@ -89,6 +95,8 @@ class CaseFacts:
     overruled_voxels, ignored_voxels : None where the case was not composed
     failed_segmenters : segmenter to what went wrong
     picture : PNG file, None where there is none
+    page : address of the case's own page from `index.html`; empty where it has none
+    page_problem : why the case has no page though it should
     """
 
     id: str
@@ -108,6 +116,8 @@ class CaseFacts:
     failed_segmenters: Mapping[str, str]
     exported: bool
     picture: Path | None
+    page: str
+    page_problem: str
 
     @property
     def weight(self) -> int:
@@ -123,6 +133,11 @@ class CaseFacts:
     def measured(self) -> bool:
         """Whether there are measures of the case."""
         return bool(self.volumes)
+
+    @property
+    def link(self) -> str:
+        """Where the report says most of the case: its own page, or its place in `index.html`."""
+        return self.page or f"#case-{self.id}"
 
     @property
     def failed(self) -> bool:
@@ -161,6 +176,71 @@ class StructureFacts:
 
 
 @dataclass(frozen=True)
+class Spread:
+    """How a value is spread over the cases: percentiles 5, 25, 50, 75 and 95."""
+
+    p05: float
+    p25: float
+    p50: float
+    p75: float
+    p95: float
+
+
+@dataclass(frozen=True)
+class Outlier:
+    """A case with a flag about a structure; `intensity` is its median there."""
+
+    case: str
+    link: str
+    severity: str
+    volume_ml: float
+    intensity: float
+    words: str
+
+
+@dataclass(frozen=True)
+class Distribution:
+    """One structure over all cases that hold it.
+
+    Attributes
+    ----------
+    volume_ml, intensity : spread of volumes and of median intensities
+    outliers : the worst flagged cases, and `more`, how many others there are
+    """
+
+    name: str
+    colour: str
+    cases: int
+    volume_ml: Spread
+    intensity: Spread
+    outliers: tuple[Outlier, ...]
+    more: int
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Two segmenters on one structure; NaN where neither, or one of them, found it anywhere.
+
+    Attributes
+    ----------
+    cases : in which at least one of them found it
+    dice, lowest_dice : median and smallest
+    surface_mm : median of the mean distance between the surfaces
+    worst, link : the case with the smallest Dice
+    """
+
+    structure: str
+    first: str
+    second: str
+    cases: int
+    dice: float
+    lowest_dice: float
+    surface_mm: float
+    worst: str
+    link: str
+
+
+@dataclass(frozen=True)
 class WeightFile:
     """A file that labels were made with, and in how many cases."""
 
@@ -194,6 +274,8 @@ class ReportFacts:
     dataset_id: int
     cases: tuple[CaseFacts, ...]
     structures: tuple[StructureFacts, ...]
+    distributions: tuple[Distribution, ...]
+    agreement: tuple[Agreement, ...]
     lesions: tuple[LesionFacts, ...]
     layers: tuple[LayerSum, ...]
     overruled: tuple[Overruled, ...]

@@ -23,6 +23,7 @@ from backsplit.report.panels import (
     enlarged,
     labelled,
     plain,
+    present,
     trim,
 )
 from backsplit.report.planes import AXIAL, PLANES, Focus, Plane, find_focus
@@ -94,17 +95,9 @@ def draw_montage(
     focus = find_focus(labels, target_count, key.ignore_id)
     window = choose_window(image, focus)
     slices = [cut(image, labels, grid, plane, focus, window) for plane in PLANES]
-    page = _lay_out(slices, grid, focus, key, _present(labels, len(names)))
+    page = _lay_out(slices, grid, focus, key, present(labels, len(names)))
     page.texts += _headline(title, focus, window)
     _save(page, path)
-
-
-def _present(labels: Array, count: int) -> Array:
-    """Tell which ids a label map holds, (count,)."""
-    present = np.zeros(max(count, int(labels.max()) + 1), dtype=bool)
-    for part in labels:  # slice by slice, as lookups need eight bytes a voxel
-        present[part] = True
-    return present[:count]
 
 
 def _lay_out(whole: Sequence[Slice], grid: Grid, focus: Focus, key: Key, present: Array) -> Page:

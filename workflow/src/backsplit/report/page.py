@@ -1,37 +1,46 @@
-"""The report: one page that needs no network and opens from the disk."""
+"""The report: one page that needs no network and opens from the disk, and the figures on it."""
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import io
 import math
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
 
-import jinja2
-from markupsafe import Markup
-from PIL import Image, features
+import pandas as pd
 
+from backsplit.cases import write_tsv
 from backsplit.config import Config
-from backsplit.report.facts import CaseFacts, ReportFacts, StructureFacts
+from backsplit.report.cohort import OUTLIERS_MOST
+from backsplit.report.encode import file_address
+from backsplit.report.facts import CaseFacts, LesionFacts, ReportFacts
+from backsplit.report.figures import draw_matrix, draw_strips, lay_out_matrix, lay_out_strips
 from backsplit.report.gather import gather
+from backsplit.report.layout import page
 from backsplit.scheme import Scheme
 from backsplit.volume import atomic_path
 
-PICTURES_MOST = 400
-"""Pictures on the page: about 100 kB each, and browsers grow slow beyond 50 MB."""
+LARGE_PICTURES = 60
+"""Cases whose picture is on the page in its full size, about 90 kB; those that stand first."""
+PICTURES_MOST = 2500
+"""Cases with a picture at all: browsers grow slow beyond 60 MB."""
+SMALL_WIDTH = 480
+"""Width of the other pictures, px: about 15 kB, and as wide as the page shows them."""
+SMALL_QUALITY = 60
 OVERRULED_MOST = 100
 """Rows of the table of overruled voxels; the sidecars have them all."""
-LESIONS_MOST = 5000
-"""Rows of the table of lesions; `lesions.parquet` has them all."""
-WEBP_QUALITY = 75
-NARROW_SPACE = "\u202f"
+LESIONS_MOST = 3000
+"""Rows of the table of lesions; `lesions.tsv` has them all."""
+VOLUMES_MOST = 30_000
+"""Cells of the table of volumes; `measures.parquet` has them all."""
 
 
 def write_report(config: Config, scheme: Scheme, output: Path) -> None:
     """Write the report from what lies in the results folder.
+
+    Beside the page come, for reports that are put together elsewhere, `figures/distributions.svg`,
+    `figures/overruled.svg` and `tables/lesions.tsv`.
 
     Parameters
     ----------
@@ -41,9 +50,24 @@ def write_report(config: Config, scheme: Scheme, output: Path) -> None:
     """
     facts = gather(config, scheme)
     shown = [case for case in facts.cases if case.picture is not None][:PICTURES_MOST]
-    text = render(facts, _embed(shown))
-    with atomic_path(output) as temporary:
-        temporary.write_text(text, "utf-8")
+    figures = output.parent / "figures"
+    texts = {
+        figures / "distributions.svg": draw_strips(lay_out_strips(facts.distributions)),
+        figures / "overruled.svg": draw_matrix(lay_out_matrix(facts.overruled)),
+        output: render(facts, _embed(shown)),
+    }
+    write_lesions(facts.lesions, output.parent / "tables" / "lesions.tsv")
+    for path, text in texts.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, "utf-8")
+
+
+def write_lesions(lesions: Sequence[LesionFacts], path: Path) -> None:
+    """Write all lesions as a table, the largest first."""
+    columns = ["case", "instance", "target", "volume_ml", "max_diameter_mm", "host"]
+    columns += ["inside_fraction", "contrast", "touches_border"]
+    table = pd.DataFrame([asdict(lesion) for lesion in lesions]).reindex(columns=columns)
+    write_tsv(table.round({"volume_ml": 4, "max_diameter_mm": 2, "contrast": 2}), path)
 
 
 def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
@@ -54,65 +78,44 @@ def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
     facts : what the page says
     pictures : case id to `data:` address
     """
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("backsplit", "report"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"ml": _ml, "count": _count, "number": _number, "share": _share}
-    style = environment.get_template("page.css.j2").render(structures=facts.structures)
-    script = environment.get_template("page.js.j2").render()
-    return environment.get_template("page.html.j2").render(
+    columns = [structure for structure in facts.structures if structure.cases]
+    measured = [case for case in facts.cases if case.measured]
+    return page(
+        "page.html.j2",
+        "page.css.j2",
+        "page.js.j2",
         facts=facts,
+        structures=facts.structures,
         pictures=pictures,
         totals=_totals(facts.cases),
-        measured=[case for case in facts.cases if case.measured],
+        measured=measured[: max(1, VOLUMES_MOST // max(1, len(columns)))],
         overruled=facts.overruled[:OVERRULED_MOST],
+        matrix=lay_out_matrix(facts.overruled),
+        strips=lay_out_strips(facts.distributions),
+        more=sum(d.more for d in facts.distributions),
+        outliers_most=OUTLIERS_MOST,
         lesions=facts.lesions[:LESIONS_MOST],
-        columns=_columns(facts.structures),
-        # both come from our own files, with colours of our own making in them
-        style=Markup(style),  # noqa: S704
-        script=Markup(script),  # noqa: S704
-        policy=_policy(style, script),
+        links={case.id: case.link for case in facts.cases if case.status == "ok"},
+        columns=columns,
     )
-
-
-def _policy(style: str, script: str) -> str:
-    """Content security policy: nothing is fetched; no style or script runs but ours."""
-    return (
-        "default-src 'none'; base-uri 'none'; form-action 'none'; img-src data:; "
-        f"style-src '{_source_hash(style)}'; script-src '{_source_hash(script)}'"
-    )
-
-
-def _source_hash(text: str) -> str:
-    digest = hashlib.sha256(text.encode()).digest()
-    return f"sha256-{base64.b64encode(digest).decode()}"
 
 
 def _embed(cases: Sequence[CaseFacts]) -> dict[str, str]:
     """Turn pictures into `data:` addresses, by case; one that can not be read is left out."""
     with ThreadPoolExecutor(max_workers=4) as pool:
-        addresses = pool.map(lambda case: _data_address(case.picture), cases)
+        addresses = pool.map(_address, cases, range(len(cases)))
         return {case.id: address for case, address in zip(cases, addresses, strict=True) if address}
 
 
-def _data_address(path: Path | None) -> str:
-    """Encode a picture anew as WebP, a third of the bytes of a PNG, where Pillow can."""
-    if path is None:
+def _address(case: CaseFacts, rank: int) -> str:
+    if case.picture is None:
         return ""
     try:
-        kind, data = "png", path.read_bytes()
-        if features.check("webp"):
-            buffer = io.BytesIO()
-            with Image.open(io.BytesIO(data)) as picture:
-                picture.convert("RGB").save(buffer, "WEBP", quality=WEBP_QUALITY, method=2)
-            kind, data = "webp", buffer.getvalue()
+        if rank < LARGE_PICTURES:
+            return file_address(case.picture)
+        return file_address(case.picture, SMALL_WIDTH, SMALL_QUALITY)
     except OSError:
         return ""
-    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
 def _totals(cases: Sequence[CaseFacts]) -> dict[str, float]:
@@ -127,39 +130,3 @@ def _totals(cases: Sequence[CaseFacts]) -> dict[str, float]:
         "ignored": sum(case.ignored_voxels or 0 for case in cases),
         "pictures": sum(case.picture is not None for case in cases),
     }
-
-
-def _columns(structures: Sequence[StructureFacts]) -> list[StructureFacts]:
-    """Columns of the table of volumes: what at least one case holds."""
-    return [structure for structure in structures if structure.cases]
-
-
-def _ml(volume: float) -> str:
-    """Volume with as many digits as mean something: `0.052`, `3.41`, `27.3`, `1 480`."""
-    if math.isnan(volume):
-        return "–"
-    if volume == 0:
-        return "0"
-    if volume < 0.0005:
-        return "< 0.001"
-    digits = 3 if volume < 1 else 2 if volume < 10 else 1 if volume < 1000 else 0
-    return f"{volume:,.{digits}f}".replace(",", NARROW_SPACE)
-
-
-def _count(number: float) -> str:
-    """Whole number with narrow spaces between thousands."""
-    return f"{int(number):,}".replace(",", NARROW_SPACE)
-
-
-def _number(value: float) -> str:
-    """Intensity with three digits, or a dash."""
-    if math.isnan(value):
-        return "–"
-    if value and abs(value) < 10:
-        return f"{value:.3g}".replace("-", "−")
-    return f"{value:,.0f}".replace(",", NARROW_SPACE).replace("-", "−")
-
-
-def _share(part: float, whole: float) -> str:
-    """Per cent, or a dash of nothing."""
-    return "–" if not whole else f"{100 * part / whole:.1f} %"

@@ -77,6 +77,14 @@ class Key:
     ignore_id: int | None
 
 
+def present(labels: Array, count: int) -> Array:
+    """Tell which ids a label map holds, (count,)."""
+    present = np.zeros(max(count, int(labels.max()) + 1), dtype=bool)
+    for part in labels:  # slice by slice, as lookups need eight bytes a voxel
+        present[part] = True
+    return present[:count]
+
+
 def choose_window(image: Array, focus: Focus) -> tuple[float, float]:
     """Lowest and highest intensity to show.
 
@@ -112,11 +120,15 @@ def cut(
     image: Array, labels: Array, grid: Grid, plane: Plane, focus: Focus, window: tuple[float, float]
 ) -> Slice:
     """Cut image and labels along a plane through the focus; `window` becomes black to white."""
-    low, high = window
-    cut = oriented_slice(image, grid, plane, focus.index).astype(np.float64)
-    share = np.clip((np.nan_to_num(cut, nan=low) - low) / (high - low), 0, 1)
-    grey = np.rint(share * 255).astype(np.uint8)
+    grey = windowed(oriented_slice(image, grid, plane, focus.index), window)
     return Slice(grey, oriented_slice(labels, grid, plane, focus.index), pixel_spacing(grid, plane))
+
+
+def windowed(values: Array, window: tuple[float, float]) -> Array:
+    """Grey values (0 to 255) of intensities; `window` becomes black to white."""
+    low, high = window
+    share = np.clip((np.nan_to_num(values.astype(np.float64), nan=low) - low) / (high - low), 0, 1)
+    return np.asarray(np.rint(share * 255).astype(np.uint8))
 
 
 def trim(part: Slice, ignore_id: int | None) -> Slice:
@@ -124,15 +136,23 @@ def trim(part: Slice, ignore_id: int | None) -> Slice:
     structures = (
         part.labels > 0 if ignore_id is None else (part.labels > 0) & (part.labels != ignore_id)
     )
-    shown = (part.grey > TRIM_GREY) | structures
+    return part.crop(*box_with_margin((part.grey > TRIM_GREY) | structures))
+
+
+def box_with_margin(shown: Array) -> tuple[slice, slice]:
+    """Rows and columns of what a mask (rows, columns) shows, with a margin; all of an empty one."""
     if not shown.any():
-        return part
-    ranges = []
-    for axis, size in enumerate(shown.shape):
-        positions = np.flatnonzero(shown.any(axis=1 - axis))
-        margin = 1 + round(TRIM_SHARE * size)
-        ranges.append(slice(max(0, int(positions[0]) - margin), int(positions[-1]) + 1 + margin))
-    return part.crop(*ranges)
+        return slice(None), slice(None)
+    rows, columns = (
+        _with_margin(np.flatnonzero(shown.any(axis=1 - axis)), size)
+        for axis, size in enumerate(shown.shape)
+    )
+    return rows, columns
+
+
+def _with_margin(positions: Array, size: int) -> slice:
+    margin = 1 + round(TRIM_SHARE * size)
+    return slice(max(0, int(positions[0]) - margin), int(positions[-1]) + 1 + margin)
 
 
 def enlarged(axial: Slice, grid: Grid, focus: Focus, aspect: float) -> Slice | None:
@@ -150,13 +170,17 @@ def enlarged(axial: Slice, grid: Grid, focus: Focus, aspect: float) -> Slice | N
     box = oriented_box(grid, AXIAL, focus.low, focus.high)
     extent = [(s.stop - s.start) * mm for s, mm in zip(box, axial.spacing, strict=True)]
     height = max(ZOOM_LEAST_MM, ZOOM_FACTOR * extent[0], ZOOM_FACTOR * extent[1] / aspect)
-    wanted = (height, height * aspect)
-    parts = []
-    for part, size_mm, mm, size in zip(box, wanted, axial.spacing, axial.grey.shape, strict=True):
+    return axial.crop(*around(axial, box, (height, height * aspect)))
+
+
+def around(part: Slice, box: tuple[slice, slice], wanted_mm: tuple[float, float]) -> list[slice]:
+    """Rows and columns of so many mm round the middle of a box, within the slice."""
+    ranges = []
+    for side, size_mm, mm, size in zip(box, wanted_mm, part.spacing, part.grey.shape, strict=True):
         voxels = min(size, max(2, round(size_mm / mm)))
-        start = min(max((part.start + part.stop - voxels) // 2, 0), size - voxels)
-        parts.append(slice(start, start + voxels))
-    return axial.crop(*parts)
+        start = min(max((side.start + side.stop - voxels) // 2, 0), size - voxels)
+        ranges.append(slice(start, start + voxels))
+    return ranges
 
 
 def _fit(part: Slice, box: tuple[int, int]) -> tuple[int, int]:
@@ -178,9 +202,7 @@ def labelled(part: Slice, box: tuple[int, int], key: Key) -> Array:
     """Scale the image with structures in colour, targets outlined, `ignore` hatched."""
     pixels = plain(part, box).astype(np.float64)
     height, width = pixels.shape[:2]
-    rows = (np.arange(height) * 2 + 1) * part.labels.shape[0] // (2 * height)
-    columns = (np.arange(width) * 2 + 1) * part.labels.shape[1] // (2 * width)
-    labels = part.labels[np.ix_(rows, columns)]
+    labels = nearest(part.labels, (height, width))
     targets = (labels > 0) & (labels <= key.target_count)
     structures = (labels > 0) & ~targets
     if key.ignore_id is not None:
@@ -194,6 +216,15 @@ def labelled(part: Slice, box: tuple[int, int], key: Key) -> Array:
     pixels[edges] = 0.3 * pixels[edges] + 0.7 * palette[labels[edges]]
     _outline_targets(pixels, labels, targets, key)
     return np.asarray(np.rint(pixels).astype(np.uint8))
+
+
+def nearest(labels: Array, size: tuple[int, int]) -> Array:
+    """Labels scaled to (rows, columns): each pixel has that of the voxel in its middle."""
+    rows, columns = (
+        (np.arange(new) * 2 + 1) * old // (2 * new)
+        for new, old in zip(size, labels.shape, strict=True)
+    )
+    return labels[np.ix_(rows, columns)]
 
 
 def _borders(labels: Array) -> Array:

@@ -79,6 +79,13 @@ def oriented_slice(array: Array, grid: Grid, plane: Plane, index: tuple[int, int
     return cut[::row_sign, ::column_sign]
 
 
+def oriented_projection(mask: Array, grid: Grid, plane: Plane) -> Array:
+    """Pixels of an oriented slice (rows, columns) with a voxel of a mask before or behind them."""
+    normal, _ = grid.array_axis(plane.normal)
+    flat = np.asarray(mask.any(axis=normal, keepdims=True))
+    return oriented_slice(flat, grid, plane, (0, 0, 0))
+
+
 def pixel_spacing(grid: Grid, plane: Plane) -> tuple[float, float]:
     """Distance in mm between the rows and between the columns of an oriented slice."""
     rows, _ = grid.array_axis(plane.down[0])
@@ -107,14 +114,19 @@ def find_focus(labels: Array, target_count: int, ignore_id: int | None) -> Focus
     """
     lesion = (labels != 0) & (labels <= target_count)
     if lesion.any():
-        return _focus_on_lesion(lesion)
+        return focus_on(lesion)
     return Focus(_richest_voxel(labels, ignore_id))
 
 
-def _focus_on_lesion(lesion: Array) -> Focus:
-    """Look through the slices, one for each axis, that cut most of the largest lesion."""
-    ends = [_ends(np.asarray(lesion.any(axis=tuple({0, 1, 2} - {axis})))) for axis in range(3)]
-    inner = lesion[tuple(slice(first, last + 1) for first, last in ends)]
+def focus_on(mask: Array) -> Focus:
+    """Look through the slices, one for each axis, that cut most of a mask's largest component.
+
+    Parameters
+    ----------
+    mask : bool (z, y, x), with at least one voxel
+    """
+    ends = [_ends(np.asarray(mask.any(axis=tuple({0, 1, 2} - {axis})))) for axis in range(3)]
+    inner = mask[tuple(slice(first, last + 1) for first, last in ends)]
     components, count = cc3d.connected_components(
         np.ascontiguousarray(inner), connectivity=26, return_N=True
     )

@@ -1,0 +1,140 @@
+"""The pages of single cases: drawn only for those to look at, and only when something changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+from typing import Any
+
+from backsplit.batch import Details, attempt
+from backsplit.cases import Case
+from backsplit.config import Config
+from backsplit.errors import CaseError, Code
+from backsplit.provenance import digest, read_json, sidecar_path
+from backsplit.report.case_facts import PageFacts
+from backsplit.report.case_pictures import (
+    COMPOSED,
+    LESIONS_MOST,
+    STRUCTURES_MOST,
+    CaseArtist,
+    CasePictures,
+)
+from backsplit.report.layout import page, templates_digest
+from backsplit.report.stack import COLUMNS
+from backsplit.report.tables import PAGES
+from backsplit.scheme import Classes, Scheme
+from backsplit.volume import atomic_path
+
+PAGE_VERSION = 1
+"""Changes when the pictures of a page look different."""
+
+
+class PageStage:
+    """Pages of the cases to look at.
+
+    What a page shows is what was measured: it is drawn again when the fingerprint of the case's
+    measures is another one (image, label map, those of the segmenters, names), or what the tables
+    say of the case. No volume is opened to find that out.
+
+    Parameters
+    ----------
+    config : the configuration
+    scheme : names and ids
+    classes : what each segmenter can label
+    facts : what the pages say, by case
+    threads : cases drawn at the same time; reading and encoding let go of the interpreter
+    """
+
+    name = "pages"
+
+    def __init__(
+        self,
+        config: Config,
+        scheme: Scheme,
+        classes: Mapping[str, Classes],
+        facts: Mapping[str, PageFacts],
+        threads: int,
+    ) -> None:
+        self.results = config.run.results
+        self.artist = CaseArtist(config, scheme, classes)
+        self.facts = facts
+        self.threads = threads
+        self.templates = templates_digest()
+
+    def outputs(self, case: Case) -> Mapping[str, Path]:
+        """The page."""
+        return {"page": self.results / PAGES / f"{case.id}.html"}
+
+    def made_from(self, case: Case) -> Mapping[str, Any]:
+        """What was measured, and what the tables say of the case."""
+        measured = sidecar_path(self.results / "qc" / "cases" / f"{case.id}.parquet")
+        try:
+            fingerprint = read_json(measured)["fingerprint"]
+        except (OSError, ValueError, KeyError):
+            raise CaseError(
+                Code.FILE_MISSING, f"{measured} can not be read; measure the case first"
+            ) from None
+        return {
+            "stage": "pages",
+            "version": PAGE_VERSION,
+            "templates": self.templates,
+            "inputs": {"measures": fingerprint, "tables": digest(self.facts[case.id].plain())},
+        }
+
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+        """Draw so many cases at a time, each held in memory only while it is drawn."""
+        pool = ThreadPoolExecutor(self.threads)
+        try:
+            drawn = {pool.submit(attempt, case, self._write): case for case in cases}
+            for finished in as_completed(drawn):
+                yield drawn[finished], finished.result()
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+    def _write(self, case: Case) -> Details:
+        facts = self.facts[case.id]
+        pictures = self.artist.draw(case, facts.lesions, facts.subjects)
+        text = render(facts, pictures)
+        output = self.outputs(case)["page"]
+        with atomic_path(output) as temporary:
+            temporary.write_text(text, "utf-8")
+        return {"bytes": len(text)}
+
+
+def render(facts: PageFacts, pictures: CasePictures) -> str:
+    """Lay a case out as HTML.
+
+    Parameters
+    ----------
+    facts : what the page says
+    pictures : what it shows
+    """
+    return page(
+        "case.html.j2",
+        "case.css.j2",
+        "case.js.j2",
+        facts=facts,
+        pictures=pictures,
+        structures=pictures.legend,
+        columns=COLUMNS,
+        composed=COMPOSED,
+        lesions_most=LESIONS_MOST,
+        structures_most=STRUCTURES_MOST,
+    )
+
+
+def remove_others(results: Path, cases: Sequence[str]) -> list[Path]:
+    """Remove pages of cases that are no longer to be looked at.
+
+    Parameters
+    ----------
+    results : folder of all outputs
+    cases : ids that keep their pages
+    """
+    kept = {f"{case}.html" for case in cases}
+    removed = [path for path in (results / PAGES).glob("*.html") if path.name not in kept]
+    for path in removed:
+        path.unlink()
+        sidecar_path(path).unlink(missing_ok=True)
+    return removed
