@@ -77,7 +77,7 @@ def page(demo, browser) -> Page:
 def case_page(page) -> Page:
     """The page of the flagged case, opened from the report."""
     with page.expect_popup() as opening:
-        page.locator(f".case[data-case={FLAGGED}] a.open").first.click()
+        page.locator(f".case[data-case={FLAGGED}] a[data-case]").first.click()
     opening.value.wait_for_load_state()
     return opening.value
 
@@ -150,11 +150,20 @@ def test_dots_of_the_figure_lead_to_the_case(page):
     assert FLAGGED in (dot.locator("title").text_content() or "")
     link = page.locator("#distributions a").first.get_attribute("href")
     assert link == f"cases/{FLAGGED}.html"
-    page.locator("#distributions a").first.click()
-    page.wait_for_url(f"**/{FLAGGED}.html")
-    page.locator(".back a").click()
-    page.wait_for_url(f"**/index.html#case-{FLAGGED}")
-    assert page.locator(f"#case-{FLAGGED}").bounding_box()["y"] < 900
+    with page.expect_popup() as opening:
+        page.locator("#distributions a").first.click()
+    opened = opening.value
+    opened.wait_for_url(f"**/{FLAGGED}.html")
+    opened.locator(".back a").click()
+    opened.wait_for_url(f"**/index.html#case-{FLAGGED}")
+    assert 0 <= opened.locator(f"#case-{FLAGGED}").bounding_box()["y"] < 900
+
+
+def test_a_link_to_a_case_undoes_the_filter(page):
+    page.fill("#find", "phantom_01")
+    page.evaluate("location.hash = '#case-phantom_03'")
+    page.locator("#case-phantom_03").wait_for()
+    assert len(_shown(page)) == 6 and page.input_value("#find") == ""
 
 
 def test_the_slider_moves_every_panel_to_the_same_slice(case_page):

@@ -99,6 +99,7 @@ def make_results(results: Path) -> None:
         ["broken", "compose", "GRID_MISMATCH", "reject", "failed", "done", f"wrong grid {EVIL}"],
         ["worry", "segment organs", "OUT_OF_MEMORY", "review", "failed", "done", "too large"],
         ["worry", "kidney", "volume", "review", "100 ml", "> 120 ml", f"kidney: 100 ml {EVIL}"],
+        ["large", "given/kidney", "holes", "warn", "9 %", "at most 5 %", "kidney has holes"],
         ["small", "kidney", "absent", "info", "0 voxels", "> 0 voxels", "kidney has no voxel"],
         ["", "liver", "absent", "review", "0 voxels", "> 0 voxels", "liver has no voxel in any"],
     ]
@@ -257,9 +258,10 @@ def test_a_case_to_look_at_has_its_page(page):
 
 def test_cases_with_a_flag_are_dots_that_lead_to_them(page):
     figure = page[page.index('<section id="distributions"') :].split("</section>")[0]
-    dots = re.findall(r'<a href="([^"]+)"><circle[^>]*><title>([^<]*)</title>', figure)
-    assert [link for link, _ in dots] == ["cases/worry.html"] * 2  # volume and intensity
-    assert dots[0][1].startswith("worry: kidney: 100 ml &lt;img")
+    dots = re.findall(r'<a href="([^"]+)"[^>]*><circle[^>]*><title>([^<]*)</title>', figure)
+    # of volume and of intensity; the worst on top; a segmenter's class counts for its structure
+    assert [link for link, _ in dots] == ["#case-large", "cases/worry.html"] * 2
+    assert dots[1][1].startswith("worry: kidney: 100 ml &lt;img")
     assert "liver" not in figure  # no case holds any
 
 

@@ -71,6 +71,7 @@ def distributions(
     measures: pd.DataFrame,
     flags: Sequence[Flag],
     cases: Mapping[str, CaseFacts],
+    sources: Mapping[str, Mapping[str, str]],
 ) -> tuple[Distribution, ...]:
     """How volumes and intensities are spread over the cases, and which cases stand out.
 
@@ -80,12 +81,19 @@ def distributions(
     measures : of the label maps
     flags : all of them; those of a structure make a case stand out
     cases : by id
+    sources : segmenter to {class: structure}; a flag about a class counts for its structure
     """
+    structure_of = {
+        f"{segmenter}/{name}": structure
+        for segmenter, classes in sources.items()
+        for name, structure in classes.items()
+    }
     held = dict(iter(measures[measures["voxels"] > 0].groupby("structure")))
     against: dict[str, dict[str, list[Flag]]] = defaultdict(lambda: defaultdict(list))
     for flag in flags:
         if flag.case in cases and flag.severity in SEVERITIES:
-            against[flag.subject][flag.case].append(flag)
+            subject = structure_of.get(flag.subject, flag.subject)
+            against[subject][flag.case].append(flag)
     found = []
     for structure in facts:
         rows = held.get(structure.name)

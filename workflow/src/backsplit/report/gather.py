@@ -59,7 +59,7 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
         dataset_id=config.dataset.id,
         cases=tuple(sorted(cases, key=_burden)),
         structures=structures,
-        distributions=cohort.distributions(structures, measures, flags, by_id),
+        distributions=cohort.distributions(structures, measures, flags, by_id, scheme.sources),
         agreement=cohort.agreement(read_agreement(results, ready), by_id),
         lesions=read_lesions(results, ready),
         layers=cohort.layers(config, composed),
