@@ -10,8 +10,9 @@ from scipy import ndimage
 Labels = np.ndarray
 Spacing = tuple[float, float, float]
 """Millimetres, (z, y, x)."""
-Fault = Callable[[Labels, int, Spacing, np.random.Generator], Labels]
-"""Makes a faulty copy of a label map; the number is the structure that is hit."""
+Fault = Callable[[Labels, int, Spacing, np.random.Generator], Labels | None]
+"""Makes a faulty copy of a label map; the number is the structure that is hit. None where the
+structure, or the volume, has no room for the fault."""
 
 
 def shifted(mask: np.ndarray, by: tuple[int, int, int]) -> np.ndarray:
@@ -61,25 +62,65 @@ def dilated(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generat
     return np.where(grown, value, labels).astype(labels.dtype)
 
 
-def far_part(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels:
-    """A third of the structure's volume lies 60 mm away as well."""
+def far_part(
+    labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator
+) -> Labels | None:
+    """A third of the structure's volume lies 60 mm away as well, touching it nowhere."""
     mask = labels == value
     part = mask.copy()
     places = np.argwhere(mask)
     part[tuple(places[len(places) // 3 :].T)] = False
-    steps = [_random_step(spacing, 60, rng) for _ in range(20)]
-    free = [shifted(part, step) & (labels == 0) for step in steps]
-    return replaced(labels, value, mask | max(free, key=np.count_nonzero))
+    near = ndimage.binary_dilation(mask, np.ones((3, 3, 3)), iterations=2)
+    chosen = None
+    for step in rng.permutation(_steps(spacing, 60)).tolist():
+        moved = shifted(part, tuple(step)) & (labels == 0)
+        # what lies beyond the volume or under another structure is lost
+        if not (moved & near).any() and moved.sum() >= 0.8 * part.sum():
+            chosen = moved
+    return None if chosen is None else replaced(labels, value, mask | chosen)
 
 
-def hole(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels:
-    """The inner tenth of the structure is background."""
+def _steps(spacing: Spacing, far_mm: float) -> np.ndarray:
+    """Steps of voxels along each axis, both ways."""
+    steps = np.diag([round(far_mm / side) for side in spacing])
+    return np.concatenate([steps, -steps])
+
+
+def hole(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels | None:
+    """The inner tenth of the structure is background, enclosed on every side."""
     mask = labels == value
-    depth = ndimage.distance_transform_edt(mask, sampling=spacing)
-    deepest = np.argsort(-depth, axis=None, kind="stable")[: int(np.ceil(0.1 * mask.sum()))]
+    inside = ndimage.binary_erosion(mask)
+    wanted = int(np.ceil(0.1 * mask.sum()))
+    if inside.sum() < wanted:
+        return None
+    depth = np.where(inside, ndimage.distance_transform_edt(mask, sampling=spacing), 0.0)
     inner = np.zeros(mask.shape, bool)
-    inner.reshape(-1)[deepest] = True
+    inner.reshape(-1)[np.argsort(-depth, axis=None, kind="stable")[:wanted]] = True
     return replaced(labels, value, mask & ~inner)
+
+
+def half_missing_at(lesion: np.ndarray) -> Fault:
+    """The half of the structure that lies nearer to the lesion is not labelled."""
+
+    def cut(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels:
+        mask = labels == value
+        outside = ndimage.distance_transform_edt(~lesion, sampling=spacing)
+        away = outside - ndimage.distance_transform_edt(lesion, sampling=spacing)
+        return replaced(labels, value, mask & (away > np.median(away[mask])))
+
+    return cut
+
+
+def lesion_at_surface(
+    labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator
+) -> np.ndarray:
+    """A ball of 12 mm round a random voxel of the structure's surface."""
+    mask = labels == value
+    surface = np.argwhere(mask & ~ndimage.binary_erosion(mask))
+    centre = surface[rng.integers(len(surface))]
+    away = [(np.arange(n) - c) * s for n, c, s in zip(labels.shape, centre, spacing, strict=True)]
+    z, y, x = np.meshgrid(*away, indexing="ij", sparse=True)
+    return z**2 + y**2 + x**2 <= 12**2
 
 
 def empty(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels:

@@ -2,108 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from functools import lru_cache
-
 import numpy as np
 import pandas as pd
 import pytest
 
-from backsplit.config_quality import Quality
-from backsplit.qc.agreement import COLUMNS
-from backsplit.qc.flags import all_flags
-from backsplit.qc.judge import DECISION_COLUMNS, verdicts
 from backsplit.qc.measure import measure
-from backsplit.volume import Grid, Volume, read_labels, read_volume
-from conftest import SHARED
-from faults import FAULTS
-from torso import NAMES as TORSO_NAMES
-from torso import make_torso
-
-AGREEMENT = pd.DataFrame(columns=list(COLUMNS))
-DECISIONS = pd.DataFrame(columns=list(DECISION_COLUMNS))
-OPENKBP_NAMES = (
-    "background", "brainstem", "spinal_cord", "parotid_right", "parotid_left", "esophagus",
-    "larynx", "mandible",
-)  # fmt: skip
-LEFT_RIGHT = {"parotid_left": "parotid_right", "kidney_left": "kidney_right"}
-
-
-class Bench:
-    """Cases with their images and label maps, measured once."""
-
-    def __init__(self, cases: dict[str, tuple[Volume, np.ndarray]], names: tuple[str, ...]) -> None:
-        self.cases, self.names = cases, names
-        self.clean = {case: self.measured(case, labels) for case, (_, labels) in cases.items()}
-        self.flags, self.verdicts = self.judge({})
-
-    def measured(self, case: str, labels: np.ndarray) -> pd.DataFrame:
-        image = self.cases[case][0]
-        table = measure(image.array, labels, self.names, image.grid)
-        return table.assign(case=case, source="labels")
-
-    def judge(self, faulty: dict[str, np.ndarray], groups=None):
-        tables = [
-            self.measured(case, faulty[case]) if case in faulty else table
-            for case, table in self.clean.items()
-        ]
-        flags = all_flags(pd.concat(tables), AGREEMENT, {}, groups or {}, Quality())
-        return flags, verdicts(list(self.cases), flags, DECISIONS).set_index("case")["verdict"]
-
-    def found(self, case: str, labels: np.ndarray) -> bool:
-        """Whether a fault sends its case to review, for a reason that it did not have before."""
-        flags, verdict = self.judge({case: labels})
-        keys = ["case", "subject", "rule"]
-        before = set(self.flags[keys].itertuples(index=False, name=None))
-        new = set(flags[keys].itertuples(index=False, name=None)) - before
-        return verdict[case] != "accept" and any(row[0] == case for row in new)
-
-    def rates(self, per_case: int) -> tuple[dict[str, float], Counter[tuple[str, str]]]:
-        """Share of each fault that is found, and what was missed: (fault, structure)."""
-        rng = np.random.default_rng(0)
-        hits: dict[str, list[bool]] = {}
-        missed: Counter[tuple[str, str]] = Counter()
-        for name, fault in FAULTS.items():
-            for case, (image, labels) in self.cases.items():
-                values = rng.permutation(np.unique(labels[labels > 0]))
-                for value in values[: 1 if name.startswith("flipped") else per_case].tolist():
-                    bad = fault(labels, value, image.grid.spacing[::-1], rng)
-                    hit = self.found(case, bad)
-                    hits.setdefault(name, []).append(hit)
-                    missed[name, self.names[value]] += not hit
-        return {name: float(np.mean(hit)) for name, hit in hits.items()}, missed
-
-    def swapped(self, case: str) -> np.ndarray:
-        """Left and right have each other's ids."""
-        table = np.arange(len(self.names), dtype=np.uint8)
-        for left, right in LEFT_RIGHT.items():
-            if left in self.names:
-                a, b = self.names.index(left), self.names.index(right)
-                table[[a, b]] = b, a
-        return table[self.cases[case][1]]
-
-
-@lru_cache(maxsize=1)
-def torsos() -> Bench:
-    cases = {}
-    for seed in range(20):
-        image, labels, spacing = make_torso(seed)
-        grid = Grid(labels.shape[::-1], spacing[::-1], (0.0, 0.0, 0.0), (1, 0, 0, 0, 1, 0, 0, 0, 1))
-        cases[f"torso_{seed:02d}"] = (Volume(image, grid), labels)
-    return Bench(cases, TORSO_NAMES)
-
-
-@lru_cache(maxsize=1)
-def openkbp() -> Bench:
-    cases = {
-        folder.name: (
-            read_volume(folder / "ct.nii.gz"),
-            read_labels(folder / "organs.nii.gz").array.astype(np.uint8),
-        )
-        for folder in sorted((SHARED / "data" / "openkbp").glob("pt_*"))
-    }
-    return Bench(cases, OPENKBP_NAMES)
-
+from backsplit.volume import Grid
+from bench import LEFT_RIGHT, openkbp, table, torsos
 
 BENCHES = [
     pytest.param(torsos, id="phantoms"),
@@ -118,31 +23,25 @@ def test_clean_cases_are_left_in_peace(bench):
     assert len(flagged) <= 0.05 * len(bench().verdicts)
 
 
-def _show(rates, missed) -> None:
-    for name, rate in rates.items():
-        what = ", ".join(f"{s} {n}" for (f, s), n in missed.items() if f == name and n)
-        print(f"{name:28} {rate:5.0%}   missed: {what or 'none'}")
-
-
 def test_gross_faults_of_phantoms_are_found():
-    rates, missed = torsos().rates(per_case=2)
-    _show(rates, missed)
-    assert np.mean(list(rates.values())) >= 0.95
+    found = torsos().rates(per_case=1)
+    print(table(found))
+    assert found[found["gross"]]["found"].mean() >= 0.95
 
 
 @pytest.mark.shared
 def test_gross_faults_of_real_contours_are_found():
-    """Twenty real cases at 4 to 5 mm, drawn by hand: what is small and variable is not found.
+    """Twenty real cases at 4 to 5 mm, drawn by hand; see `gross` for what that is.
 
-    A larynx or an oesophagus that is moved, cut or dilated by less than what patients differ by
-    looks like another patient's.
+    What is missed: a larynx or an oesophagus, whose contours differ threefold between patients in
+    volume and in length, that is cut, moved along the neck or grown into what another patient's
+    looks like.
     """
-    rates, missed = openkbp().rates(per_case=2)
-    _show(rates, missed)
-    always = {"two ids exchanged", "empty", *(f"flipped along {axis}" for axis in "xyz")}
-    assert all(rates[name] >= 0.95 for name in always)
-    assert all(rate >= 0.5 for rate in rates.values()), rates
-    assert np.mean(list(rates.values())) >= 0.85
+    found = openkbp().rates(per_case=2)
+    print(table(found))
+    assert found[found["gross"]]["found"].mean() >= 0.95
+    always = ["two ids exchanged", "empty", "hole", *(f"flipped along {axis}" for axis in "xyz")]
+    assert found[found["fault"].isin(always)]["found"].all()
 
 
 @pytest.mark.parametrize("bench", BENCHES)
@@ -152,7 +51,7 @@ def test_sides_swapped_in_a_case_are_found_and_in_all_cases_are_one_fault(bench)
         flags, verdict = cases.judge({case: cases.swapped(case)})
         assert verdict[case] == "review" and "side" in set(flags[flags["case"] == case]["rule"])
     flags, verdict = cases.judge({case: cases.swapped(case) for case in cases.cases})
-    faults = flags[flags["rule"] == "systematic_side"]
+    faults = flags[flags["rule"] == "systematic_exchanged"]
     lefts = [name for name in LEFT_RIGHT if name in cases.names]
     assert sorted(faults["subject"]) == sorted(lefts)
     assert (faults["case"] == "").all() and "side" not in set(flags["rule"])
@@ -165,11 +64,7 @@ def test_a_group_with_a_wrong_mapping_is_one_fault_that_names_the_structure():
     groups = {"site": {"north": members[:12], "south": members[12:]}}
     bad = {}
     for case in groups["site"]["south"]:
-        labels = cases.cases[case][1].copy()
-        liver, spleen = cases.names.index("liver"), cases.names.index("spleen")
-        table = np.arange(len(cases.names), dtype=np.uint8)
-        table[[liver, spleen]] = spleen, liver
-        bad[case] = table[labels]
+        bad[case] = cases.renamed(cases.cases[case][1], {"liver": "spleen", "spleen": "liver"})
     flags, _ = cases.judge(bad, groups)
     systematic = flags[flags["case"] == ""]
     assert {"liver", "spleen"} >= set(systematic["subject"]) and len(systematic)
@@ -182,11 +77,11 @@ def test_a_chain_of_vertebrae_off_by_one_is_found():
     for case in list(cases.cases)[:5]:
         labels = cases.cases[case][1]
         for step in (-1, 1):
-            table = np.arange(len(cases.names), dtype=np.uint8)
-            for value in range(first, last + 1):
-                moved = value + step
-                table[value] = moved if first <= moved <= last else 0
-            assert cases.found(case, table[labels]), (case, step)
+            other = {
+                cases.names[value]: cases.names[value + step] if first <= value + step <= last
+                else "background" for value in range(first, last + 1)
+            }  # fmt: skip
+            assert cases.found(case, cases.renamed(labels, other)), (case, step)
 
 
 @pytest.mark.parametrize("bench", BENCHES)
@@ -201,23 +96,38 @@ def test_another_patient_s_label_map_is_found(bench):
         out[box] = foreign[box]
         hits.append(cases.found(case, out))
     print(f"another patient's map: {np.mean(hits):.0%}")
-    assert np.mean(hits) >= 0.5
+    assert np.mean(hits) >= 0.95
 
 
-def test_rules_are_silent_about_what_the_scan_cuts_off():
+@pytest.mark.parametrize("bench", BENCHES)
+def test_a_scan_that_ends_within_structures_is_said_and_blames_no_case(bench):
     """A scan that ends in the middle of the liver is no fault of its label map."""
-    cases = torsos()
-    case = next(iter(cases.cases))
-    image, labels = cases.cases[case]
-    half = labels.shape[0] // 2
-    grid = Grid(
-        (*image.grid.size[:2], labels.shape[0] - half), image.grid.spacing,
-        (0.0, 0.0, half * image.grid.spacing[2]), image.grid.direction,
-    )  # fmt: skip
-    cut = measure(image.array[half:], np.ascontiguousarray(labels[half:]), cases.names, grid)
-    tables = [t for c, t in cases.clean.items() if c != case]
-    tables.append(cut.assign(case=case, source="labels"))
-    flags = all_flags(pd.concat(tables), AGREEMENT, {}, {}, Quality())
-    mine = flags[(flags["case"] == case) & flags["subject"].isin(["liver", "spleen"])]
-    assert "cohort_truncated" in set(mine["rule"])
-    assert set(mine[mine["severity"] == "review"]["rule"]) <= {"cohort_absent"}
+    cases = bench()
+    for case in list(cases.cases)[:5]:
+        image, labels = cases.cases[case]
+        half = labels.shape[0] // 2
+        low = image.grid.to_mm(np.array([[half, 0, 0]]))[0]
+        grid = Grid(
+            (*image.grid.size[:2], labels.shape[0] - half), image.grid.spacing,
+            tuple(low.tolist()), image.grid.direction,
+        )  # fmt: skip
+        upper = np.ascontiguousarray(labels[half:])
+        cut = measure(np.ascontiguousarray(image.array[half:]), upper, cases.names, grid)
+        rest = [t for c, t in cases.clean.items() if c != case]
+        tables = [*rest, cut.assign(case=case, source="labels")]
+        flags, _ = cases.judge_tables(tables)
+        mine = flags[flags["case"] == case]
+        said = set(mine[mine["rule"].isin(["cohort_truncated", "cohort_absent"])]["subject"])
+        inside = {cases.names[v] for v in np.unique(labels[half]).tolist() if v}
+        gone = {cases.names[v] for v in np.setdiff1d(labels[:half], upper).tolist() if v}
+        usual = {name for name in inside | gone if _usually_whole(cases, name)}
+        assert usual <= said, (case, usual - said)
+        blamed = mine[(mine["severity"] == "review") & mine["subject"].isin(inside)]
+        print(case, blamed[["subject", "rule", "value"]].to_string(header=False, index=False))
+        assert not len(blamed)
+
+
+def _usually_whole(cases, name) -> bool:
+    rows = pd.concat(cases.clean.values())
+    rows = rows[rows["structure"] == name]
+    return bool(((rows["voxels"] > 0) & ~rows["touches_border"]).mean() >= 0.8)

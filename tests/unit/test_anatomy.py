@@ -115,7 +115,8 @@ def test_a_person_s_own_rule_comes_first_and_any_can_be_left_out():
     table = table_of([{**rows["liver"], "structure": "liver", "source": "labels"}])
     none = pd.DataFrame(columns=list(COLUMNS))
     for off, left in ((), 1), (("volume",), 0), (("volume:li*",), 0), (("volume:spleen",), 1):
-        assert len(all_flags(table, none, {}, {}, Quality(off=off))) == left
+        settings = Quality(off=(*off, "too_few"))
+        assert len(all_flags(table, none, {}, {}, settings)) == left
 
 
 def test_a_segmenter_s_class_does_not_repeat_what_its_structure_says():
@@ -124,7 +125,9 @@ def test_a_segmenter_s_class_does_not_repeat_what_its_structure_says():
         for source, name in (("labels", "liver"), ("organs", "liver"), ("other", "liver"))
     ]
     none = pd.DataFrame(columns=list(COLUMNS))
-    flags = all_flags(table_of(rows), none, {"organs": {"liver": "liver"}}, {}, Quality())
+    flags = all_flags(
+        table_of(rows), none, {"organs": {"liver": "liver"}}, {}, Quality(off=("too_few",))
+    )
     assert set(flags["subject"]) == {"liver", "other/liver"}
 
 

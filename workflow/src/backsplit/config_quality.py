@@ -69,6 +69,12 @@ class MostRule(Rule):
     most: float = Field(ge=0)
 
 
+class NamesRule(Rule):
+    """What is true of a structure by its name."""
+
+    of: OneOrMore = Field(description="Names or wildcards.")
+
+
 class AnatomyRules(Section):
     """All rules by kind."""
 
@@ -81,6 +87,15 @@ class AnatomyRules(Section):
     near: tuple[NearRule, ...] = ()
     components: tuple[MostRule, ...] = ()
     holes: tuple[MostRule, ...] = ()
+    several: tuple[NamesRule, ...] = Field(
+        default=(), description="Names that stand for any number of parts far apart."
+    )
+    paired: tuple[NamesRule, ...] = Field(
+        default=(), description="Names that stand for something on both sides."
+    )
+    midline: tuple[NamesRule, ...] = Field(
+        default=(), description="What lies in the middle between left and right."
+    )
 
     def with_first(self, own: AnatomyRules) -> AnatomyRules:
         """These rules after a user's own; of several that name a structure the first counts."""

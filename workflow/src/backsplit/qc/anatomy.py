@@ -30,6 +30,14 @@ TOUCH_MM = 15.0
 """Boxes of neighbours in a chain lie no further apart: less than the height of a vertebra."""
 
 
+ROW = (
+    *("voxels", "volume_ml", "p50", "components_large", "spread_mm", "holes_ml", "touches_border"),
+    *(f"centroid_{axis}" for axis in "xyz"),
+    *(f"box_{axis}_{end}" for axis in "xyz" for end in ("min", "max")),
+)
+"""Columns of `measures.parquet` that the rules speak of."""
+
+
 @lru_cache(maxsize=1)
 def anatomy_rules() -> AnatomyRules:
     """The rules that come with the package."""
@@ -57,6 +65,12 @@ class Finding:
     message: str
 
 
+@lru_cache(maxsize=1 << 16)
+def fits(name: str, patterns: tuple[str, ...]) -> bool:
+    """Whether a name is one of those meant; asked of the same names in each case."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
 class Case:
     """Measures of one case from one source, by name; structures without a voxel are left out."""
 
@@ -64,11 +78,17 @@ class Case:
         self.rows = {name: row for name, row in rows.items() if row["voxels"] > 0}
         self.is_ct = is_ct
 
+    def renamed(self, pair: Sequence[str]) -> Case:
+        """The same case in which two structures have each other's name."""
+        first, second = pair
+        other = {first: second, second: first}
+        rows = {other.get(name, name): row for name, row in self.rows.items()}
+        return Case(rows, is_ct=self.is_ct)
+
     def matching(self, patterns: Sequence[str]) -> Iterator[str]:
         """Names that fit one of the patterns."""
-        for name in self.rows:
-            if any(fnmatchcase(name, pattern) for pattern in patterns):
-                yield name
+        wanted = tuple(patterns)
+        return (name for name in self.rows if fits(name, wanted))
 
     def whole(self, name: str) -> bool:
         """Whether the field of view does not cut the structure off."""

@@ -2,36 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict
-from fnmatch import fnmatchcase
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence, Set
 
 import numpy as np
 import pandas as pd
 
 from backsplit.config_quality import AnatomyRules, Cohort, Quality
-from backsplit.qc.anatomy import CT_BELOW_HU, Case, Finding, anatomy_rules, findings
-from backsplit.qc.cohort import outliers
-from backsplit.qc.judge import FLAG_COLUMNS, REVIEW
+from backsplit.qc.anatomy import CT_BELOW_HU, ROW, Case, Finding, anatomy_rules, findings, fits
+from backsplit.qc.cohort import SAYS_TISSUE, outliers
+from backsplit.qc.cube import Cube
+from backsplit.qc.judge import FLAG_COLUMNS
+from backsplit.qc.likeness import unlike
+from backsplit.qc.mapping import looks_like, one_side, several_parts, two_groups
+from backsplit.qc.place import off_from_others
+from backsplit.qc.systematic import Fault, Groups, exchanged, split
 
 LABELS = "labels"
 """Source of what was composed; the others are segmenters."""
 
-SYSTEMATIC_SHARE = 0.5
-SYSTEMATIC_CASES = 5
-"""What is wrong in at least half of the cases that have the structure, and in that many, is a fault
-of the mapping or of the segmenter, and is reported once."""
-
-ELSEWHERE_SHARE = 0.2
-"""A group has a fault of its own when at most so many of the other cases have it."""
+NAMED = 8
+"""So many structures are named in a message."""
 
 
 def all_flags(
     measures: pd.DataFrame,
     agreement: pd.DataFrame,
     sources: Mapping[str, Mapping[str, str]],
-    groups: Mapping[str, Mapping[str, Sequence[str]]],
+    groups: Groups,
     settings: Quality,
 ) -> pd.DataFrame:
     """Everything that the measures say against cases, and against the mapping.
@@ -43,74 +40,201 @@ def all_flags(
     groups : column of the case table to {value: cases}
     settings : the section `qc`
     """
-    compared = [flag_outliers(measures, settings.cohort)]
-    for values in groups.values():
-        for cases in values.values():
-            mine = measures[measures["case"].isin(cases)]
-            compared.append(flag_outliers(mine, settings.cohort))
+    cubes = {
+        str(source): Cube.of(mine)
+        for source, mine in measures.groupby("source", sort=False)
+        if source != "image"
+    }
+    rules, ct = anatomy_rules().with_first(settings.rules), cases_of_ct(measures)
     flags = pd.concat(
         [
-            flag_anatomy(measures, anatomy_rules().with_first(settings.rules)),
-            *compared,
+            flag_anatomy(cubes, rules, ct),
+            *_compared(cubes, groups, settings.cohort),
             flag_disagreement(agreement, settings.least_dice),
         ]
     ).drop_duplicates(["case", "subject", "rule"])
-    off = [
-        any(fnmatchcase(text, pattern) for pattern in settings.off for text in texts)
-        for texts in zip(flags["rule"], flags["rule"] + ":" + flags["subject"], strict=True)
+    flags = without_echoes(without_off(flags, settings.off), sources)
+    faults, single = split(flags, _present(cubes), groups)
+    if LABELS in cubes:
+        faults = exchanged(faults, cubes[LABELS], rules, ct)
+        faults, single = _with_odd(faults, single, cubes, sources, groups, rules, settings.cohort)
+    said = pd.DataFrame([fault.flag() for fault in faults], columns=FLAG_COLUMNS)
+    few = flag_too_few(cubes, groups, settings.cohort)
+    return pd.concat([without_off(pd.concat([said, few]), settings.off), single], ignore_index=True)
+
+
+def _with_odd(
+    faults: list[Fault],
+    single: pd.DataFrame,
+    cubes: Mapping[str, Cube],
+    sources: Mapping[str, Mapping[str, str]],
+    groups: Groups,
+    rules: AnatomyRules,
+    settings: Cohort,
+) -> tuple[list[Fault], pd.DataFrame]:
+    """Add faults of the mapping that no single case shows; flags that they explain go."""
+    cube = cubes[LABELS]
+    known = {fault.subject for fault in faults}
+    odd = (
+        *looks_like(cubes, LABELS, sources), *one_side(cubes, LABELS, rules),
+        *several_parts(cube, rules),
+        *two_groups(cube, off_from_others(cube, settings.fewest), groups, settings),
+    )  # fmt: skip
+    for fault in odd:
+        if fault.subject not in known:
+            known.add(fault.subject)
+            faults = [*faults, fault]
+    explained = {(case, f.subject) for f in odd if f.rule == "two_kinds" for case in f.cases}
+    mine = zip(single["case"], single["subject"], single["rule"], strict=True)
+    kept = [
+        not (rule.startswith("cohort_") and (case, subject) in explained)
+        for case, subject, rule in mine
     ]
-    flags = flags[~np.array(off, bool)]
-    return systematic(without_echoes(flags, sources), measures, groups)
+    return faults, single[np.array(kept, bool)]
 
 
-def flag_anatomy(measures: pd.DataFrame, rules: AnatomyRules) -> pd.DataFrame:
+def flag_anatomy(cubes: Mapping[str, Cube], rules: AnatomyRules, ct: Set[str]) -> pd.DataFrame:
     """Hold the anatomy rules against every case, for each source of labels.
 
     Parameters
     ----------
-    measures : `measures.parquet`
+    cubes : source to its measures
     rules : the rules
+    ct : cases whose image is a CT
     """
     rows: list[dict[str, str]] = []
-    for (case, source), mine in measures.groupby(["case", "source"], sort=False):
-        if source == "image":
-            continue
-        by_name = {str(row["structure"]): row for row in _records(mine)}
-        is_ct = bool(mine["minimum"].min() < CT_BELOW_HU)
-        by_name.pop("background", None)
-        found = findings(Case(by_name, is_ct=is_ct), rules)
-        rows += [_row(str(case), str(source), finding) for finding in found]
+    for source, cube in cubes.items():
+        for case, measured in cube.records(ROW):
+            found = findings(Case(measured, is_ct=case in ct), rules)
+            rows += [_row(case, source, finding) for finding in found]
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
-def flag_outliers(measures: pd.DataFrame, settings: Cohort) -> pd.DataFrame:
-    """Compare the cases with each other, for each source of labels."""
-    rows = [
-        _row(case, str(source), finding)
-        for source, mine in measures.groupby("source", sort=False)
-        if source != "image"
-        for case, finding in outliers(mine, settings)
+def cases_of_ct(measures: pd.DataFrame) -> set[str]:
+    """Cases whose intensities go as low as a CT's only do."""
+    return set(measures["case"][measures["minimum"] < CT_BELOW_HU])
+
+
+def _compared(
+    cubes: Mapping[str, Cube], groups: Groups, settings: Cohort
+) -> Iterator[pd.DataFrame]:
+    """Compare the cases with each other, of each source; then within each group."""
+    for source, cube in cubes.items():
+        yield flag_outliers(source, cube, settings)
+        for values in groups.values():
+            for cases in values.values():
+                yield flag_outliers(source, cube.of_cases(cases), settings)
+
+
+def flag_outliers(source: str, cube: Cube, settings: Cohort) -> pd.DataFrame:
+    """Compare the cases with each other, of one source of labels."""
+    off = off_from_others(cube, settings.fewest)
+    single = list(outliers(cube, off, settings))
+    said = {(case, f.subject) for case, f in single if f.rule in SAYS_TISSUE}
+    # what one value says of the tissue, all of them together are no second evidence of
+    together = [
+        (case, f)
+        for case, f in unlike(cube, off, settings)
+        if f.rule != "cohort_tissue" or (case, f.subject) not in said
     ]
+    rows = [_row(case, source, finding) for case, finding in (*single, *together)]
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
+
+
+def flag_too_few(cubes: Mapping[str, Cube], groups: Groups, settings: Cohort) -> pd.DataFrame:
+    """Say what was not compared because too few cases have it."""
+    rows = []
+    for source, cube in cubes.items():
+        populations = {"the data set": cube}
+        for column, values in groups.items():
+            for value, cases in values.items():
+                populations[f"{column} {value}"] = cube.of_cases(cases)
+        for name, part in populations.items():
+            count = len(part.cases)
+            if count < settings.fewest:
+                rows.append(_too_few(source, name, f"{count} cases", "none of its structures"))
+            elif rare := _rare(part, settings.fewest):
+                rows.append(_too_few(source, name, f"{count} cases", f"not {rare}"))
+    few = pd.DataFrame(rows, columns=FLAG_COLUMNS)
+    few["expected"] = f"at least {settings.fewest} cases"
+    return few
+
+
+def _rare(cube: Cube, fewest: int) -> str:
+    """Structures that some cases have, but too few to be compared."""
+    number = cube.there.sum(axis=0)
+    names = [cube.structures[j] for j in np.flatnonzero((number > 0) & (number < fewest))]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _too_few(source: str, name: str, found: str, what: str) -> dict[str, str]:
+    where = "" if source == LABELS else f" of {source}"
+    return {
+        "case": "",
+        "subject": subject_of(source, name),
+        "rule": "too_few",
+        "severity": "info",
+        "value": found,
+        "message": f"{name}{where}: {what} could be compared between cases, as too few have it",
+    }
 
 
 def flag_disagreement(agreement: pd.DataFrame, least_dice: float) -> pd.DataFrame:
-    """Flag structures on which two segmenters disagree."""
+    """Flag structures on which segmenters disagree; of three or more, name the odd one out."""
     low = agreement[agreement["dice"] < least_dice]
-    rows = [
-        {
-            "case": row.case,
-            "subject": row.structure,
-            "rule": "agreement",
-            "severity": "warn",
-            "value": f"Dice {row.dice:.2f}",
-            "expected": f"at least {least_dice:g}",
-            "message": f"{row.structure}: {row.first} and {row.second} agree with a Dice of "
-            f"{row.dice:.2f} only; expected at least {least_dice:g}",
-        }
-        for row in low.itertuples()
-    ]
+    concerned = agreement.merge(low[["case", "structure"]].drop_duplicates())
+    rows = []
+    for (case, structure), mine in concerned.groupby(["case", "structure"], sort=False):
+        odd = odd_one_out(mine, least_dice)
+        worst = mine.sort_values("dice").iloc[0]
+        if odd is None:
+            value = f"Dice {worst['dice']:.2f}"
+            who = f"{worst['first']} and {worst['second']} agree with a Dice of {worst['dice']:.2f}"
+        else:
+            theirs = mine[(mine["first"] == odd) | (mine["second"] == odd)]["dice"]
+            value = f"{odd}: Dice up to {theirs.max():.2f} with the rest"
+            who = f"{odd} disagrees with the rest, who agree: its Dice with them is up to "
+            who += f"{theirs.max():.2f}"
+        rows.append(
+            {
+                "case": case,
+                "subject": structure,
+                "rule": "agreement",
+                "severity": "warn",
+                "value": value,
+                "expected": f"at least {least_dice:g}",
+                "message": f"{structure}: {who} only; expected at least {least_dice:g}",
+            }
+        )
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
+
+
+def odd_one_out(pairs: pd.DataFrame, least_dice: float) -> str | None:
+    """Which of three or more segmenters disagrees with all others, who agree with each other.
+
+    Parameters
+    ----------
+    pairs : first, second, dice of one structure in one case; NaN, where neither found it, is
+        agreement
+    least_dice : what counts as agreement
+    """
+    segmenters: list[str] = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    if len(segmenters) < 3:  # of two either may be wrong
+        return None
+    low = pairs["dice"] < least_dice
+    for segmenter in segmenters:
+        its = (pairs["first"] == segmenter) | (pairs["second"] == segmenter)
+        if (low == its).all():
+            return segmenter
+    return None
+
+
+def without_off(flags: pd.DataFrame, off: Sequence[str]) -> pd.DataFrame:
+    """Leave out what `qc.off` names, as `rule` or `rule:subject`."""
+    texts = zip(flags["rule"], flags["rule"] + ":" + flags["subject"], strict=True)
+    kept = [not any(fits(text, tuple(off)) for text in pair) for pair in texts]
+    return flags[np.array(kept, bool)]
 
 
 def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
@@ -134,88 +258,23 @@ def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]
     return flags[~np.array(echoes, bool)]
 
 
-def systematic(
-    flags: pd.DataFrame,
-    measures: pd.DataFrame,
-    groups: Mapping[str, Mapping[str, Sequence[str]]],
-) -> pd.DataFrame:
-    """Turn what is wrong nearly everywhere into one flag of the mapping.
-
-    Parameters
-    ----------
-    flags : of single cases
-    measures : `measures.parquet`, for how many cases have a structure
-    groups : column of the case table to {value: cases}
-
-    Returns
-    -------
-    flags
-        Those of single cases that remain, and for each systematic fault one with an empty `case`.
-        A case keeps no flag of a fault that is not its own.
-    """
-    there = _cases_of(measures)
-    kept, faults = [], []
-    for (subject, _), mine in flags.groupby(["subject", "rule"], sort=False):
-        bad = set(mine["case"])
-        everyone = there.get(str(subject), set()) | bad
-        explained: set[str] = set()
-        for name, members in _populations(everyone, groups):
-            hit, others = bad & members, everyone - members
-            often = len(hit) >= max(SYSTEMATIC_CASES, SYSTEMATIC_SHARE * len(members))
-            if often and len(bad & others) <= ELSEWHERE_SHARE * len(others):
-                example = mine[mine["case"].isin(hit)].iloc[0]
-                faults.append(_fault(example, name, len(hit), len(members)))
-                explained = hit
-                break
-        kept.append(mine[~mine["case"].isin(explained)])
-    single = pd.concat(kept) if kept else flags
-    return pd.concat([pd.DataFrame(faults, columns=FLAG_COLUMNS), single], ignore_index=True)
-
-
-def _populations(
-    everyone: set[str], groups: Mapping[str, Mapping[str, Sequence[str]]]
-) -> Iterator[tuple[str, set[str]]]:
-    """The whole data set, then each group of each column."""
-    yield "", everyone
-    for column, values in groups.items():
-        for value, cases in values.items():
-            yield f"{column} {value}", everyone & set(cases)
-
-
-def _cases_of(measures: pd.DataFrame) -> dict[str, set[str]]:
+def _present(cubes: Mapping[str, Cube]) -> dict[str, set[str]]:
     """Subject to the cases that have it."""
-    found: dict[str, set[str]] = {}
-    there = measures[measures["voxels"] > 0]
-    for (source, structure), mine in there.groupby(["source", "structure"], sort=False):
-        found[_subject(str(source), str(structure))] = set(mine["case"])
-    return found
-
-
-def _fault(example: pd.Series, group: str, hit: int, members: int) -> dict[str, str]:
-    where = f"{hit} of {members} cases" + (f" of {group}" if group else "")
     return {
-        "case": "",
-        "subject": str(example["subject"]),
-        "rule": f"systematic_{example['rule']}",
-        "severity": REVIEW,
-        "value": where,
-        "expected": str(example["expected"]),
-        "message": f"{example['subject']} is wrong in {where}: its mapping, or its segmenter, "
-        f"not the cases; e.g. {example['case']}: {example['message']}",
+        subject_of(source, structure): {cube.cases[i] for i in np.flatnonzero(cube.there[:, j])}
+        for source, cube in cubes.items()
+        for j, structure in enumerate(cube.structures)
     }
 
 
-def _subject(source: str, structure: str) -> str:
+def subject_of(source: str, structure: str) -> str:
+    """How flags call a structure of a source."""
     return structure if source == LABELS else f"{source}/{structure}"
 
 
 def _row(case: str, source: str, finding: Finding) -> dict[str, str]:
     return {
         "case": case,
-        **asdict(finding),
-        "subject": _subject(source, finding.subject),
+        **vars(finding),
+        "subject": subject_of(source, finding.subject),
     }
-
-
-def _records(table: pd.DataFrame) -> list[dict[str, Any]]:
-    return [{str(k): v for k, v in row.items()} for row in table.to_dict("records")]

@@ -94,12 +94,13 @@ def verdicts(cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame)
     table
         case, verdict, rules, by (`rules` or `person`), note
     """
-    of_case = dict(list(flags.groupby("case")))
+    of_case: dict[str, list[tuple[str, str]]] = {}
+    for case, *said in zip(flags["case"], flags["severity"], flags["rule"], strict=True):
+        of_case.setdefault(case, []).append((said[0], said[1]))
     decided = {str(row.case): row for row in decisions.itertuples()}
     rows = []
     for case in dict.fromkeys(cases):
-        mine = of_case.get(case, flags.iloc[:0])
-        verdict, rules = _judged(mine)
+        verdict, rules = _judged(of_case.get(case, []))
         row = {"case": case, "verdict": verdict, "rules": rules, "by": "rules", "note": ""}
         if case in decided:
             row |= {"verdict": str(decided[case].decision), "by": "person"}
@@ -108,17 +109,15 @@ def verdicts(cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame)
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
 
 
-def _judged(flags: pd.DataFrame) -> tuple[str, str]:
-    """Verdict by the rules, and the rules that led to it."""
-    severities = set(flags["severity"])
-    warned = flags[flags["severity"] == "warn"]
-    weighty = [REJECT, REVIEW]
+def _judged(flags: Sequence[tuple[str, str]]) -> tuple[str, str]:
+    """Verdict by the rules, of (severity, rule), and the rules that led to it."""
+    severities = [severity for severity, _ in flags]
+    weighty = {REJECT, REVIEW}
     verdict = REJECT if REJECT in severities else REVIEW if REVIEW in severities else ACCEPT
-    if len(warned) >= WARNINGS:
-        weighty.append("warn")
+    if severities.count("warn") >= WARNINGS:
+        weighty.add("warn")
         verdict = REVIEW if verdict == ACCEPT else verdict
-    rules = flags[flags["severity"].isin(weighty)]["rule"]
-    return verdict, ",".join(dict.fromkeys(rules))
+    return verdict, ",".join(dict.fromkeys(rule for severity, rule in flags if severity in weighty))
 
 
 def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:

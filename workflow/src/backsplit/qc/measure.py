@@ -13,6 +13,7 @@ from backsplit.qc.passes import (
     SEVERAL,
     gather_cavities,
     gather_components,
+    gather_edges,
     gather_intensities,
     gather_shapes,
 )
@@ -25,18 +26,22 @@ LARGE_SHARE = 0.05
 MOST_BINS = 1 << 16
 """Percentiles are exact for integers that span as many values, else to this part of the range."""
 
+PERCENTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
+
 SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
 """Low and high end of each patient axis (LPS)."""
 
 COLUMNS = (
     *("case", "source", "structure", "voxels", "volume_ml"),
-    *("mean", "sd", "minimum", "maximum", "p05", "p50", "p95"),
-    *("components", "components_large", "largest_fraction", "spread_mm"),
+    *("mean", "sd", "minimum", "maximum", "p05", "p25", "p50", "p75", "p95"),
+    *("edge_inside", "edge_outside", "edge_step", "texture", "shared_fraction"),
+    *("components", "components_large", "largest_fraction", "stray_fraction", "spread_mm"),
     *("centroid_x", "centroid_y", "centroid_z"),
     *(f"box_{axis}_{end}" for axis in "xyz" for end in ("min", "max")),
     *(f"border_{side}" for side in SIDES),
     *(f"blunt_{side}" for side in SIDES),
     *("touches_border", "holes_ml", "surface_mm2", "compactness"),
+    *("axis_1_mm", "axis_2_mm", "axis_3_mm"),
 )
 
 
@@ -59,12 +64,22 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
 
         voxels, volume_ml
             size
-        mean, sd, minimum, maximum, p05, p50, p95
+        mean, sd, minimum, maximum, p05, p25, p50, p75, p95
             of the image's intensities, in its unit; `sd` divides by n; a percentile is the
             lowest value that so many voxels do not exceed
+        edge_inside, edge_outside, edge_step
+            mean intensity of the voxels on both sides of the surface's faces, and mean absolute
+            difference across a face; faces of the volume are left out
+        texture
+            mean absolute difference of two neighbours within
+        shared_fraction
+            share of the surface that another structure lies next to
         components, components_large, largest_fraction
             26-connected; large ones have `LARGE_ML` and `LARGE_SHARE` of the structure;
             share of the largest
+        stray_fraction
+            share of the components but the largest that do not reach the volume's border: beyond
+            it nothing can connect them
         spread_mm
             from the centroid of the largest component to that of the furthest other large one
         centroid_*, box_*
@@ -76,6 +91,9 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
             area of the structure's own outermost layer to that side, over the mean area of its
             layers along that axis: near 0 for what tapers off, 1 for a tube, above 1 for what was
             cut off
+        axis_1_mm, axis_2_mm, axis_3_mm
+            standard deviation of the place of its voxels along its principal axes, longest first
+            (square roots of ITK's principal moments)
         holes_ml
             background that the structure alone encloses (6-connected)
         surface_mm2, compactness
@@ -83,7 +101,7 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
             (36 pi V^2)^(1/3) / surface: 1 for a ball, less for anything else
     """
     count = len(names)
-    sums = np.zeros((count, 4), np.int64)
+    sums = np.zeros((count, 10), np.int64)
     boxes = np.zeros((count, 3, 2), np.int64)
     boxes[:, :, 0] = np.iinfo(np.int64).max
     boxes[:, :, 1] = -1
@@ -95,16 +113,19 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
     volume = voxels * grid.voxel_ml
     surface = _surface_mm2(cuts, grid)
     with np.errstate(invalid="ignore", divide="ignore"):
-        centroid = grid.to_mm(sums[:, 1:] / sums[:, :1])
+        centroid = grid.to_mm(sums[:, 1:4] / sums[:, :1])
         compactness = (36 * np.pi * (volume * 1000) ** 2) ** (1 / 3) / surface
     table = pd.DataFrame({"structure": list(names), "voxels": voxels, "volume_ml": volume})
-    table[["mean", "sd", "minimum", "maximum", "p05", "p50", "p95"]] = _intensities(
+    table[["mean", "sd", "minimum", "maximum", "p05", "p25", "p50", "p75", "p95"]] = _intensities(
         image, labels, voxels
     )
-    inside = _around(boxes[1:])
-    table[["components", "components_large", "largest_fraction", "spread_mm"]] = _components(
-        labels[inside], voxels, volume, grid
+    table[["edge_inside", "edge_outside", "edge_step", "texture", "shared_fraction"]] = _edges(
+        image, labels, count, grid
     )
+    table[["axis_1_mm", "axis_2_mm", "axis_3_mm"]] = _axes_mm(sums, grid)
+    inside = _around(boxes[1:])
+    parts = ["components", "components_large", "largest_fraction", "stray_fraction", "spread_mm"]
+    table[parts] = _components(labels[inside], _outer(inside, labels.shape), voxels, grid)
     table[["centroid_x", "centroid_y", "centroid_z"]] = centroid
     table[[f"box_{a}_{e}" for a in "xyz" for e in ("min", "max")]] = _boxes_mm(boxes, voxels, grid)
     border = _borders(faces, grid)
@@ -121,7 +142,7 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
 
 
 def _intensities(image: Array, labels: Array, voxels: Array) -> Array:
-    """Mean, sd, minimum, maximum, p05, p50, p95 of each id, (id, 7)."""
+    """Mean, sd, minimum, maximum and percentiles of each id, (id, 9)."""
     count = len(voxels)
     low, high = float(image.min()), float(image.max())
     whole = image.dtype.kind in "iu"
@@ -130,16 +151,41 @@ def _intensities(image: Array, labels: Array, voxels: Array) -> Array:
     sums = np.zeros((count, 2))
     ends = np.tile([np.inf, -np.inf], (count, 1))
     gather_intensities(image.reshape(-1), labels.reshape(-1), low, width, bins, sums, ends)
-    result = np.full((count, 7), np.nan)
+    result = np.full((count, 4 + len(PERCENTILES)), np.nan)
     for label in np.flatnonzero(voxels):
         n = int(voxels[label])
         mean = sums[label, 0] / n
         spread = max(sums[label, 1] / n - mean**2, 0.0)
-        ranks = np.ceil(np.array([0.05, 0.5, 0.95]) * n)
+        ranks = np.ceil(np.array(PERCENTILES) * n)
         steps = np.searchsorted(np.cumsum(bins[label], dtype=np.int64), ranks)
         # of a bin of integers the value itself, of a bin of real numbers its middle
         at = low + (steps if width == 1.0 and whole else steps + 0.5) * width
         result[label] = [mean + low, spread**0.5, *ends[label], *np.clip(at, *ends[label])]
+    return result
+
+
+def _edges(image: Array, labels: Array, count: int, grid: Grid) -> Array:
+    """Intensity inside, outside, step, texture, shared share of each id's surface, (id, 5)."""
+    x, y, z = grid.spacing
+    edges = np.zeros((count, 7))
+    gather_edges(image, labels, np.array([x * y, x * z, y * z]), edges)
+    edges[0] = np.nan
+    surface, inner = (np.where(edges[:, i] > 0, edges[:, i], np.nan) for i in (0, 5))
+    return np.stack(
+        [*(edges[:, 1:4].T / surface), edges[:, 6] / inner, edges[:, 4] / surface], axis=1
+    )
+
+
+def _axes_mm(sums: Array, grid: Grid) -> Array:
+    """Standard deviations along the principal axes, (id, 3), mm, longest first."""
+    result = np.full((len(sums), 3), np.nan)
+    for label in np.flatnonzero(sums[1:, 0]) + 1:
+        n, mean = sums[label, 0], sums[label, 1:4] / sums[label, 0]
+        zz, yy, xx, zy, zx, yx = sums[label, 4:] / n
+        moments = np.array([[zz, zy, zx], [zy, yy, yx], [zx, yx, xx]]) - np.outer(mean, mean)
+        spacing = np.asarray(grid.spacing[::-1])
+        spread = np.linalg.eigvalsh(moments * np.outer(spacing, spacing))
+        result[label] = np.sqrt(np.maximum(spread[::-1], 0.0))
     return result
 
 
@@ -153,9 +199,17 @@ def _around(boxes: Array) -> tuple[slice, slice, slice]:
     return z, y, x
 
 
-def _components(labels: Array, voxels: Array, volume: Array, grid: Grid) -> Array:
-    """Components, large ones, share of the largest, spread, (id, 4)."""
-    result = np.zeros((len(voxels), 4))
+def _outer(box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """Faces of a box (axis, first or last index) that lie on a face of the volume."""
+    first = [(axis, 0) for axis, side in enumerate(box) if side.start == 0]
+    return first + [(axis, -1) for axis, side in enumerate(box) if side.stop >= shape[axis]]
+
+
+def _components(
+    labels: Array, outer: Sequence[tuple[int, int]], voxels: Array, grid: Grid
+) -> Array:
+    """Components, large ones, share of the largest, stray share, spread, (id, 5)."""
+    result = np.zeros((len(voxels), 5))
     result[:, 2:] = np.nan
     if not labels.size:
         return result
@@ -163,6 +217,9 @@ def _components(labels: Array, voxels: Array, volume: Array, grid: Grid) -> Arra
     owner = np.zeros(number + 1, np.int64)
     sums = np.zeros((number + 1, 4), np.int64)
     gather_components(labels, found, owner, sums)
+    at_border = np.zeros(number + 1, bool)
+    for axis, end in outer:
+        at_border[found.take(end, axis)] = True
     order = np.argsort(owner[1:], kind="stable") + 1
     for mine in np.split(order, np.flatnonzero(np.diff(owner[order])) + 1):
         if not len(mine):
@@ -170,10 +227,12 @@ def _components(labels: Array, voxels: Array, volume: Array, grid: Grid) -> Arra
         label, sizes = int(owner[mine[0]]), sums[mine, 0]
         least = max(LARGE_ML / grid.voxel_ml, LARGE_SHARE * voxels[label])
         places = grid.to_mm(sums[mine, 1:] / sizes[:, None])
-        away = np.linalg.norm(places - places[np.argmax(sizes)], axis=1)
-        large = sizes >= least
-        spread = float(away[large].max(initial=0.0))
-        result[label] = [len(mine), large.sum(), sizes.max() / voxels[label], spread]
+        largest = int(np.argmax(sizes))
+        away = np.linalg.norm(places - places[largest], axis=1)
+        large, stray = sizes >= least, ~at_border[mine]
+        stray[largest] = False
+        shares = np.array([sizes[largest], sizes[stray].sum()]) / voxels[label]
+        result[label] = [len(mine), large.sum(), *shares, away[large].max(initial=0.0)]
     return result
 
 

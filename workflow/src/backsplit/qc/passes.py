@@ -27,7 +27,7 @@ def gather_shapes(
     ----------
     labels : ids, (z, y, x)
     directions : `DIRECTIONS`; the first must be along x
-    sums : [id, 0..3]: voxels and sums of z, y, x, added to
+    sums : [id, 0..9]: voxels, sums of z, y, x, and of zz, yy, xx, zy, zx, yx, added to
     boxes : [id, axis, 0..1]: lowest and highest index, lowered and raised
     faces : [id, axis, 0..1]: voxels on the first and last layer of the volume, added to
     cuts : [id, direction]: voxels whose neighbour to either side has another label or is outside
@@ -48,7 +48,18 @@ def gather_shapes(
                 sums[label, 0] += count
                 sums[label, 1] += count * z
                 sums[label, 2] += count * y
-                sums[label, 3] += (start + stop - 1) * count // 2
+                along = (start + stop - 1) * count // 2
+                last = stop - 1
+                squares = (
+                    last * (last + 1) * (2 * last + 1) - (start - 1) * start * (2 * start - 1)
+                ) // 6
+                sums[label, 3] += along
+                sums[label, 4] += count * z * z
+                sums[label, 5] += count * y * y
+                sums[label, 6] += squares
+                sums[label, 7] += count * z * y
+                sums[label, 8] += along * z
+                sums[label, 9] += along * y
                 boxes[label, 0, 0] = min(boxes[label, 0, 0], z)
                 boxes[label, 0, 1] = max(boxes[label, 0, 1], z)
                 boxes[label, 1, 0] = min(boxes[label, 1, 0], y)
@@ -99,6 +110,47 @@ def gather_intensities(
         sums[label, 1] += above * above
         ends[label, 0] = min(ends[label, 0], value)
         ends[label, 1] = max(ends[label, 1], value)
+
+
+@Compiled
+def gather_edges(image: Array, labels: Array, areas: Array, edges: Array) -> None:
+    """Intensities on both sides of each label's surface, and how they change within it.
+
+    Parameters
+    ----------
+    image, labels : intensities and ids, (z, y, x)
+    areas : of a voxel's face across each axis, (z, y, x)
+    edges : [id, 0..6], weighted by area and added to: surface; sums of the intensity just inside,
+        just outside, and of the size of the step; surface shared with another label but 0;
+        area between neighbours within, and the sum of the size of their steps
+    """
+    nz, ny, nx = labels.shape
+    for axis in range(3):
+        dz, dy, dx = axis == 0, axis == 1, axis == 2
+        area = areas[axis]
+        for z in range(nz - dz):
+            for y in range(ny - dy):
+                for x in range(nx - dx):
+                    a, b = labels[z, y, x], labels[z + dz, y + dy, x + dx]
+                    if a == 0 and b == 0:
+                        continue
+                    here, there = float(image[z, y, x]), float(image[z + dz, y + dy, x + dx])
+                    step = abs(here - there) * area
+                    if a == b:
+                        edges[a, 5] += area
+                        edges[a, 6] += step
+                        continue
+                    shared = area * (a != 0 and b != 0)
+                    edges[a, 0] += area
+                    edges[a, 1] += here * area
+                    edges[a, 2] += there * area
+                    edges[a, 3] += step
+                    edges[a, 4] += shared
+                    edges[b, 0] += area
+                    edges[b, 1] += there * area
+                    edges[b, 2] += here * area
+                    edges[b, 3] += step
+                    edges[b, 4] += shared
 
 
 @Compiled

@@ -90,7 +90,7 @@ class MeasureStage:
             raise CaseError(Code.FILE_MISSING, f"{labels} does not exist; compose the case first")
         return {
             "stage": "measure",
-            "version": 2,
+            "version": 3,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.config.dataset.grid_channel]),
