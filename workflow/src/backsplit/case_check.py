@@ -20,6 +20,7 @@ from backsplit.cases import (
     one_line,
 )
 from backsplit.config import Config, Files
+from backsplit.disk import is_there
 from backsplit.errors import CaseError, Code, Problem
 from backsplit.given import LESION_COLUMN, label_files, require_placeable
 from backsplit.lesion import check_lesion
@@ -58,10 +59,10 @@ def check_cases(
     """
     seen: dict[str, list[int]] = {}
     for case in cases:
-        seen.setdefault(case.id, []).append(case.row)
+        seen.setdefault(case.id.lower(), []).append(case.row)
 
     def check(case: Case) -> Found:
-        wrong = [*_check_id(case, seen[case.id], str(config.dataset.cases))]
+        wrong = [*_check_id(case, seen[case.id.lower()], str(config.dataset.cases))]
         files = _FileCheck(case, config)
         files.run()
         return Found((*wrong, *files.problems), tuple(files.notes))
@@ -147,7 +148,7 @@ class _FileCheck:
                 continue
             with self._noting(f"segmenters.{name}"):
                 for path in label_files(section, self.case).values():
-                    if path.is_file():
+                    if is_there(path):
                         grid = read_label_grid(path, reference)
                         require_placeable(path, grid, reference, self.case, self.config)
 
@@ -174,7 +175,7 @@ class _FileCheck:
                 remedy,
                 self.case.row,
                 column,
-                None if value is None else one_line(value),
+                None if value is None else one_line(value)[:200],
                 self.case.id,
             )
         )
@@ -187,17 +188,18 @@ def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
             Code.CASE_ID_INVALID,
             table,
             "is no case id",
-            "use letters, digits, `.`, `_` and `-`, beginning with a letter or digit, without `..`",
+            "use up to 128 letters, digits, `.`, `_` and `-`, beginning with a letter or digit, "
+            "without `..`",
             case.row,
             "case",
             shown,
             case.id,
         )
-    elif case.id in RESERVED_IDS:
+    elif RESERVED_IDS.fullmatch(case.id):
         yield Problem(
             Code.CASE_ID_INVALID,
             table,
-            "is reserved",
+            "is a name of ours or of Windows",
             "rename it",
             case.row,
             "case",
@@ -209,7 +211,8 @@ def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
         yield Problem(
             Code.CASE_ID_DUPLICATE,
             table,
-            f"stands in row {others} as well; neither row is used",
+            f"stands in row {others} as well, or differs in upper and lower case only, which "
+            "many disks do not tell apart; none of them is used",
             "give each case its own id",
             case.row,
             "case",

@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import TypeAdapter, ValidationError
 
 from backsplit.case_check import check_cases
 from backsplit.cases import Checked, batches, read_cases
 from backsplit.config import Config, Dataset, SegmenterConfig
-from backsplit.config_file import ConfigError, load_config
+from backsplit.config_file import ConfigError, load_config, read_yaml
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
 from backsplit.resolving import resolve
 from backsplit.scheme import Classes, Scheme
@@ -128,11 +127,11 @@ def load_scheme(config: Config, path: Path) -> tuple[Scheme, dict[str, Classes]]
 def _salvage(path: Path) -> Config | None:
     """Make what is sound of a broken configuration usable, so that the table is checked too."""
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data: Any = read_yaml(path)[0]
         dataset = Dataset.model_validate(data["dataset"])
         targets = data["targets"]
         sound = _sound_segmenters(data.get("segmenters"))
-    except (OSError, yaml.YAMLError, ValidationError, TypeError, KeyError, AttributeError):
+    except (ConfigError, ValidationError, TypeError, KeyError, AttributeError):
         return None
     stand_in = {"kind": "threshold", "bands": {"any": [None, None]}}
     try:

@@ -82,6 +82,19 @@ class CaseError(Exception):
         self.message = message
 
 
+LONGEST_SHOWN = 400
+"""A longer value says no more to a person."""
+
+
+def shown(value: object) -> str:
+    """A value or path for a message: all of it, unless it is absurdly long."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of very many digits"
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:60]}… ({len(text)} characters)"
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong in a configuration or a case table, and what to do about it.

@@ -194,7 +194,7 @@ def _done(table: Path) -> Iterator[str]:
 def _stat(path: Path) -> list[object]:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return [str(path), None]
     return [str(path), status.st_size, status.st_mtime_ns]
 
