@@ -61,11 +61,14 @@ if workflow.is_main_process:
     else:
         if CLAIM.certain:
             release_lock_of_a_killed_run()
-        write_config(CONFIG, CONFIG_FILE)
-        for path in remove_leftovers(CONFIG.run.results):
-            logger.info(f"{path} was left by a killed job and is removed")
-        for path in forget_incomplete(PLAN):
-            logger.info(f"{path} is out of date or names results that are gone")
+        try:
+            write_config(CONFIG, CONFIG_FILE)
+            for path in remove_leftovers(CONFIG.run.results):
+                logger.info(f"{path} was left by a killed job and is removed")
+            for path in forget_incomplete(PLAN):
+                logger.info(f"{path} is out of date or names results that are gone")
+        except BacksplitError as error:
+            raise WorkflowError(f"\n{error}") from None
 
 
 onstart:

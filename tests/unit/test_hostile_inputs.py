@@ -21,7 +21,12 @@ from backsplit.errors import BacksplitError, CaseError
 from hostile import CANARY, CONFIG, configurations, models, tables
 from mutations import sound
 
-RANDOM = 300
+RANDOM = 150
+"""Random damages beside the chosen ones, of tables and of configurations."""
+
+SHARE = float(os.environ.get("BACKSPLIT_HOSTILE_SHARE", "0.2"))
+"""Of some 2 400 pairs of a place in the configuration and a hostile value."""
+
 SECONDS = 20
 GIGABYTES = 6
 """Above what the libraries reserve at their import."""
@@ -91,7 +96,7 @@ def _attacks() -> Iterator[tuple[str, str, Callable[[], None]]]:
 
     for what, ending, data in tables(1, RANDOM):
         yield "table", what, lambda ending=ending, data=data: table(ending, data)
-    for what, text in configurations(2, RANDOM):
+    for what, text in configurations(2, RANDOM, SHARE):
         yield "configuration", what, lambda text=text: configuration(text)
     for what, text in models():
         yield "model", what, lambda text=text: model(text)

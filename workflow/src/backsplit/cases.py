@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -76,10 +77,16 @@ def read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise CaseError(Code.TABLE_INVALID, f"{path} is no file; correct dataset.cases")
     try:
-        if b"\0" in path.read_bytes():
+        data = path.read_bytes()
+        if b"\0" in data:
             raise ValueError("it holds NUL characters: no UTF-8 text")
         raw = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, header=None, encoding="utf-8-sig"
+            io.BytesIO(data),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            header=None,
+            encoding="utf-8-sig",
         )
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise CaseError(
@@ -95,7 +102,7 @@ def read_table(path: Path) -> pd.DataFrame:
     if table.empty:
         raise CaseError(Code.TABLE_INVALID, f"{path} has a header and no case; add rows")
     table = table.fillna("").map(str.strip)
-    for column in header:
+    for column in header if b'"' in data else ():
         broken = table[column].str.contains("[\r\n]")
         if broken.any():
             row = int(broken.to_numpy().argmax()) + 2

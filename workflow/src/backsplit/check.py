@@ -10,10 +10,11 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from backsplit.case_check import check_cases
-from backsplit.cases import Checked, batches, read_cases
-from backsplit.config import Config, Dataset, SegmenterConfig
+from backsplit.cases import Case, Checked, batches, read_cases
+from backsplit.config import Config, Dataset, Files, SegmenterConfig
 from backsplit.config_file import ConfigError, load_config, read_yaml
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
+from backsplit.given import label_files
 from backsplit.resolving import resolve
 from backsplit.scheme import Classes, Scheme
 from backsplit.segment import build
@@ -70,8 +71,21 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
         message, _, remedy = error.message.rpartition("; ")
         fatal.append(Problem(error.code, str(config.dataset.cases), message, remedy))
         return CheckReport(tuple(fatal), (), (), scheme)
+    fatal += _unfilled_paths(config, cases[0], path)
     problems, checked = check_cases(members, cases, config, threads)
     return CheckReport(tuple(fatal), tuple(problems), tuple(checked), scheme)
+
+
+def _unfilled_paths(config: Config, case: Case, path: Path) -> list[Problem]:
+    """Paths of label files that name a column which the table does not have."""
+    problems = []
+    for name, section in config.segmenters.items():
+        try:
+            if isinstance(section, Files):
+                label_files(section, case)
+        except BacksplitError as error:
+            problems.append(_problem_of(error, name, path))
+    return problems
 
 
 def resolve_scheme(config: Config, path: Path) -> tuple[Scheme, list[Problem]]:

@@ -90,6 +90,7 @@ def read_volume(path: Path) -> Volume:
     CaseError
         As `read_geometry` and `read_series`.
     """
+    _require_file(path)
     if path.is_dir():
         return read_series(path)
     grid = read_grid(path)
