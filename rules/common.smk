@@ -34,7 +34,7 @@ def release_lock_of_a_killed_run():
     """
     folder = Path(".snakemake/locks")
     machine = folder / "machine"
-    known = (RESULTS, CONFIG.dataset.cases.as_posix(), *decisions())
+    known = (f"{RESULTS}/", CONFIG.dataset.cases.as_posix(), *decisions())
     locks = [
         lock
         for lock in folder.glob("*.lock")

@@ -50,7 +50,7 @@ Say = Callable[[str], None]
 
 def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
     """Check the configuration and the table, or one batch of it."""
-    keys = _keys_before(path)
+    keys = _keys_before(path, batch)
     report = run_check(path, batch, threads)
     for problem in (*report.fatal, *report.problems):
         say(str(problem))
@@ -80,11 +80,11 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
         )
 
 
-def _keys_before(path: Path) -> dict[str, str]:
+def _keys_before(path: Path, batch: str | None) -> dict[str, str]:
     """Keys of the batches before a file is read: one that changes meanwhile is due again."""
     try:
         plan = Plan(load_config(path))
-        return {batch: plan.check_key(batch) for batch in plan.batches}
+        return {b: plan.check_key(b) for b in plan.batches if batch in (None, b)}
     except (BacksplitError, CaseError):
         return {}  # the check itself says what is wrong
 

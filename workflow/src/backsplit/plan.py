@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from backsplit import __version__
@@ -51,14 +51,18 @@ class Plan:
         return batches(len(self.cases), self.config.run.batch_size)
 
     @cached_property
-    def _check_keys(self) -> dict[str, str]:
+    def _known(self) -> dict[tuple[str, ...], str]:
+        """Keys that were made already: each stage asks for those before."""
         return {}
+
+    def _once(self, name: tuple[str, ...], make: Callable[[], str]) -> str:
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def check_key(self, batch: str) -> str:
         """Changes with a row of the batch, a file that it names, or what `check` looks at."""
-        if batch not in self._check_keys:
-            self._check_keys[batch] = self._check_key(batch)
-        return self._check_keys[batch]
+        return self._once(("check", batch), partial(self._check_key, batch))
 
     def _check_key(self, batch: str) -> str:
         members = [self.cases[row] for row in self.batches[batch]]
@@ -75,6 +79,10 @@ class Plan:
 
     def segment_key(self, segmenter: str, batch: str) -> str:
         """Changes with the segmenter's section, its label files, and `check_key`."""
+        make = partial(self._segment_key, segmenter, batch)
+        return self._once(("segment", segmenter, batch), make)
+
+    def _segment_key(self, segmenter: str, batch: str) -> str:
         section = self.config.segmenters[segmenter]
         files = []
         if isinstance(section, Files):
@@ -97,12 +105,15 @@ class Plan:
 
     def compose_key(self, batch: str) -> str:
         """Changes with what a label map is made from; what it is measured by is no more."""
+        return self._once(("compose", batch), partial(self._compose_key, batch))
+
+    def _compose_key(self, batch: str) -> str:
         layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
-        return digest([self._names(), layers, self.check_key(batch)])
+        return digest([self._names, layers, self.check_key(batch)])
 
     def cases_key(self) -> str:
         """Changes with names, and with what `check` says of any case."""
-        return digest([self._names(), [self.check_key(batch) for batch in self.batches]])
+        return digest([self._names, [self.check_key(batch) for batch in self.batches]])
 
     def judge_key(self) -> str:
         """Changes with any label map, the thresholds, and a person's rules and decisions."""
@@ -121,6 +132,7 @@ class Plan:
         c = self.config.model_dump(mode="json")
         return digest([c, __version__, self.judge_key()])
 
+    @cached_property
     def _names(self) -> str:
         """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
