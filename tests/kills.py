@@ -148,7 +148,7 @@ class Run:
                 time.sleep(seconds)
                 self._kill(run)
                 return True
-            time.sleep(0.02)
+            time.sleep(0.05)
         assert run.returncode == 0, self.output.read_text()
         return False
 

@@ -15,10 +15,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_dicom import ring, write_rtstruct
 
 from backsplit import flow
+from backsplit.check import check as run_check
 from backsplit.errors import BacksplitError, CaseError
-from hostile import CANARY, CONFIG, configurations, models, tables
+from backsplit.volume import read_grid
+from hostile import CANARY, COMMANDS, CONFIG, UNICODE, configurations, models, tables
 from mutations import sound
 
 RANDOM = 150
@@ -145,3 +148,36 @@ def test_nothing_hostile_crashes_hangs_is_executed_or_writes_elsewhere(tmp_path)
     assert not list(tmp_path.rglob(f"*{CANARY}*"))
     assert {"ok", "CASE_ID_INVALID", "CASE_ID_DUPLICATE", "FILE_MISSING"} <= codes["table"].keys()
     assert {"ok", "CONFIG_INVALID", "PATTERN_UNMATCHED"} <= codes["configuration"].keys()
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_hostile_names_in_dicom_stay_text(project, monkeypatch):
+    """Regions of an RTSTRUCT as lesions and as anatomy, from `check` to the report."""
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    grid = read_grid(project.folder / "images" / "a.nii.gz")
+    names = [name for name in (*COMMANDS, *UNICODE[:3], "../../x", "a/b", "", "GTV") if name != "~"]
+    circle = [ring(grid, 5, (9, 11), 6)]
+    regions = {name: circle if name in ("GTV", "$HOME") else [] for name in names}
+    write_rtstruct(project.folder / "rt.dcm", regions)
+    project.rows[0]["lesion"] = "rt.dcm"
+    labels = {f"n{number}": name for number, name in enumerate(names) if name}
+    given = {"kind": "files", "path": "rt.dcm", "labels": labels}
+    project.settings["segmenters"]["given"] = given
+    structures = project.settings["structures"] | {"other": "given/n*"}
+    path = project.write(targets={"tumor": "GTV"}, structures=structures)
+    before = {p.name for p in project.folder.iterdir()}
+    said: list[str] = []
+    flow.check(path, None, 1, said.append)
+    for segmenter in ("tissue", "given"):
+        flow.segment(path, segmenter, None, said.append)
+    for step in (flow.compose, flow.measure):
+        step(path, None, said.append)
+    for finish in (flow.judge, flow.export, flow.report):
+        finish(path, said.append)
+    assert "1 of 1 cases" in "\n".join(said), said
+    assert {p.name for p in project.folder.iterdir()} == before | {"results"}
+    page = (project.results / "report" / "index.html").read_text()
+    assert "<script>alert(1)" not in page
+    wrong = project.write(targets={"tumor": "no such name"})
+    assert run_check(wrong).checked[0].code == "LABEL_UNDECLARED"

@@ -169,6 +169,22 @@ def batches(count: int, batch_size: int) -> dict[str, range]:
     }
 
 
+def require_batch(batch: str | None, rows: Mapping[str, range]) -> None:
+    """Refuse a batch that there is not; None stands for all of them.
+
+    Raises
+    ------
+    CaseError
+        TABLE_INVALID.
+    """
+    if batch is not None and batch not in rows:
+        raise CaseError(
+            Code.TABLE_INVALID,
+            f"there is no batch {batch!r}: the table makes 00001 to {list(rows)[-1]}; "
+            "name one of these",
+        )
+
+
 def check_table(config: Config, batch: str) -> Path:
     """Where the status of a batch's cases lies after `check`."""
     return config.run.results / "check" / f"{batch}.tsv"
@@ -200,12 +216,7 @@ def load_checked(config: Config, batch: str | None = None) -> list[Checked]:
     """
     cases = read_cases(config)
     rows = batches(len(cases), config.run.batch_size)
-    if batch is not None and batch not in rows:
-        raise CaseError(
-            Code.TABLE_INVALID,
-            f"there is no batch {batch!r}: {len(cases)} cases in batches of "
-            f"{config.run.batch_size} make 00001 to {list(rows)[-1]}; name one of these",
-        )
+    require_batch(batch, rows)
     return [
         checked
         for name in ([batch] if batch is not None else rows)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from backsplit.case_check import check_cases
-from backsplit.cases import Case, Checked, batches, read_cases
+from backsplit.cases import Case, Checked, batches, read_cases, require_batch
 from backsplit.config import Config, Dataset, Files, SegmenterConfig
 from backsplit.config_file import ConfigError, load_config, read_yaml
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
@@ -66,6 +66,7 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
     try:
         cases = read_cases(config)
         rows = batches(len(cases), config.run.batch_size)
+        require_batch(batch, rows)
         members = cases if batch is None else [cases[row] for row in rows[batch]]
     except CaseError as error:
         message, _, remedy = error.message.rpartition("; ")
@@ -145,7 +146,7 @@ def _salvage(path: Path) -> Config | None:
         dataset = Dataset.model_validate(data["dataset"])
         targets = data["targets"]
         sound = _sound_segmenters(data.get("segmenters"))
-    except (ConfigError, ValidationError, TypeError, KeyError, AttributeError):
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
         return None
     stand_in = {"kind": "threshold", "bands": {"any": [None, None]}}
     try:
@@ -157,7 +158,7 @@ def _salvage(path: Path) -> Config | None:
                 "structures": {"stand_in.any": "stand_in/any"},
             }
         )
-    except ValidationError:
+    except ValueError:
         return None
 
 
@@ -168,7 +169,7 @@ def _sound_segmenters(section: object) -> dict[str, Any]:
     for name, value in section.items() if isinstance(section, Mapping) else ():
         try:
             adapter.validate_python(value)
-        except ValidationError:
+        except ValueError:  # pydantic's own, or of a number too long to be written out
             continue
         sound[name] = value
     return sound

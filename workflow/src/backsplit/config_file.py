@@ -116,6 +116,9 @@ def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Con
         return Config.model_validate(own)
     except ValidationError as error:
         raise ConfigError([_translate(e, path, root) for e in error.errors()]) from None
+    except ValueError as error:  # pydantic can not say what is wrong with a number so long
+        remedy = "give numbers of a sane length"
+        raise ConfigError([_problem(path, f"can not be checked ({error})", remedy)]) from None
 
 
 def dump_config(config: Config) -> str:

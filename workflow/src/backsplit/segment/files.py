@@ -13,7 +13,7 @@ from backsplit.batch import one_by_one
 from backsplit.cases import Case
 from backsplit.config import Config, Files
 from backsplit.disk import is_there
-from backsplit.errors import CaseError, Code
+from backsplit.errors import CaseError, Code, shown
 from backsplit.given import LESION_COLUMN, label_files, put_on_grid
 from backsplit.segment.base import Labelled
 from backsplit.segment.timing import Timings
@@ -105,8 +105,9 @@ class FilesSegmenter:
             if not hits:
                 raise CaseError(
                     Code.LABEL_UNDECLARED,
-                    f"{path} has no segment named {value!r} for {name}; it has "
-                    f"{', '.join(labels.names) or 'no names'}; correct this segmenter's labels",
+                    f"{path} has no segment named {shown(value)!r} for {name}; it has "
+                    f"{shown(', '.join(labels.names)) or 'no names'}; "
+                    "correct this segmenter's labels",
                 )
             found |= dict.fromkeys(hits, self.classes()[name])
         return found
