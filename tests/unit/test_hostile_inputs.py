@@ -34,6 +34,9 @@ SECONDS = 20
 GIGABYTES = 6
 """Above what the libraries reserve at their import."""
 
+LONGEST = 3000
+"""Characters of what is said of one problem."""
+
 MODEL = CONFIG.replace(
     "segmenters: {", "segmenters: {mine: {kind: nnunet, model: model}, "
 ).replace("structures: {", "structures: {liver: mine/liver*, ")  # fmt: skip
@@ -115,7 +118,7 @@ def _check() -> list[str]:
     try:
         flow.check(Path("config.yaml"), None, 1, said.append)
     except (BacksplitError, CaseError) as error:
-        assert all(len(line) < 5000 for line in said), "a message that fills the screen"
+        assert all(len(line) < LONGEST for line in said), "a message that fills the screen"
         return [str(error.code)]
     except BaseException as error:
         return ["INTERNAL", f"{type(error).__name__}: {str(error)[:300]}"]

@@ -11,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 
 from backsplit.config import Config
-from backsplit.errors import CaseError, Code
+from backsplit.disk import is_there
+from backsplit.errors import CaseError, Code, shown
 from backsplit.volume import atomic_path
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -73,9 +74,9 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     separator = {".tsv": "\t", ".csv": ","}.get(path.suffix.lower())
     if separator is None:
-        raise CaseError(Code.TABLE_INVALID, f"{path} is neither .tsv nor .csv; convert it")
-    if not path.is_file():
-        raise CaseError(Code.TABLE_INVALID, f"{path} is no file; correct dataset.cases")
+        raise CaseError(Code.TABLE_INVALID, f"{shown(path)} is neither .tsv nor .csv; convert it")
+    if not (is_there(path) and path.is_file()):
+        raise CaseError(Code.TABLE_INVALID, f"{shown(path)} is no file; correct dataset.cases")
     try:
         data = path.read_bytes()
         if b"\0" in data:
@@ -129,8 +130,8 @@ def read_cases(config: Config) -> list[Case]:
     if missing:
         raise CaseError(
             Code.TABLE_INVALID,
-            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
-            f"(it has {', '.join(table.columns)}); add them or change dataset.channels",
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {shown(', '.join(missing))} "
+            f"(it has {shown(', '.join(table.columns))}); add them or change dataset.channels",
         )
     folder = path.resolve().parent
     return [

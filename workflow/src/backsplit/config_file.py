@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ TOP_LEVEL_OF_SNAKEMAKE = frozenset({"pathvars"})
 
 MOST_VALUES = 1_000_000
 """A configuration of the largest data sets has some thousands."""
+MOST_LEVELS = 200
+"""A configuration has six."""
 
 
 class ConfigError(BacksplitError):
@@ -68,6 +71,8 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
             [_problem(path, f"can not be read ({error})", "give a YAML file with --config")]
         ) from None
     try:
+        if _deepest(text) > MOST_LEVELS:
+            raise RecursionError
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None and _unfolded(root, {}) > MOST_VALUES:
             remedy = "write out what is meant, without aliases"
@@ -84,6 +89,12 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         raise ConfigError(
             [_problem(path, f"is not valid YAML ({reason})", "fix the line", row=row)]
         ) from None
+
+
+def _deepest(text: str) -> int:
+    """How deep brackets are nested, at a glance: the parser takes minutes for thousands."""
+    steps = [(c in "[{") - (c in "]}") for c in text if c in "[]{}"]
+    return max(accumulate(steps), default=0)
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
@@ -181,7 +192,7 @@ def _row_of(node: yaml.Node, location: Sequence[object]) -> int:
                 break
             row = hit[0].start_mark.line + 1
             node = hit[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        elif isinstance(node, yaml.SequenceNode) and part in range(len(node.value)):
             node = node.value[part]
             row = node.start_mark.line + 1
         else:
