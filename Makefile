@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-cluster test-browser lint unit bench schema clean
+.PHONY: demo test test-cluster test-browser test-survival lint unit bench schema clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -51,6 +51,9 @@ ifeq ($(CHROMIUM),)
 endif
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,browser]'
 	python -m pytest -m browser tests/browser $(PYTEST_ARGS)
+
+test-survival: $(INSTALLED)  ## the demo killed fifty times; about half an hour
+	python -m pytest -m survival tests/survival -s $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark

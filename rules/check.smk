@@ -7,8 +7,6 @@ out: results/cases.tsv, results/labels/labels.json, one status table a batch
 
 rule check:
     """Give every case of a batch a status; a bad one is refused, never dropped."""
-    input:
-        ancient(CONFIG.dataset.cases),
     output:
         "<results>/check/{batch}.tsv",
     log:

@@ -1,6 +1,8 @@
 """What the rules need to know of the configuration and the case table.
 
-All logic lives in the package; here are its answers, and named helpers around them.
+All logic lives in the package; here are its answers, and named helpers around them. What a
+person writes (the case table, decisions) is no input of a rule: keys tell when it changes, and
+Snakemake would refuse a file that a wrong clock has dated in the future.
 """
 
 import socket
@@ -12,7 +14,7 @@ from backsplit.claims import claim_run
 from backsplit.disk import remove_leftovers
 from backsplit.errors import BacksplitError, CaseError
 from backsplit.export.nnunet import dataset_folder
-from backsplit.plan import Plan, forget_incomplete, settle_config, write_config
+from backsplit.plan import Plan, date_back, forget_incomplete, settle_config, write_config
 
 try:
     CONFIG, CONFIG_FILE = settle_config(config, workflow.configfiles)
@@ -34,11 +36,10 @@ def release_lock_of_a_killed_run():
     """
     folder = Path(".snakemake/locks")
     machine = folder / "machine"
-    known = (RESULTS, CONFIG.dataset.cases.as_posix(), *decisions())
     locks = [
         lock
         for lock in folder.glob("*.lock")
-        if all(name.startswith(known) for name in lock.read_text().splitlines())
+        if all(name.startswith(f"{RESULTS}/") for name in lock.read_text().splitlines())
     ]
     if locks and (not machine.exists() or machine.read_text() != socket.gethostname()):
         return
@@ -48,12 +49,6 @@ def release_lock_of_a_killed_run():
     machine.write_text(socket.gethostname())
 
 
-def decisions():
-    """A person's verdicts, where there are any; a change of them judges the data set again."""
-    path = CONFIG.decisions_path
-    return [path.as_posix()] if path.exists() else []
-
-
 if workflow.is_main_process:
     CLAIM = claim_run(CONFIG.run.results)
     if CLAIM.problem is not None:
@@ -61,11 +56,16 @@ if workflow.is_main_process:
     else:
         if CLAIM.certain:
             release_lock_of_a_killed_run()
-        write_config(CONFIG, CONFIG_FILE)
-        for path in remove_leftovers(CONFIG.run.results):
-            logger.info(f"{path} was left by a killed job and is removed")
-        for path in forget_incomplete(PLAN):
-            logger.info(f"{path} is out of date or names results that are gone")
+        try:
+            write_config(CONFIG, CONFIG_FILE)
+            for path in remove_leftovers(CONFIG.run.results):
+                logger.info(f"{path} was left by a killed job and is removed")
+            for path in date_back(CONFIG.run.results):
+                logger.info(f"{path} was dated in the future and is dated now")
+            for path in forget_incomplete(PLAN):
+                logger.info(f"{path} is out of date or names results that are gone")
+        except BacksplitError as error:
+            raise WorkflowError(f"\n{error}") from None
 
 
 onstart:

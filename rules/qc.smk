@@ -33,7 +33,6 @@ rule judge:
     """Gather all cases; every case of the table gets a verdict."""
     input:
         expand("<results>/qc/cases/{batch}.tsv", batch=BATCHES),
-        decisions(),
         cases="<results>/cases.tsv",
     output:
         "<results>/labels/status.parquet",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -20,7 +20,8 @@ from backsplit.cases import (
     one_line,
 )
 from backsplit.config import Config, Files
-from backsplit.errors import CaseError, Code, Problem
+from backsplit.disk import is_there
+from backsplit.errors import LONGEST_SHOWN, BacksplitError, CaseError, Code, Problem, shown
 from backsplit.given import LESION_COLUMN, label_files, require_placeable
 from backsplit.lesion import check_lesion
 from backsplit.volume import Grid, read_geometry, read_label_grid, read_volume
@@ -28,6 +29,9 @@ from backsplit.volume.intensity import padding_note, require_contrast, require_f
 from backsplit.volume.resample import require_overlap
 
 log = logging.getLogger(__name__)
+
+MOST_ROWS_SHOWN = 10
+"""Rows with the same id that a message names."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,10 @@ def check_cases(
     """
     seen: dict[str, list[int]] = {}
     for case in cases:
-        seen.setdefault(case.id, []).append(case.row)
+        seen.setdefault(case.id.lower(), []).append(case.row)
 
     def check(case: Case) -> Found:
-        wrong = [*_check_id(case, seen[case.id], str(config.dataset.cases))]
+        wrong = [*_check_id(case, seen[case.id.lower()], str(config.dataset.cases))]
         files = _FileCheck(case, config)
         files.run()
         return Found((*wrong, *files.problems), tuple(files.notes))
@@ -131,13 +135,14 @@ class _FileCheck:
     def _excluded(self) -> None:
         """Names in the column `exclude` must be structures, or a doubt would be lost."""
         for name in excluded(self.case):
-            if not any(fnmatchcase(s, name) for s in self.config.structures):
-                shown = ", ".join(self.config.structures)
+            long = len(name) > LONGEST_SHOWN  # no pattern, and slow to match
+            if long or not any(fnmatchcase(s, name) for s in self.config.structures):
+                names = ", ".join(self.config.structures)
                 self._add(
                     EXCLUDE_COLUMN,
                     Code.PATTERN_UNMATCHED,
-                    f"{name!r} is no structure",
-                    f"name some of {shown}, separated by `;`",
+                    f"{shown(name)!r} is no structure",
+                    f"name some of {shown(names)}, separated by `;`",
                 )
 
     def _given_labels(self, reference: Grid) -> None:
@@ -145,9 +150,10 @@ class _FileCheck:
         for name, section in self.config.segmenters.items():
             if not isinstance(section, Files) or section.path == LESION_COLUMN:
                 continue
-            with self._noting(f"segmenters.{name}"):
+            # a column that the table lacks is said once, not for each case
+            with self._noting(f"segmenters.{name}"), suppress(BacksplitError):
                 for path in label_files(section, self.case).values():
-                    if path.is_file():
+                    if is_there(path):
                         grid = read_label_grid(path, reference)
                         require_placeable(path, grid, reference, self.case, self.config)
 
@@ -174,45 +180,47 @@ class _FileCheck:
                 remedy,
                 self.case.row,
                 column,
-                None if value is None else one_line(value),
+                None if value is None else one_line(value)[:200],
                 self.case.id,
             )
         )
 
 
 def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
-    shown = one_line(case.id)[:80]
+    value = one_line(case.id)[:80]
     if not CASE_ID.fullmatch(case.id) or ".." in case.id:
         yield Problem(
             Code.CASE_ID_INVALID,
             table,
             "is no case id",
-            "use letters, digits, `.`, `_` and `-`, beginning with a letter or digit, without `..`",
+            "use up to 128 letters, digits, `.`, `_` and `-`, beginning with a letter or digit, "
+            "without `..`",
             case.row,
             "case",
-            shown,
+            value,
             case.id,
         )
-    elif case.id in RESERVED_IDS:
+    elif RESERVED_IDS.fullmatch(case.id):
         yield Problem(
             Code.CASE_ID_INVALID,
             table,
-            "is reserved",
+            "is a name of ours or of Windows",
             "rename it",
             case.row,
             "case",
-            shown,
+            value,
             case.id,
         )
     if len(rows) > 1:
-        others = ", ".join(str(row) for row in rows if row != case.row)
+        others = ", ".join(str(row) for row in rows[:MOST_ROWS_SHOWN] if row != case.row)
         yield Problem(
             Code.CASE_ID_DUPLICATE,
             table,
-            f"stands in row {others} as well; neither row is used",
+            f"stands in row {others} as well, or differs in upper and lower case only, which "
+            "many disks do not tell apart; none of them is used",
             "give each case its own id",
             case.row,
             "case",
-            shown,
+            value,
             case.id,
         )

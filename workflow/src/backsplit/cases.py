@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,12 +12,17 @@ import numpy as np
 import pandas as pd
 
 from backsplit.config import Config
-from backsplit.errors import CaseError, Code
+from backsplit.disk import is_there
+from backsplit.errors import CaseError, Code, shown
 from backsplit.volume import atomic_path
 
-CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-RESERVED_IDS = frozenset({"labels"})
-"""`results/labels/labels.json` is the label table; a case of that name would overwrite it."""
+CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""No file name of ours is longer than an id by so much that it does not fit into 255 bytes."""
+RESERVED_IDS = re.compile(
+    r"labels|.*\.(lesions|agreement)|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
+)
+"""`results/labels/labels.json` is the label table, and `a.lesions.parquet` is case `a`'s: a case
+of that name would overwrite it. On Windows no file can be called `con.nii.gz`."""
 NO_LESION = "none"
 EXCLUDE_COLUMN = "exclude"
 """Optional column with structures that a person does not trust in a case: `liver; vertebrae*`."""
@@ -69,10 +75,20 @@ def read_table(path: Path) -> pd.DataFrame:
     """
     separator = {".tsv": "\t", ".csv": ","}.get(path.suffix.lower())
     if separator is None:
-        raise CaseError(Code.TABLE_INVALID, f"{path} is neither .tsv nor .csv; convert it")
+        raise CaseError(Code.TABLE_INVALID, f"{shown(path)} is neither .tsv nor .csv; convert it")
+    if not (is_there(path) and path.is_file()):
+        raise CaseError(Code.TABLE_INVALID, f"{shown(path)} is no file; correct dataset.cases")
     try:
+        data = path.read_bytes()
+        if b"\0" in data:
+            raise ValueError("it holds NUL characters: no UTF-8 text")
         raw = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, header=None, encoding="utf-8-sig"
+            io.BytesIO(data),
+            sep=separator,
+            dtype=str,
+            keep_default_na=False,
+            header=None,
+            encoding="utf-8-sig",
         )
     except (OSError, ValueError, UnicodeDecodeError) as error:
         raise CaseError(
@@ -87,7 +103,17 @@ def read_table(path: Path) -> pd.DataFrame:
     table = raw.iloc[1:].set_axis(header, axis=1).reset_index(drop=True)
     if table.empty:
         raise CaseError(Code.TABLE_INVALID, f"{path} has a header and no case; add rows")
-    return table.fillna("").map(str.strip)
+    table = table.fillna("").map(str.strip)
+    for column in header if b'"' in data else ():
+        broken = table[column].str.contains("[\r\n]")
+        if broken.any():
+            row = int(broken.to_numpy().argmax()) + 2
+            raise CaseError(
+                Code.TABLE_INVALID,
+                f"{path} has a line break within `{column}` of row {row}: a quotation mark is not "
+                "closed, and rows may be swallowed; remove it",
+            )
+    return table
 
 
 @dataclass(frozen=True)
@@ -167,8 +193,8 @@ def open_table(config: Config) -> CaseTable:
     if missing:
         raise CaseError(
             Code.TABLE_INVALID,
-            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
-            f"(it has {', '.join(table.columns)}); add them or change dataset.channels",
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {shown(', '.join(missing))} "
+            f"(it has {shown(', '.join(table.columns))}); add them or change dataset.channels",
         )
     return CaseTable(table, config)
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from backsplit.case_check import check_cases
-from backsplit.cases import Checked, open_table
-from backsplit.config import Config, Dataset, SegmenterConfig
-from backsplit.config_file import ConfigError, load_config
+from backsplit.cases import Case, Checked, open_table
+from backsplit.config import Config, Dataset, Files, SegmenterConfig
+from backsplit.config_file import ConfigError, load_config, read_yaml
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
+from backsplit.given import label_files
 from backsplit.resolving import resolve
 from backsplit.scheme import Classes, Scheme
 from backsplit.segment import build
@@ -73,11 +73,24 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
         message, _, remedy = error.message.rpartition("; ")
         fatal.append(Problem(error.code, str(config.dataset.cases), message, remedy))
         return CheckReport(tuple(fatal), (), (), scheme)
+    fatal += _unfilled_paths(config, members[0], path)
     namesakes = members if batch is None else table.with_ids({case.id for case in members})
     before = time.process_time()
     problems, checked = check_cases(members, namesakes, config, threads)
     spent = time.process_time() - before
     return CheckReport(tuple(fatal), tuple(problems), tuple(checked), scheme, spent)
+
+
+def _unfilled_paths(config: Config, case: Case, path: Path) -> list[Problem]:
+    """Paths of label files that name a column which the table does not have."""
+    problems = []
+    for name, section in config.segmenters.items():
+        try:
+            if isinstance(section, Files):
+                label_files(section, case)
+        except BacksplitError as error:
+            problems.append(_problem_of(error, name, path))
+    return problems
 
 
 def resolve_scheme(config: Config, path: Path) -> tuple[Scheme, list[Problem]]:
@@ -133,11 +146,11 @@ def load_scheme(config: Config, path: Path) -> tuple[Scheme, dict[str, Classes]]
 def _salvage(path: Path) -> Config | None:
     """Make what is sound of a broken configuration usable, so that the table is checked too."""
     try:
-        data = yaml.safe_load(path.read_text("utf-8"))
+        data: Any = read_yaml(path)[0]
         dataset = Dataset.model_validate(data["dataset"])
         targets = data["targets"]
         sound = _sound_segmenters(data.get("segmenters"))
-    except (OSError, yaml.YAMLError, ValidationError, TypeError, KeyError, AttributeError):
+    except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
         return None
     stand_in = {"kind": "threshold", "bands": {"any": [None, None]}}
     try:
@@ -149,7 +162,7 @@ def _salvage(path: Path) -> Config | None:
                 "structures": {"stand_in.any": "stand_in/any"},
             }
         )
-    except ValidationError:
+    except ValueError:
         return None
 
 
@@ -160,7 +173,7 @@ def _sound_segmenters(section: object) -> dict[str, Any]:
     for name, value in section.items() if isinstance(section, Mapping) else ():
         try:
             adapter.validate_python(value)
-        except ValidationError:
+        except ValueError:  # pydantic's own, or of a number too long to be written out
             continue
         sound[name] = value
     return sound

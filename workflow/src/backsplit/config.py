@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -12,6 +13,9 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 from backsplit.config_base import RESERVED_NAMES, LabelValue, Name, OneOrMore, Section, TargetValue
 from backsplit.config_compose import Compose
 from backsplit.config_quality import Quality
+
+PATH_FIELD = re.compile(r"[^.\[\]{}!:]+")
+"""What may stand between the braces of a path: a name, and no way into Python's objects."""
 
 
 class Dataset(Section):
@@ -124,6 +128,9 @@ class Files(Section):
     def _pattern_fits_labels(self) -> Self:
         if not self.labels:
             raise ValueError("labels is empty; name at least one structure")
+        for _, field, layout, conversion in string.Formatter().parse(self.path):
+            if layout or conversion or (field is not None and not PATH_FIELD.fullmatch(field)):
+                raise ValueError("path may hold {case}, {name} and {column} as they stand, only")
         binary = "{name}" in self.path
         if isinstance(self.labels, dict):
             if binary:

@@ -28,7 +28,9 @@ OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_len
 class Section(BaseModel):
     """A mapping of known keys; unknown ones are errors."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True)
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
 
 
 def _label_value(value: object) -> int | str:
@@ -37,7 +39,8 @@ def _label_value(value: object) -> int | str:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
         return value
-    raise ValueError(f"{value!r} is no label value in 1..65535 and no name of a DICOM segment")
+    given = repr(value)[:80] if isinstance(value, str | int | float) else type(value).__name__
+    raise ValueError(f"{given} is no label value in 1..65535 and no name of a DICOM segment")
 
 
 def _target_value(value: object) -> tuple[int | str, ...]:

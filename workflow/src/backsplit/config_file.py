@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,15 @@ import yaml
 from pydantic import ValidationError
 
 from backsplit.config import Config
-from backsplit.errors import BacksplitError, Code, Problem
+from backsplit.errors import BacksplitError, Code, Problem, shown
 
 TOP_LEVEL_OF_SNAKEMAKE = frozenset({"pathvars"})
 """Keys that Snakemake itself reads from the same file; they are not ours to judge."""
+
+MOST_VALUES = 1_000_000
+"""A configuration of the largest data sets has some thousands."""
+MOST_LEVELS = 200
+"""A configuration has six."""
 
 
 class ConfigError(BacksplitError):
@@ -36,22 +42,7 @@ def load_config(path: Path) -> Config:
     ConfigError
         With one problem for each thing that is wrong: row, key, value, remedy.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            [_problem(path, f"can not be read ({error})", "give a YAML file with --config")]
-        ) from None
-    try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
-        data = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        row = mark.line + 1 if mark is not None else None
-        reason = getattr(error, "problem", None) or str(error)
-        raise ConfigError(
-            [_problem(path, f"is not valid YAML ({reason})", "fix the line", row=row)]
-        ) from None
+    data, root = read_yaml(path)
     problems = [
         _problem(path, f"key `{key}` stands twice", "keep one of them", row=row, column=key)
         for key, row in _duplicate_keys(root, "")
@@ -63,6 +54,60 @@ def load_config(path: Path) -> Config:
     if problems:
         raise ConfigError(problems)
     return config
+
+
+def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
+    """Read plain data from YAML or JSON, and the nodes that know its rows.
+
+    Raises
+    ------
+    ConfigError
+        When it is no YAML, has tags, or unfolds to more than `MOST_VALUES` values.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(
+            [_problem(path, f"can not be read ({error})", "give a YAML file with --config")]
+        ) from None
+    try:
+        if _deepest(text) > MOST_LEVELS:
+            raise RecursionError
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None and _unfolded(root, {}) > MOST_VALUES:
+            remedy = "write out what is meant, without aliases"
+            raise ConfigError([_problem(path, "unfolds to far too many values", remedy)])
+        return yaml.safe_load(text), root
+    except ConfigError:
+        raise
+    except RecursionError:
+        raise ConfigError([_problem(path, "is nested too deeply", "write it flatter")]) from None
+    except Exception as error:  # a tag or date that is none raises whatever its parser raises
+        mark = getattr(error, "problem_mark", None)
+        row = mark.line + 1 if mark is not None else None
+        reason = shown(getattr(error, "problem", None) or str(error) or type(error).__name__)
+        raise ConfigError(
+            [_problem(path, f"is not valid YAML ({reason})", "fix the line", row=row)]
+        ) from None
+
+
+def _deepest(text: str) -> int:
+    """How deep brackets are nested, at a glance: the parser takes minutes for thousands."""
+    steps = [(c in "[{") - (c in "]}") for c in text if c in "[]{}"]
+    return max(accumulate(steps), default=0)
+
+
+def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
+    """How many values a node stands for when every alias is written out.
+
+    Aliases of aliases grow without bound (a billion laughs), and one that holds itself never ends.
+    """
+    if id(node) not in known:
+        known[id(node)] = MOST_VALUES + 1  # until it is known: what it holds itself
+        parts = node.value if isinstance(node, yaml.CollectionNode) else []
+        flat = [p for part in parts for p in (part if isinstance(part, tuple) else (part,))]
+        known[id(node)] = 1 + sum(_unfolded(part, known) for part in flat)
+    return known[id(node)]
 
 
 def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Config:
@@ -82,6 +127,9 @@ def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Con
         return Config.model_validate(own)
     except ValidationError as error:
         raise ConfigError([_translate(e, path, root) for e in error.errors()]) from None
+    except ValueError as error:  # pydantic can not say what is wrong with a number so long
+        remedy = "give numbers of a sane length"
+        raise ConfigError([_problem(path, f"can not be checked ({error})", remedy)]) from None
 
 
 def dump_config(config: Config) -> str:
@@ -117,19 +165,21 @@ def _translate(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> 
     location = [part for i, part in enumerate(error["loc"]) if not (i == 2 and part in _KINDS)]
     key = ".".join(str(part) for part in location) or None
     value = error.get("input")
-    shown = None if isinstance(value, Mapping | Sequence) and not isinstance(value, str) else value
+    value = None if isinstance(value, Mapping | Sequence) and not isinstance(value, str) else value
     kind = error["type"]
     if kind == "extra_forbidden":
         message, remedy = "is no key of this section", "remove it or correct its spelling"
-        shown = None
+        value = None
     elif kind == "missing":
-        message, remedy, shown = "is missing", "add it", None
+        message, remedy, value = "is missing", "add it", None
     elif kind == "value_error":
-        message, remedy, shown = str(error["ctx"]["error"]), "change it", None
+        message, remedy, value = str(error["ctx"]["error"]), "change it", None
     else:
         message, remedy = error["msg"][0].lower() + error["msg"][1:], "change it"
     row = _row_of(root, location) if root is not None else None
-    return _problem(path, message, remedy, row, key, None if shown is None else str(shown))
+    place = None if key is None else shown(key)
+    given = None if value is None else shown(value)
+    return _problem(path, shown(message), remedy, row, place, given)
 
 
 def _row_of(node: yaml.Node, location: Sequence[object]) -> int:
@@ -142,7 +192,7 @@ def _row_of(node: yaml.Node, location: Sequence[object]) -> int:
                 break
             row = hit[0].start_mark.line + 1
             node = hit[1]
-        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int):
+        elif isinstance(node, yaml.SequenceNode) and part in range(len(node.value)):
             node = node.value[part]
             row = node.start_mark.line + 1
         else:
@@ -155,7 +205,7 @@ def _duplicate_keys(node: yaml.Node | None, prefix: str) -> Iterator[tuple[str, 
     if isinstance(node, yaml.MappingNode):
         seen: set[str] = set()
         for key, value in node.value:
-            name = f"{prefix}{key.value}"
+            name = f"{prefix}{key.value if isinstance(key, yaml.ScalarNode) else '?'}"
             if name in seen:
                 yield name, key.start_mark.line + 1
             seen.add(name)

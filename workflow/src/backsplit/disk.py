@@ -127,6 +127,14 @@ def remove_leftovers(folder: Path) -> list[Path]:
     return removed
 
 
+def is_there(path: Path) -> bool:
+    """Whether a path leads to a file or folder; not so with one that no file system could take."""
+    try:
+        return path.is_file() or path.is_dir()
+    except (OSError, ValueError):  # too long; with a NUL
+        return False
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

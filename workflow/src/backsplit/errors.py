@@ -82,6 +82,20 @@ class CaseError(Exception):
         self.message = message
 
 
+LONGEST_SHOWN = 400
+"""A longer value says no more to a person."""
+LONGEST_MESSAGE = 2000
+
+
+def shown(value: object, longest: int = LONGEST_SHOWN) -> str:
+    """A value or path for a message: all of it, unless it is absurdly long."""
+    try:
+        text = str(value)
+    except ValueError:  # Python writes no number of more than 4300 digits
+        return "a number of very many digits"
+    return text if len(text) <= longest else f"{text[:60]}… ({len(text)} characters)"
+
+
 @dataclass(frozen=True)
 class Problem:
     """One thing that is wrong in a configuration or a case table, and what to do about it.
@@ -107,11 +121,12 @@ class Problem:
         place = ", ".join(
             part
             for part in (
-                self.file,
+                shown(self.file),
                 f"row {self.row}" if self.row is not None else "",
                 f"`{self.column}`" if self.column else "",
                 f"value {self.value!r}" if self.value is not None else "",
             )
             if part
         )
-        return f"{place}: {self.message}; {self.remedy} (code {self.code})"
+        message = shown(self.message, LONGEST_MESSAGE)
+        return f"{place}: {message}; {self.remedy} (code {self.code})"

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backsplit.cases import Case
 from backsplit.config import Config, Files
+from backsplit.disk import is_there
 from backsplit.errors import BacksplitError, Code
 from backsplit.volume import Array, Grid, LabelMap, read_grid, require_same_grid
 from backsplit.volume.resample import require_overlap, resample_labels
@@ -68,7 +69,7 @@ def require_placeable(path: Path, grid: Grid, reference: Grid, case: Case, confi
     if grid.is_same(reference):
         return
     policy = config.dataset.other_grids
-    others = [i for c, i in case.images.items() if c != config.dataset.grid_channel and i.exists()]
+    others = [i for c, i in case.images.items() if c != config.dataset.grid_channel and is_there(i)]
     allowed = policy == "any" or (
         policy == "channels" and any(grid.is_same(read_grid(image)) for image in others)
     )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import csv
 import os
+import time
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 from backsplit import __version__
@@ -24,6 +25,13 @@ from backsplit.provenance import digest, read_json
 
 TABLES = "[!.]*.tsv"
 """Status tables of a folder, and none that is being written."""
+
+DECLARED = (
+    *(f"{folder}{TABLES}" for folder in ("", "check/", "segment/*/", "labels/", "qc/cases/")),
+    *("labels/labels.json", "labels/status.parquet", "qc/[!.]*.*"),
+    *("datasets/nnunet/*/dataset.json", "report/[!.]*.html"),
+)
+"""Where in the results the files lie that rules declare as outputs."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +61,18 @@ class Plan:
         return self.table.batches
 
     @cached_property
-    def _check_keys(self) -> dict[str, str]:
+    def _known(self) -> dict[tuple[str, ...], str]:
+        """Keys that were made already: each stage asks for those before."""
         return {}
+
+    def _once(self, name: tuple[str, ...], make: Callable[[], str]) -> str:
+        if name not in self._known:
+            self._known[name] = make()
+        return self._known[name]
 
     def check_key(self, batch: str) -> str:
         """Changes with a row of the batch, a file that it names, or what `check` looks at."""
-        if batch not in self._check_keys:
-            self._check_keys[batch] = self._check_key(batch)
-        return self._check_keys[batch]
+        return self._once(("check", batch), partial(self._check_key, batch))
 
     def _check_key(self, batch: str) -> str:
         members = self.table.batch(batch)
@@ -77,6 +89,10 @@ class Plan:
 
     def segment_key(self, segmenter: str, batch: str) -> str:
         """Changes with the segmenter's section, its label files, and `check_key`."""
+        make = partial(self._segment_key, segmenter, batch)
+        return self._once(("segment", segmenter, batch), make)
+
+    def _segment_key(self, segmenter: str, batch: str) -> str:
         section = self.config.segmenters[segmenter]
         files = []
         if isinstance(section, Files):
@@ -99,12 +115,15 @@ class Plan:
 
     def compose_key(self, batch: str) -> str:
         """Changes with what a label map is made from; what it is measured by is no more."""
+        return self._once(("compose", batch), partial(self._compose_key, batch))
+
+    def _compose_key(self, batch: str) -> str:
         layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
-        return digest([self._names(), layers, self.check_key(batch)])
+        return digest([self._names, layers, self.check_key(batch)])
 
     def cases_key(self) -> str:
         """Changes with names, and with what `check` says of any case."""
-        return digest([self._names(), [self.check_key(batch) for batch in self.batches]])
+        return digest([self._names, [self.check_key(batch) for batch in self.batches]])
 
     def judge_key(self) -> str:
         """Changes with any label map, the thresholds, and a person's rules and decisions."""
@@ -123,6 +142,7 @@ class Plan:
         c = self.config.model_dump(mode="json")
         return digest([c, __version__, self.judge_key()])
 
+    @cached_property
     def _names(self) -> str:
         """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
@@ -178,6 +198,26 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     return removed
 
 
+def date_back(results: Path) -> list[Path]:
+    """Date files of the future now: a clock was wrong when they were written.
+
+    Snakemake fails every job whose input is younger than its output, until the clock has caught
+    up. What is due rests on keys, not on these times.
+
+    Returns
+    -------
+    dated
+        The files, of those that rules declare as outputs.
+    """
+    now = time.time()
+    future = [
+        path for pattern in DECLARED for path in results.glob(pattern) if path.stat().st_mtime > now
+    ]
+    for path in future:
+        os.utime(path)
+    return future
+
+
 def _is_whole(dataset: NnUNetDataset) -> bool:
     """Whether a data set is described, and has as many label maps as it says."""
     if not dataset.json.exists():
@@ -204,7 +244,7 @@ def _done(table: Path) -> Iterator[str]:
 def _stat(path: Path) -> list[object]:
     try:
         status = path.stat()
-    except OSError:
+    except (OSError, ValueError):
         return [str(path), None]
     return [str(path), status.st_size, status.st_mtime_ns]
 

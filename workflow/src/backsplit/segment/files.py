@@ -12,7 +12,8 @@ import numpy as np
 from backsplit.batch import one_by_one
 from backsplit.cases import Case
 from backsplit.config import Config, Files
-from backsplit.errors import CaseError, Code
+from backsplit.disk import is_there
+from backsplit.errors import CaseError, Code, shown
 from backsplit.given import LESION_COLUMN, label_files, put_on_grid
 from backsplit.segment.base import Labelled
 from backsplit.segment.timing import Timings
@@ -46,7 +47,7 @@ class FilesSegmenter:
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""
-        return {r: path for r, path in label_files(self.section, case).items() if path.is_file()}
+        return {r: path for r, path in label_files(self.section, case).items() if is_there(path)}
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Read each case's files onto one label map."""
@@ -104,15 +105,16 @@ class FilesSegmenter:
             if not hits:
                 raise CaseError(
                     Code.LABEL_UNDECLARED,
-                    f"{path} has no segment named {value!r} for {name}; it has "
-                    f"{', '.join(labels.names) or 'no names'}; correct this segmenter's labels",
+                    f"{path} has no segment named {shown(value)!r} for {name}; it has "
+                    f"{shown(', '.join(labels.names)) or 'no names'}; "
+                    "correct this segmenter's labels",
                 )
             found |= dict.fromkeys(hits, self.classes()[name])
         return found
 
     def _binaries(self, paths: Mapping[str, Path], grid: Grid, case: Case) -> Labelled:
         """Put binary masks on one map; where they overlap, all of them are kept."""
-        missing = [name for name, path in paths.items() if not path.is_file()]
+        missing = [name for name, path in paths.items() if not is_there(path)]
         if len(missing) == len(paths):
             raise CaseError(
                 Code.FILE_MISSING,

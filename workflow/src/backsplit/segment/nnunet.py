@@ -13,7 +13,7 @@ import numpy as np
 
 from backsplit.cases import Case
 from backsplit.config import Dataset, NnUNet, Run, channels_of
-from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.errors import BacksplitError, CaseError, Code, shown
 from backsplit.provenance import read_json, versions
 from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
@@ -38,8 +38,13 @@ class NnUNetSegmenter:
     def _dataset_json(self) -> dict[str, Any]:
         path = self.config.model / "dataset.json"
         try:
-            return read_json(path)
-        except (OSError, ValueError) as error:
+            data = read_json(path)
+            if not isinstance(data, dict) or not isinstance(data.get("labels"), dict):
+                raise ValueError("it holds no `labels` with names and values")
+            if not isinstance(data.get("channel_names", {}), dict):
+                raise ValueError("its `channel_names` are no names by number")
+            return data
+        except (OSError, ValueError, RecursionError) as error:
             raise BacksplitError(
                 Code.MODEL_INVALID,
                 f"{path} can not be read ({error}); `model` must be a trained-model folder "
@@ -48,15 +53,21 @@ class NnUNetSegmenter:
 
     def classes(self) -> dict[str, int]:
         """Names from the model's dataset.json, background left out."""
-        labels = self._dataset_json.get("labels", {})
         classes: dict[str, int] = {}
-        for name, value in labels.items():
+        for name, value in self._dataset_json["labels"].items():
             if name in ("background", "ignore"):
                 continue
-            if not isinstance(value, int):
+            if isinstance(value, int) and not 1 <= value <= 65535:
                 raise BacksplitError(
                     Code.MODEL_INVALID,
-                    f"{self.config.model} was trained on regions ({name!r} is {value}); "
+                    f"{self.config.model}/dataset.json gives {shown(name)!r} the value "
+                    f"{shown(value)}, which no label map can hold; use another model",
+                )
+            if not isinstance(value, int):
+                region = f"{shown(name)!r} is {shown(value)}"
+                raise BacksplitError(
+                    Code.MODEL_INVALID,
+                    f"{self.config.model} was trained on regions ({region}); "
                     "region models are not supported as segmenters yet; "
                     "predict with nnU-Net and give the files to a `files` segmenter",
                 )

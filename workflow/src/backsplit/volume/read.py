@@ -15,7 +15,8 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
-from backsplit.errors import CaseError, Code
+from backsplit.disk import is_there
+from backsplit.errors import CaseError, Code, shown
 from backsplit.volume import text_header
 from backsplit.volume.geometry import Geometry, itk_geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
@@ -89,6 +90,7 @@ def read_volume(path: Path) -> Volume:
     CaseError
         As `read_geometry` and `read_series`.
     """
+    _require_file(path)
     if path.is_dir():
         return read_series(path)
     grid = read_grid(path)
@@ -207,8 +209,10 @@ def _nifti_array(path: Path) -> Array:
 
 
 def _require_file(path: Path) -> None:
-    if not path.exists():
-        raise CaseError(Code.FILE_MISSING, f"{path} does not exist; fix the path in the table")
+    if not is_there(path):
+        raise CaseError(
+            Code.FILE_MISSING, f"{shown(path)} is no file or folder; fix the path in the table"
+        )
 
 
 def unreadable(path: Path, error: Exception) -> CaseError:

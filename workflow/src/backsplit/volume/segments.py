@@ -158,10 +158,13 @@ class SegmentFile:
 
 def is_dicom_file(path: Path) -> bool:
     """Whether a file has DICOM's preamble."""
-    if not path.is_file():
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):  # whoever reads it as an image says what is wrong
         return False
-    with path.open("rb") as stream:
-        return stream.read(132)[128:] == b"DICM"
 
 
 def _named(given: Sequence[tuple[int, str]]) -> Iterator[SegmentName]:

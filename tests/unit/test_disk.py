@@ -1,0 +1,198 @@
+"""Files that appear whole, leftovers of the killed, claims, and inputs that change meanwhile."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from backsplit.batch import run_batch
+from backsplit.cases import Case, Checked
+from backsplit.claims import claim_run, claimed
+from backsplit.disk import atomic_path, remove_leftovers
+from backsplit.errors import BacksplitError, Code
+from backsplit.provenance import file_sha256, input_sha256, read_json, sidecar_path
+
+WRITER = """
+import sys, time
+from pathlib import Path
+from backsplit.disk import atomic_path
+with atomic_path(Path(sys.argv[1])) as temporary:
+    temporary.write_text("half")
+    print("writing", flush=True)
+    time.sleep(60)
+"""
+
+WORKER = """
+import sys, time
+from pathlib import Path
+from backsplit.claims import claim_run, claimed
+results = Path(sys.argv[1])
+run = claim_run(results)
+with claimed(results, "compose 00001", print):
+    print("at work", flush=True)
+    time.sleep(float(sys.argv[2]))
+"""
+
+
+def start(code: str, *arguments: object) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    return process
+
+
+def parts(folder: Path) -> list[Path]:
+    return [path for path in folder.rglob("*") if path.name.startswith(".part-")]
+
+
+def test_a_killed_writer_leaves_a_file_that_only_then_is_removed(tmp_path):
+    target = tmp_path / "deep" / "map.nii.gz"
+    writer = start(WRITER, target)
+    assert len(parts(tmp_path)) == 1
+    assert remove_leftovers(tmp_path) == []  # its writer lives
+    writer.send_signal(signal.SIGKILL)
+    writer.wait()
+    left = parts(tmp_path)
+    assert not target.exists() and len(left) == 1
+    (tmp_path / "other").write_text("not ours")
+    assert remove_leftovers(tmp_path) == left
+    assert [p.name for p in tmp_path.rglob("*") if p.is_file()] == ["other"]
+
+
+def test_a_failed_writer_leaves_nothing_and_the_old_file(tmp_path):
+    target = tmp_path / "table.tsv"
+    with atomic_path(target) as temporary:
+        temporary.write_text("old")
+    with pytest.raises(ZeroDivisionError), atomic_path(target) as temporary:
+        temporary.write_text("half")
+        raise ZeroDivisionError
+    assert [p.name for p in tmp_path.iterdir()] == ["table.tsv"] and target.read_text() == "old"
+
+
+@pytest.mark.parametrize(
+    ("number", "code"),
+    [
+        (errno.ENOSPC, Code.DISK_FULL),
+        (errno.EDQUOT, Code.DISK_FULL),
+        (errno.EROFS, Code.RESULTS_READ_ONLY),
+    ],
+)
+def test_what_the_disk_refuses_has_a_code_and_says_where(tmp_path, number, code):
+    with pytest.raises(BacksplitError) as caught, atomic_path(tmp_path / "a.tsv"):
+        raise OSError(number, os.strerror(number))
+    assert caught.value.code is code and str(tmp_path) in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_second_run_is_refused_while_the_first_lives_and_no_longer(tmp_path):
+    first = start(WORKER, tmp_path, 60)
+    second = claim_run(tmp_path)
+    assert second.problem is not None and second.problem.code is Code.RESULTS_BUSY
+    assert f"process {first.pid} of " in str(second.problem)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    third = claim_run(tmp_path)
+    assert third.problem is None and third.certain
+
+
+def test_a_job_waits_for_another_process_at_the_same_files_and_says_so(tmp_path):
+    first = start(WORKER, tmp_path, 2)
+    said: list[str] = []
+    began = time.monotonic()
+    with claimed(tmp_path, "compose 00002", said.append):
+        assert not said  # other files, no waiting
+    with claimed(tmp_path, "compose 00001", said.append):
+        assert first.wait() == 0
+    assert time.monotonic() - began > 1
+    assert len(said) == 1 and f"process {first.pid}" in said[0] and "waiting" in said[0]
+
+
+def test_a_disk_without_locks_is_named_and_worked_on(tmp_path, monkeypatch, caplog):
+    def none(*_):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", none)
+    claim = claim_run(tmp_path)
+    assert claim.problem is None and not claim.certain
+    with claimed(tmp_path, "judge", pytest.fail):
+        pass
+    assert "keeps no locks" in caplog.text
+
+
+@dataclass
+class CopyStage:
+    """Copies a file; something may happen to the file while it does."""
+
+    source: Path
+    target: Path
+    meanwhile: object = None
+    name: str = "copy"
+
+    def outputs(self, case):
+        return {"copy": self.target / f"{case.id}.nii.gz"}
+
+    def made_from(self, case):
+        return {"inputs": {"source": input_sha256(self.source)}}
+
+    def work(self, cases):
+        for case in cases:
+            data = self.source.read_bytes()
+            if callable(self.meanwhile):
+                self.meanwhile()
+            with atomic_path(self.outputs(case)["copy"]) as temporary:
+                temporary.write_bytes(data)
+            yield case, {}
+
+
+def run_copy(stage: CopyStage):
+    checked = Checked(Case("a", 2, {}, None, {}, stage.target), "ok")
+    (outcome,) = run_batch(stage, [checked], lambda *_, **__: None)
+    return outcome
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_an_input_that_changes_while_it_is_read_fails_its_case_and_leaves_no_result(tmp_path, gone):
+    source = tmp_path / "source"
+    source.write_text("one")
+    stage = CopyStage(source, tmp_path / "out")
+
+    def change():
+        if gone:
+            source.unlink()
+        else:
+            kept = source.stat().st_mtime_ns
+            source.write_text("two")
+            os.utime(source, ns=(kept, kept))  # not even its time tells
+
+    stage.meanwhile = change
+    outcome = run_copy(stage)
+    assert outcome.status == "failed"
+    assert outcome.code == ("FILE_MISSING" if gone else "INPUT_CHANGED")
+    assert "source" in outcome.message
+    assert not list((tmp_path / "out").iterdir())
+    stage.meanwhile = None
+    source.write_text("two")
+    assert run_copy(stage).status == "done"
+    sidecar = read_json(sidecar_path(stage.outputs(Case("a", 2, {}, None, {}, tmp_path))["copy"]))
+    assert sidecar["made_from"]["inputs"]["source"] == file_sha256(source)
+
+
+def test_a_file_s_hash_follows_its_content_whatever_its_time_says(tmp_path):
+    path = tmp_path / "image"
+    seen = set()
+    for number in range(50):
+        path.write_text(f"{number:04d}")
+        os.utime(path, ns=(10**18, 10**18))
+        seen.add(file_sha256(path))
+    assert len(seen) == 50
