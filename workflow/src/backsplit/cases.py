@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import csv
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from backsplit.config import Config
 from backsplit.errors import CaseError, Code
 from backsplit.volume import atomic_path
+
+if TYPE_CHECKING:  # pandas takes a third of the time that a job needs to start
+    import pandas as pd
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 RESERVED_IDS = frozenset({"labels"})
@@ -59,8 +61,13 @@ class Checked:
     message: str = ""
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a case table (.tsv, .csv) as text; no cell is guessed to be a number or missing.
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Read a table that a person wrote (.tsv, .csv) as text; no cell is guessed to be a number.
+
+    Returns
+    -------
+    header, rows
+        Each row with as many cells as the header; empty lines are passed over.
 
     Raises
     ------
@@ -71,23 +78,32 @@ def read_table(path: Path) -> pd.DataFrame:
     if separator is None:
         raise CaseError(Code.TABLE_INVALID, f"{path} is neither .tsv nor .csv; convert it")
     try:
-        raw = pd.read_csv(
-            path, sep=separator, dtype=str, keep_default_na=False, header=None, encoding="utf-8-sig"
-        )
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        with path.open(encoding="utf-8-sig", newline="") as stream:
+            lines = [line for line in csv.reader(stream, delimiter=separator, strict=True) if line]
+        if not lines:
+            raise ValueError("it is empty")
+        longest = max(lines, key=len)
+        if len(longest) > len(lines[0]):
+            raise ValueError(
+                f"row {lines.index(longest) + 1} has {len(longest)} cells, "
+                f"the header {len(lines[0])}"
+            )
+    except (OSError, ValueError, csv.Error) as error:
         raise CaseError(
             Code.TABLE_INVALID,
             f"{path} can not be read as a table ({str(error).strip()}); "
             f"each line needs as many cells as the header",
         ) from None
-    header = [str(cell).strip() for cell in raw.iloc[0]]
+    header = [cell.strip() for cell in lines[0]]
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise CaseError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice; keep one")
-    table = raw.iloc[1:].set_axis(header, axis=1).reset_index(drop=True)
-    if table.empty:
+    if len(lines) == 1:
         raise CaseError(Code.TABLE_INVALID, f"{path} has a header and no case; add rows")
-    return table.fillna("").map(str.strip)
+    width = len(header)
+    return header, [
+        [*(cell.strip() for cell in line), *[""] * (width - len(line))] for line in lines[1:]
+    ]
 
 
 @dataclass(frozen=True)
@@ -99,20 +115,23 @@ class CaseTable:
 
     Attributes
     ----------
-    cells : every row as text
+    columns : the header
+    rows : every row as text
     config : what it is the table of
     """
 
-    cells: pd.DataFrame
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
     config: Config
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.rows)
 
     @property
     def ids(self) -> list[str]:
         """Id of every row."""
-        return list(self.cells["case"])
+        column = self.columns.index("case")
+        return [row[column] for row in self.rows]
 
     @property
     def batches(self) -> dict[str, range]:
@@ -136,20 +155,18 @@ class CaseTable:
             )
         return self.cases(self.batches[name])
 
-    def cases(self, rows: Iterable[int]) -> list[Case]:
+    def cases(self, positions: Iterable[int]) -> list[Case]:
         """Cases at these row positions."""
-        positions = list(rows)
         folder = self.config.dataset.cases.resolve().parent
-        columns = list(self.cells.columns)
-        cells = self.cells.iloc[positions].itertuples(index=False, name=None)
         return [
-            _case(dict(zip(columns, map(str, row), strict=True)), at + 2, self.config, folder)
-            for at, row in zip(positions, cells, strict=True)
+            _case(dict(zip(self.columns, self.rows[at], strict=True)), at + 2, self.config, folder)
+            for at in positions
         ]
 
     def with_ids(self, ids: Collection[str]) -> list[Case]:
         """Every row that has one of these ids."""
-        return self.cases(np.flatnonzero(self.cells["case"].isin(ids)).tolist())
+        wanted = frozenset(ids)
+        return self.cases(at for at, name in enumerate(self.ids) if name in wanted)
 
 
 def open_table(config: Config) -> CaseTable:
@@ -161,16 +178,16 @@ def open_table(config: Config) -> CaseTable:
         TABLE_INVALID when the table can not be read or lacks a column.
     """
     path = config.dataset.cases
-    table = read_table(path)
+    columns, rows = read_table(path)
     needed = ["case", *(f"image_{c}" for c in config.dataset.channels), "lesion"]
-    missing = [name for name in needed if name not in table.columns]
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise CaseError(
             Code.TABLE_INVALID,
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {', '.join(missing)} "
-            f"(it has {', '.join(table.columns)}); add them or change dataset.channels",
+            f"(it has {', '.join(columns)}); add them or change dataset.channels",
         )
-    return CaseTable(table, config)
+    return CaseTable(columns, rows, config)
 
 
 def read_cases(config: Config) -> list[Case]:
@@ -216,17 +233,13 @@ def check_table(config: Config, batch: str) -> Path:
 
 def write_checked(checked: Sequence[Checked], path: Path) -> None:
     """Write cases with their status: case, status, code, message, and the input columns."""
-    rows = [
-        {
-            "case": c.case.id,
-            "status": c.status,
-            "code": c.code,
-            "message": c.message,
-            **{k: v for k, v in c.case.columns.items() if k not in STATUS_COLUMNS},
-        }
+    columns = list(checked[0].case.columns) if checked else []
+    others = [name for name in columns if name not in STATUS_COLUMNS]
+    rows = (
+        (c.case.id, c.status, c.code, c.message, *(c.case.columns[name] for name in others))
         for c in checked
-    ]
-    write_tsv(pd.DataFrame(rows), path)
+    )
+    write_rows((*STATUS_COLUMNS, *others), rows, path)
 
 
 def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
@@ -248,20 +261,34 @@ def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
 def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
     if not path.exists():
         raise CaseError(Code.TABLE_INVALID, f"{path} does not exist; run `backsplit check` first")
-    table = read_tsv(path)
-    if list(table["case"]) != [one_line(case.id) for case in members]:
+    rows = list(read_rows(path))
+    if [row["case"] for row in rows] != [one_line(case.id) for case in members]:
         raise CaseError(
             Code.TABLE_INVALID,
             f"{path} has other cases than the case table; run `backsplit check` again",
         )
     return [
-        Checked(case, str(row.status), str(row.code), str(row.message))
-        for case, row in zip(members, table.itertuples(), strict=True)
+        Checked(case, row["status"], row["code"], row["message"])
+        for case, row in zip(members, rows, strict=True)
     ]
 
 
+def write_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], path: Path) -> None:
+    """Write rows of text as TSV, atomically, with no cell over several lines."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+        writer.writerow(map(one_line, columns))
+        writer.writerows([one_line(cell) for cell in row] for row in rows)
+
+
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Read the rows of a table of ours as text."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        yield from csv.DictReader(stream, delimiter="\t")
+
+
 def write_tsv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as TSV, atomically, with no cell over several lines."""
+    """Write a table of any cells as `write_rows` does."""
     clean = table.map(lambda cell: one_line(cell) if isinstance(cell, str) else cell)
     with atomic_path(path) as temporary:
         clean.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
@@ -269,6 +296,8 @@ def write_tsv(table: pd.DataFrame, path: Path) -> None:
 
 def read_tsv(path: Path) -> pd.DataFrame:
     """Read a table of ours as text."""
+    import pandas as pd
+
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 

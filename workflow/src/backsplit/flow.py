@@ -7,14 +7,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from backsplit.batch import Outcome, Stage, run_batch, write_status
 from backsplit.cases import (
+    STATUS_COLUMNS,
     batches,
     check_table,
     load_checked,
     open_table,
+    read_rows,
     read_tsv,
     write_checked,
     write_tsv,
@@ -29,10 +29,11 @@ from backsplit.plan import Plan, remember
 from backsplit.progress import StageProgress
 from backsplit.provenance import write_json
 from backsplit.scheme import Scheme
-from backsplit.tables import gather_measures, gather_statuses, join_measures, join_statuses
 from backsplit.volume import atomic_path
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from backsplit.qc.stage import Draw
 
 Say = Callable[[str], None]
@@ -115,6 +116,8 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
         return ComposeStage(config, scheme, classes, failures)
 
     def gather(name: str, outcomes: Sequence[Outcome]) -> None:
+        from backsplit.tables import gather_statuses
+
         gather_statuses(config, name, outcomes, scheme.structures)
 
     folder = labels_folder(config)
@@ -125,6 +128,7 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
 def measure(path: Path, batch: str | None, say: Say) -> None:
     """Measure and draw."""
     from backsplit.qc.stage import TABLES, MeasureStage
+    from backsplit.tables import gather_measures
 
     config = load_config(path)
     scheme, classes = load_scheme(config, path)
@@ -154,10 +158,13 @@ def judge(path: Path, say: Say) -> None:
 
 
 def _judge(config: Config, path: Path, say: Say) -> None:
+    import pandas as pd
+
     from backsplit.qc.flags import all_flags
     from backsplit.qc.judge import flag_absences, flag_failures, read_decisions, verdicts
     from backsplit.qc.lesions import burden
     from backsplit.qc.stage import TABLES
+    from backsplit.tables import join_measures, join_statuses
 
     scheme, _ = load_scheme(config, path)
     stages = status_tables(config)
@@ -236,10 +243,9 @@ def status(config: Config) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
     total = len(load_checked(open_table(config)))
     for name, folder in _stage_folders(config).items():
-        tables = [read_tsv(table) for table in sorted(folder.glob("*.tsv"))]
-        statuses = pd.concat(tables)["status"] if tables else pd.Series(dtype=str)
+        tables = [read_rows(table) for table in sorted(folder.glob("*.tsv"))]
+        failed = sum(row["status"] == "failed" for rows in tables for row in rows)
         sidecars = _count_sidecars(folder)
-        failed = int((statuses == "failed").sum())
         yield f"{name}: {sidecars} done, {failed} failed, {total} in all"
 
 
@@ -266,11 +272,13 @@ def status_tables(config: Config) -> dict[str, pd.DataFrame]:
     CaseError
         FILE_MISSING when a stage has not finished its batches.
     """
+    import pandas as pd
+
     tables = {"check": read_tsv(config.run.results / "cases.tsv")}
     names = batches(len(tables["check"]), config.run.batch_size)
     for stage, folder in _stage_folders(config).items():
-        parts = [_status(folder / f"{batch}.tsv", stage) for batch in names]
-        tables[stage] = pd.concat(parts, ignore_index=True)
+        rows = [row for batch in names for row in _status(folder / f"{batch}.tsv", stage)]
+        tables[stage] = pd.DataFrame(rows, columns=list(STATUS_COLUMNS), dtype=str)
     return tables
 
 
@@ -282,18 +290,17 @@ def _stage_folders(config: Config) -> dict[str, Path]:
     }
 
 
-def _status(path: Path, stage: str) -> pd.DataFrame:
+def _status(path: Path, stage: str) -> list[dict[str, str]]:
     if not path.exists():
         raise CaseError(Code.FILE_MISSING, f"{path} does not exist; run `backsplit {stage}` first")
-    return read_tsv(path)
+    return list(read_rows(path))
 
 
 def _failures(config: Config, segmenter: str, batch: str) -> Mapping[str, str]:
     """Cases of a batch that a segmenter could not label, with the reason."""
     path = segment_folder(config, segmenter) / f"{batch}.tsv"
-    table = _status(path, f"segment {segmenter}")
-    bad = table[table["status"] == "failed"]
-    return {str(r.case): f"{r.message} (code {r.code})" for r in bad.itertuples()}
+    bad = [row for row in _status(path, f"segment {segmenter}") if row["status"] == "failed"]
+    return {row["case"]: f"{row['message']} (code {row['code']})" for row in bad}
 
 
 def _run(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -11,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import Case, CaseTable, check_table, open_table
+from backsplit.cases import Case, CaseTable, check_table, open_table, read_rows
 from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
@@ -163,10 +162,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _done(table: Path) -> Iterator[str]:
-    with table.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream, delimiter="\t"):
-            if row["status"] == "done":
-                yield row["case"]
+    return (row["case"] for row in read_rows(table) if row["status"] == "done")
 
 
 def _stat(path: Path) -> list[object]:

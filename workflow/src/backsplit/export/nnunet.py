@@ -19,10 +19,10 @@ from backsplit.resolving import own_labels
 from backsplit.scheme import BACKGROUND, IGNORE, Scheme
 from backsplit.volume import (
     Array,
+    Geometry,
     Grid,
     atomic_path,
     read_geometry,
-    read_grid,
     read_labels,
     read_volume,
     save_nifti,
@@ -107,10 +107,11 @@ def _write(
         None if dataset.nested is None else scheme.nested_table(dataset.nested, keep_ignore=ignored)
     )
     for case in cases:
-        grid = read_grid(case.images[config.dataset.grid_channel])
+        geometries = {channel: read_geometry(case.images[channel]) for channel in channels}
+        grid = geometries[config.dataset.grid_channel].grid
         for number, channel in enumerate(channels):
             target = images / _image_name(case, number)
-            _place_image(target, case.images[channel], grid, link=link)
+            _place_image(target, case.images[channel], geometries[channel], grid, link=link)
         _place_labels(labels / f"{case.id}{FILE_ENDING}", _labels(config, case), table)
     splits = cross_validation([case.id for case in cases], _groups(cases))
     with atomic_path(dataset.folder / "splits_final.json") as temporary:
@@ -201,9 +202,8 @@ def _keep_only(folder: Path, names: set[str]) -> None:
             stale.unlink()
 
 
-def _place_image(target: Path, source: Path, grid: Grid, *, link: bool) -> None:
+def _place_image(target: Path, source: Path, geometry: Geometry, grid: Grid, *, link: bool) -> None:
     """Link or copy an image; write it anew where trainers could not read it as it is."""
-    geometry = read_geometry(source)
     same = geometry.grid.is_same(grid)
     if same and geometry.faithful and source.name.endswith(FILE_ENDING):
         _link_or_copy(target, source, link=link)
