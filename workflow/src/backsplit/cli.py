@@ -99,15 +99,29 @@ def segment(
         flow.segment(config, segmenter, batch, say, timings)
 
 
+UnrestrictedOption = Annotated[
+    bool,
+    typer.Option(
+        "--only-unrestricted", help="Without segmenters that may not be used commercially."
+    ),
+]
+
+
 @app.command()
 def compose(
-    config: ConfigOption = DEFAULT_CONFIG, batch: BatchOption = None, log: LogOption = None
+    config: ConfigOption = DEFAULT_CONFIG,
+    batch: BatchOption = None,
+    only_unrestricted: UnrestrictedOption = False,
+    log: LogOption = None,
 ) -> None:
     """Put lesions and anatomy on one label map per case."""
     from backsplit import flow
 
     with _errors(log) as say:
-        flow.compose(config, batch, say)
+        if only_unrestricted:
+            flow.compose_unrestricted(config, batch, say)
+        else:
+            flow.compose(config, batch, say)
 
 
 @app.command()
@@ -131,12 +145,30 @@ def judge(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
 
 
 @app.command()
-def export(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+def export(
+    config: ConfigOption = DEFAULT_CONFIG,
+    only_unrestricted: UnrestrictedOption = False,
+    log: LogOption = None,
+) -> None:
     """Write the data set in the trainers' own layouts."""
     from backsplit import flow
 
     with _errors(log) as say:
-        flow.export(config, say)
+        flow.export(config, say, only_unrestricted=only_unrestricted)
+
+
+@app.command()
+def licences(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print the licence of each segmenter, and whether its labels may be used commercially."""
+    from backsplit.config_file import load_config
+    from backsplit.licences import licences as licences_of
+
+    with _errors(None):
+        for name, licence in licences_of(load_config(config)).items():
+            typer.echo(
+                f"{name}\t{licence.name}\tcommercial use: {licence.commercial}\t"
+                f"{licence.terms} (source: {licence.source})"
+            )
 
 
 @app.command()

@@ -125,6 +125,21 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
         remember(folder / f"{name}.tsv", plan.compose_key())
 
 
+def compose_unrestricted(path: Path, batch: str | None, say: Say) -> None:
+    """Compose label maps without the segmenters whose labels may not be used commercially."""
+    from backsplit.unrestricted import UnrestrictedStage, unrestricted
+    from backsplit.unrestricted import labels_folder as unrestricted_folder
+
+    config = unrestricted(load_config(path))
+    scheme, classes = load_scheme(config, path)
+
+    def stage(name: str) -> Stage:
+        failures = {s: _failures(config, s, name) for s in config.layers}
+        return UnrestrictedStage(config, scheme, classes, failures)
+
+    list(_run(Plan(config), stage, unrestricted_folder(config), batch, say))
+
+
 def measure(path: Path, batch: str | None, say: Say) -> None:
     """Measure and draw."""
     from backsplit.qc.stage import TABLES, MeasureStage
@@ -202,25 +217,43 @@ def _groups(config: Config, done: Sequence[str]) -> dict[str, dict[str, list[str
     return groups
 
 
-def export(path: Path, say: Say) -> None:
-    """Write the data set for nnU-Net."""
+def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
+    """Write the data set for nnU-Net; without restricted segmenters if the configuration says so.
+
+    Parameters
+    ----------
+    path : configuration file
+    say : prints a line where people read it
+    only_unrestricted : as if `export.only_unrestricted` were set
+    """
     from backsplit.export.nnunet import export_nnunet
     from backsplit.qc.judge import REJECT
 
     config = load_config(path)
-    scheme, _ = load_scheme(config, path)
+    if only_unrestricted:
+        compose_unrestricted(path, None, say)
+    only_unrestricted = only_unrestricted or config.export.only_unrestricted
+    composed = labels_folder(config)
+    settings = config
+    if only_unrestricted:
+        from backsplit.unrestricted import labels_folder as unrestricted_folder
+        from backsplit.unrestricted import unrestricted
+
+        composed, settings = unrestricted_folder(config), unrestricted(config)
+    scheme, _ = load_scheme(settings, path)
     verdict = read_tsv(config.run.results / "qc" / "verdicts.tsv")
-    rejected = set(verdict[verdict["verdict"] == REJECT]["case"])
-    cases = [
-        c.case
-        for c in load_checked(open_table(config))
-        if c.status == "ok" and c.case.id not in rejected
-    ]
+    left = set(verdict[verdict["verdict"] == REJECT]["case"])
+    table = open_table(config)
+    for batch in table.batches if only_unrestricted else ():
+        rows = _status(composed / f"{batch}.tsv", "compose --only-unrestricted")
+        left |= {row["case"] for row in rows if row["status"] != "done"}
+    cases = [c.case for c in load_checked(table) if c.status == "ok" and c.case.id not in left]
     with recorded(config.run.results, "export"):
-        dataset = export_nnunet(config, scheme, cases)
+        dataset = export_nnunet(settings, scheme, cases, composed)
         used = {case.id for case in cases}
         left_out = verdict[~verdict["case"].isin(used)]
-        write_tsv(left_out, config.run.results / "datasets" / "left_out.tsv")
+        name = "left_out_unrestricted.tsv" if only_unrestricted else "left_out.tsv"
+        write_tsv(left_out, config.run.results / "datasets" / name)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
     if not cases:
         flags = config.run.results / "qc" / "flags.tsv"

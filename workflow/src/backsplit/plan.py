@@ -12,7 +12,7 @@ from pathlib import Path
 from backsplit import __version__
 from backsplit.cases import Case, CaseTable, check_table, open_table, read_rows
 from backsplit.check import check_segmenters, resolve_scheme
-from backsplit.config import Config, Files
+from backsplit.config import Config, Files, what_labels
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
@@ -69,7 +69,7 @@ class Plan:
                 [_stat(path) for path in label_files(section, case).values()]
                 for case in self.table.batch(batch)
             ]
-        return digest([section.model_dump(mode="json"), files])
+        return digest([what_labels(section), files])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is due again when its key is another one, with that key."""
@@ -84,7 +84,8 @@ class Plan:
     def compose_key(self) -> str:
         """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
-        return digest([c["structures"], c["segmenters"], c["targets"], c["compose"]])
+        segmenters = {n: what_labels(section) for n, section in self.config.segmenters.items()}
+        return digest([c["structures"], segmenters, c["targets"], c["compose"]])
 
     def judge_key(self) -> str:
         """Changes with the thresholds and the user's own rules."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from backsplit.batch import Details
 from backsplit.cases import Case
-from backsplit.config import Config
+from backsplit.config import Config, what_labels
 from backsplit.errors import CaseError, Code
 from backsplit.provenance import file_sha256
 from backsplit.segment import build
@@ -56,7 +56,7 @@ class SegmentStage:
                 raise CaseError(
                     Code.FILE_MISSING, f"{path} can not be read ({error.strerror}); restore it"
                 ) from None
-        section = self.config.segmenters[self.key].model_dump(mode="json")
+        section = what_labels(self.config.segmenters[self.key])
         return {
             "stage": "segment",
             "version": 1,
