@@ -19,6 +19,7 @@ except (BacksplitError, CaseError) as error:
     raise WorkflowError(f"\n{error}") from None
 
 RESULTS = CONFIG.run.results.as_posix()
+COMPOSED = "unrestricted" if CONFIG.export.only_unrestricted else "labels"
 DATASET = f"{dataset_folder(CONFIG).as_posix()}/dataset.json"
 
 if workflow.is_main_process:

@@ -17,6 +17,7 @@ from backsplit.config_file import ConfigError, dump_config, load_config, parse_c
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
 from backsplit.lesion import declared_values
+from backsplit.licences import restricted_segmenters
 from backsplit.provenance import digest, read_json
 from backsplit.volume import atomic_path
 
@@ -87,6 +88,10 @@ class Plan:
         segmenters = {n: what_labels(section) for n, section in self.config.segmenters.items()}
         return digest([c["structures"], segmenters, c["targets"], c["compose"]])
 
+    def unrestricted_key(self) -> str:
+        """Changes with who is restricted, and with `compose_key`."""
+        return digest([restricted_segmenters(self.config), self.compose_key()])
+
     def judge_key(self) -> str:
         """Changes with the thresholds and the user's own rules."""
         return digest([self.config.qc.model_dump(mode="json")])
@@ -95,7 +100,8 @@ class Plan:
         """Changes with what the exporters look at."""
         c = self.config.model_dump(mode="json")
         emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
-        return digest([c["dataset"], c["export"], emitted])
+        restricted = restricted_segmenters(self.config) if c["export"]["only_unrestricted"] else ()
+        return digest([c["dataset"], c["export"], emitted, restricted])
 
     def report_key(self) -> str:
         """Changes with anything of the configuration that the report shows."""
@@ -128,7 +134,8 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     """
     config, results = plan.config, plan.config.run.results
     folders = {results / "segment" / name: ".nii.gz" for name in config.used_segmenters}
-    folders |= {results / "labels": ".nii.gz", results / "qc" / "cases": ".parquet"}
+    folders |= {results / "labels": ".nii.gz", results / "unrestricted": ".nii.gz"}
+    folders |= {results / "qc" / "cases": ".parquet"}
     removed = []
     for folder, ending in folders.items():
         there = _names(folder)

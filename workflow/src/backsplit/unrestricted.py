@@ -24,6 +24,9 @@ from backsplit.errors import BacksplitError, Code
 from backsplit.licences import licences, restricted_segmenters
 from backsplit.scheme import BACKGROUND, IGNORE
 
+Groups = Mapping[str, Sequence[str]]
+"""Name to labels or wildcards."""
+
 
 def unrestricted(config: Config) -> Config:
     """The same configuration without restricted segmenters, for a data set of its own.
@@ -63,22 +66,18 @@ def _compose(
     """The section `compose` without what names a segmenter or label that is gone."""
     labels = [*targets, *structures]
 
-    def there(
-        patterns: Iterable[str], groups: Mapping[str, Sequence[str]] | None = None
-    ) -> list[str]:
-        wanted = groups or {}
+    def there(patterns: Iterable[str], groups: Groups) -> list[str]:
         return [
             pattern
             for pattern in patterns
-            if any(fnmatchcase(n, p) for n in labels for p in wanted.get(pattern, (pattern,)))
+            if any(fnmatchcase(n, p) for n in labels for p in groups.get(pattern, (pattern,)))
         ]
 
-    def of_each(named: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    def of_each(named: Groups, groups: Groups) -> dict[str, list[str]]:
         left = {name: there(patterns, groups) for name, patterns in named.items()}
         return {name: patterns for name, patterns in left.items() if patterns}
 
-    groups: dict[str, list[str]] = {}
-    groups = of_each(section["groups"])
+    groups = of_each(section["groups"], {})
     order = section["order"]
     return {
         **section,
@@ -95,9 +94,9 @@ def _compose(
             for pattern, label in section["segmenter_lesions"].items()
             if pattern.partition("/")[0] not in restricted
         },
-        "hosts": of_each(section["hosts"]),
+        "hosts": of_each(section["hosts"], groups),
         "repair": {**section["repair"], "over": there(section["repair"]["over"], groups)},
-        "regions": of_each(section["regions"]),
+        "regions": of_each(section["regions"], groups),
         "nested": [],
     }
 
