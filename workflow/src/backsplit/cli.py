@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -237,11 +238,47 @@ def explain(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of the configuration."""
-    from backsplit.config_file import config_schema
+def manifest(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Write the manifest of the exported data set: sources, versions, licences, every file."""
+    from backsplit import flow
 
-    typer.echo(config_schema(), nl=False)
+    with _errors(log) as say:
+        flow.manifest(config, say)
+
+
+@app.command()
+def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Hold every file of the data set, and its inputs, against the manifest."""
+    from backsplit.config_file import load_config
+    from backsplit.verify import verify as verified
+
+    with _errors(None) as say:
+        found = verified(load_config(config))
+        for line in found.wrong:
+            typer.echo(line)
+        say(f"[backsplit] verify: {found.files} files, {len(found.wrong)} differ")
+    if found.wrong:
+        raise typer.Exit(1)
+
+
+class Schema(StrEnum):
+    """What there is a schema of."""
+
+    CONFIG = "config"
+    MANIFEST = "manifest"
+
+
+@app.command()
+def schema(
+    of: Annotated[Schema, typer.Argument(help="Of the configuration, or of the manifest.")] = (
+        Schema.CONFIG
+    ),
+) -> None:
+    """Print a JSON schema."""
+    from backsplit.config_file import config_schema
+    from backsplit.manifest import manifest_schema
+
+    typer.echo(config_schema() if of is Schema.CONFIG else manifest_schema(), nl=False)
 
 
 @demo_app.command("make")

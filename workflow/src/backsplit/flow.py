@@ -272,6 +272,22 @@ def report(path: Path, say: Say) -> None:
     say(f"[backsplit] report: {page}")
 
 
+def manifest(path: Path, say: Say) -> None:
+    """Write manifest.json."""
+    from backsplit.manifest import manifest_path, write_manifest
+
+    config = load_config(path)
+    with recorded(config.run.results, "manifest"):
+        written = write_manifest(config)
+    restricted = [n for n, s in written.segmenters.items() if s.licence.commercial != "yes"]
+    say(f"[backsplit] manifest: {written.files.rows} files in {manifest_path(config)}")
+    if restricted:
+        say(
+            f"[backsplit] manifest: not for commercial use, as far as is known, because of "
+            f"{', '.join(restricted)} (`backsplit licences` says why)"
+        )
+
+
 def status(config: Config) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
     total = len(load_checked(open_table(config)))

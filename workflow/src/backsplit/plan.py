@@ -103,6 +103,10 @@ class Plan:
         restricted = restricted_segmenters(self.config) if c["export"]["only_unrestricted"] else ()
         return digest([c["dataset"], c["export"], emitted, restricted])
 
+    def manifest_key(self) -> str:
+        """Changes with anything of the configuration, all of which stands in the manifest."""
+        return digest([self.config.model_dump(mode="json"), __version__])
+
     def report_key(self) -> str:
         """Changes with anything of the configuration that the report shows."""
         c = self.config.model_dump(mode="json")
