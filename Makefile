@@ -58,8 +58,9 @@ test-survival: $(INSTALLED)  ## the demo killed fifty times; about half an hour
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark
 
-schema: $(INSTALLED)  ## write config/config.schema.json anew
+schema: $(INSTALLED)  ## write the schemas anew
 	backsplit schema > config/config.schema.json
+	backsplit schema manifest > workflow/src/backsplit/manifest.schema.json
 
 $(INSTALLED): pyproject.toml envs/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run: make PYTHON=python3.x ...")'

@@ -22,6 +22,7 @@ include: "rules/compose.smk"
 include: "rules/qc.smk"
 include: "rules/export.smk"
 include: "rules/report.smk"
+include: "rules/manifest.smk"
 
 
 rule all:
@@ -32,3 +33,4 @@ rule all:
         expand("<results>/labels/{b}.tsv", b=BATCHES),
         DATASET,
         "<results>/report/index.html",
+        "<results>/manifest.json",

@@ -24,6 +24,7 @@ except (BacksplitError, CaseError) as error:
     raise WorkflowError(f"\n{error}") from None
 
 RESULTS = CONFIG.run.results.as_posix()
+COMPOSED = "unrestricted" if CONFIG.export.only_unrestricted else "labels"
 DATASET = f"{dataset_folder(CONFIG).as_posix()}/dataset.json"
 
 
@@ -100,12 +101,20 @@ def compose_key(wildcards):
     return PLAN.compose_key(wildcards.batch)
 
 
+def unrestricted_key(wildcards):
+    return PLAN.unrestricted_key(wildcards.batch)
+
+
 def judge_key(wildcards):
     return PLAN.judge_key()
 
 
 def export_key(wildcards):
     return PLAN.export_key()
+
+
+def manifest_key(wildcards):
+    return PLAN.manifest_key()
 
 
 def report_key(wildcards):

@@ -10,7 +10,7 @@ rule export:
     input:
         "<results>/qc/verdicts.tsv",
         "<results>/labels/labels.json",
-        expand("<results>/labels/{batch}.tsv", batch=BATCHES),
+        expand("<results>/{composed}/{batch}.tsv", composed=COMPOSED, batch=BATCHES),
     output:
         DATASET,
     log:

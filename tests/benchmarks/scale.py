@@ -156,7 +156,7 @@ def plan(config: Path, cases: int, batch_size: int) -> None:
     assert jobs is not None, took.text
     print(
         f"{cases} cases in batches of {batch_size}: {jobs[1]} jobs planned in "
-        f"{took.seconds:.1f} s, {took.peak_mib:.0f} MiB"
+        f"{took.seconds:.1f} s ({took.cpu_s:.1f} s of CPU), {took.peak_mib:.0f} MiB"
     )
 
 

@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import pandas as pd
-
-from backsplit.cases import Case, Checked, one_line, write_tsv
+from backsplit.cases import STATUS_COLUMNS, Case, Checked, one_line, write_rows
 from backsplit.disk import disk_error
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.provenance import discard, still_holds, write_sidecar
@@ -186,6 +184,5 @@ def failed(case: Case, error: CaseError) -> Outcome:
 
 def write_status(outcomes: Sequence[Outcome], path: Path) -> None:
     """Write the status table of a batch: case, status, code, message."""
-    columns = ["case", "status", "code", "message"]
-    rows = [(o.case, o.status, str(o.code), o.message) for o in outcomes]
-    write_tsv(pd.DataFrame(rows, columns=columns), path)
+    rows = ((o.case, o.status, str(o.code), o.message) for o in outcomes)
+    write_rows(STATUS_COLUMNS, rows, path)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import re
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import numpy as np
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from backsplit.config import Config
 from backsplit.disk import is_there
 from backsplit.errors import CaseError, Code, shown
 from backsplit.volume import atomic_path
+
+if TYPE_CHECKING:  # pandas takes a third of the time that a job needs to start
+    import pandas as pd
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """No file name of ours is longer than an id by so much that it does not fit into 255 bytes."""
@@ -65,8 +67,13 @@ class Checked:
     message: str = ""
 
 
-def read_table(path: Path) -> pd.DataFrame:
-    """Read a case table (.tsv, .csv) as text; no cell is guessed to be a number or missing.
+def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Read a table that a person wrote (.tsv, .csv) as text; no cell is guessed to be a number.
+
+    Returns
+    -------
+    header, rows
+        Each row with as many cells as the header; empty lines are passed over.
 
     Raises
     ------
@@ -79,41 +86,48 @@ def read_table(path: Path) -> pd.DataFrame:
     if not (is_there(path) and path.is_file()):
         raise CaseError(Code.TABLE_INVALID, f"{shown(path)} is no file; correct dataset.cases")
     try:
-        data = path.read_bytes()
-        if b"\0" in data:
+        text = path.read_bytes().decode("utf-8-sig")
+        if "\0" in text:
             raise ValueError("it holds NUL characters: no UTF-8 text")
-        raw = pd.read_csv(
-            io.BytesIO(data),
-            sep=separator,
-            dtype=str,
-            keep_default_na=False,
-            header=None,
-            encoding="utf-8-sig",
-        )
-    except (OSError, ValueError, UnicodeDecodeError) as error:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+        lines = [line for line in reader if line]
+        if not lines:
+            raise ValueError("it is empty")
+        longest = max(lines, key=len)
+        if len(longest) > len(lines[0]):
+            raise ValueError(
+                f"row {lines.index(longest) + 1} has {len(longest)} cells, "
+                f"the header {len(lines[0])}"
+            )
+    except (OSError, ValueError, csv.Error) as error:
         raise CaseError(
             Code.TABLE_INVALID,
             f"{path} can not be read as a table ({str(error).strip()}); "
             f"each line needs as many cells as the header",
         ) from None
-    header = [str(cell).strip() for cell in raw.iloc[0]]
+    header = [cell.strip() for cell in lines[0]]
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise CaseError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice; keep one")
-    table = raw.iloc[1:].set_axis(header, axis=1).reset_index(drop=True)
-    if table.empty:
+    if len(lines) == 1:
         raise CaseError(Code.TABLE_INVALID, f"{path} has a header and no case; add rows")
-    table = table.fillna("").map(str.strip)
-    for column in header if b'"' in data else ():
-        broken = table[column].str.contains("[\r\n]")
-        if broken.any():
-            row = int(broken.to_numpy().argmax()) + 2
-            raise CaseError(
-                Code.TABLE_INVALID,
-                f"{path} has a line break within `{column}` of row {row}: a quotation mark is not "
-                "closed, and rows may be swallowed; remove it",
-            )
-    return table
+    width = len(header)
+    rows = [[*(cell.strip() for cell in line), *[""] * (width - len(line))] for line in lines[1:]]
+    if '"' in text:
+        _require_single_lines(path, header, rows)
+    return header, rows
+
+
+def _require_single_lines(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Refuse a quotation mark that swallows rows."""
+    for row, cells in enumerate(rows, start=2):
+        for column, cell in zip(header, cells, strict=True):
+            if "\n" in cell or "\r" in cell:
+                raise CaseError(
+                    Code.TABLE_INVALID,
+                    f"{path} has a line break within `{column}` of row {row}: a quotation mark is "
+                    "not closed, and rows may be swallowed; remove it",
+                )
 
 
 @dataclass(frozen=True)
@@ -125,20 +139,23 @@ class CaseTable:
 
     Attributes
     ----------
-    cells : every row as text
+    columns : the header
+    rows : every row as text
     config : what it is the table of
     """
 
-    cells: pd.DataFrame
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
     config: Config
 
     def __len__(self) -> int:
-        return len(self.cells)
+        return len(self.rows)
 
     @property
     def ids(self) -> list[str]:
         """Id of every row."""
-        return list(self.cells["case"])
+        column = self.columns.index("case")
+        return [row[column] for row in self.rows]
 
     @property
     def batches(self) -> dict[str, range]:
@@ -162,20 +179,18 @@ class CaseTable:
             )
         return self.cases(self.batches[name])
 
-    def cases(self, rows: Iterable[int]) -> list[Case]:
+    def cases(self, positions: Iterable[int]) -> list[Case]:
         """Cases at these row positions."""
-        positions = list(rows)
         folder = self.config.dataset.cases.resolve().parent
-        columns = list(self.cells.columns)
-        cells = self.cells.iloc[positions].itertuples(index=False, name=None)
         return [
-            _case(dict(zip(columns, map(str, row), strict=True)), at + 2, self.config, folder)
-            for at, row in zip(positions, cells, strict=True)
+            _case(dict(zip(self.columns, self.rows[at], strict=True)), at + 2, self.config, folder)
+            for at in positions
         ]
 
     def with_ids(self, ids: Collection[str]) -> list[Case]:
         """Every row that has one of these ids."""
-        return self.cases(np.flatnonzero(self.cells["case"].isin(ids)).tolist())
+        wanted = frozenset(ids)
+        return self.cases(at for at, name in enumerate(self.ids) if name in wanted)
 
 
 def open_table(config: Config) -> CaseTable:
@@ -187,16 +202,16 @@ def open_table(config: Config) -> CaseTable:
         TABLE_INVALID when the table can not be read or lacks a column.
     """
     path = config.dataset.cases
-    table = read_table(path)
+    columns, rows = read_table(path)
     needed = ["case", *(f"image_{c}" for c in config.dataset.channels), "lesion"]
-    missing = [name for name in needed if name not in table.columns]
+    missing = [name for name in needed if name not in columns]
     if missing:
         raise CaseError(
             Code.TABLE_INVALID,
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {shown(', '.join(missing))} "
-            f"(it has {shown(', '.join(table.columns))}); add them or change dataset.channels",
+            f"(it has {shown(', '.join(columns))}); add them or change dataset.channels",
         )
-    return CaseTable(table, config)
+    return CaseTable(columns, rows, config)
 
 
 def read_cases(config: Config) -> list[Case]:
@@ -242,17 +257,13 @@ def check_table(config: Config, batch: str) -> Path:
 
 def write_checked(checked: Sequence[Checked], path: Path) -> None:
     """Write cases with their status: case, status, code, message, and the input columns."""
-    rows = [
-        {
-            "case": c.case.id,
-            "status": c.status,
-            "code": c.code,
-            "message": c.message,
-            **{k: v for k, v in c.case.columns.items() if k not in STATUS_COLUMNS},
-        }
+    columns = list(checked[0].case.columns) if checked else []
+    others = [name for name in columns if name not in STATUS_COLUMNS]
+    rows = (
+        (c.case.id, c.status, c.code, c.message, *(c.case.columns[name] for name in others))
         for c in checked
-    ]
-    write_tsv(pd.DataFrame(rows), path)
+    )
+    write_rows((*STATUS_COLUMNS, *others), rows, path)
 
 
 def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
@@ -274,20 +285,34 @@ def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
 def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
     if not path.exists():
         raise CaseError(Code.TABLE_INVALID, f"{path} does not exist; run `backsplit check` first")
-    table = read_tsv(path)
-    if list(table["case"]) != [one_line(case.id) for case in members]:
+    rows = list(read_rows(path))
+    if [row["case"] for row in rows] != [one_line(case.id) for case in members]:
         raise CaseError(
             Code.TABLE_INVALID,
             f"{path} has other cases than the case table; run `backsplit check` again",
         )
     return [
-        Checked(case, str(row.status), str(row.code), str(row.message))
-        for case, row in zip(members, table.itertuples(), strict=True)
+        Checked(case, row["status"], row["code"], row["message"])
+        for case, row in zip(members, rows, strict=True)
     ]
 
 
+def write_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], path: Path) -> None:
+    """Write rows of text as TSV, atomically, with no cell over several lines."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+        writer.writerow(map(one_line, columns))
+        writer.writerows([one_line(cell) for cell in row] for row in rows)
+
+
+def read_rows(path: Path) -> Iterator[dict[str, str]]:
+    """Read the rows of a table of ours as text."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        yield from csv.DictReader(stream, delimiter="\t")
+
+
 def write_tsv(table: pd.DataFrame, path: Path) -> None:
-    """Write a table as TSV, atomically, with no cell over several lines."""
+    """Write a table of any cells as `write_rows` does."""
     clean = table.map(lambda cell: one_line(cell) if isinstance(cell, str) else cell)
     with atomic_path(path) as temporary:
         clean.to_csv(temporary, sep="\t", index=False, lineterminator="\n")
@@ -295,6 +320,8 @@ def write_tsv(table: pd.DataFrame, path: Path) -> None:
 
 def read_tsv(path: Path) -> pd.DataFrame:
     """Read a table of ours as text."""
+    import pandas as pd
+
     return pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
 
 

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -106,15 +107,29 @@ def segment(
         flow.segment(config, segmenter, batch, say, timings)
 
 
+UnrestrictedOption = Annotated[
+    bool,
+    typer.Option(
+        "--only-unrestricted", help="Without segmenters that may not be used commercially."
+    ),
+]
+
+
 @app.command()
 def compose(
-    config: ConfigOption = DEFAULT_CONFIG, batch: BatchOption = None, log: LogOption = None
+    config: ConfigOption = DEFAULT_CONFIG,
+    batch: BatchOption = None,
+    only_unrestricted: UnrestrictedOption = False,
+    log: LogOption = None,
 ) -> None:
     """Put lesions and anatomy on one label map per case."""
     from backsplit import flow
 
     with _errors(log) as say:
-        flow.compose(config, batch, say)
+        if only_unrestricted:
+            flow.compose_unrestricted(config, batch, say)
+        else:
+            flow.compose(config, batch, say)
 
 
 @app.command()
@@ -138,12 +153,30 @@ def judge(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
 
 
 @app.command()
-def export(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+def export(
+    config: ConfigOption = DEFAULT_CONFIG,
+    only_unrestricted: UnrestrictedOption = False,
+    log: LogOption = None,
+) -> None:
     """Write the data set in the trainers' own layouts."""
     from backsplit import flow
 
     with _errors(log) as say:
-        flow.export(config, say)
+        flow.export(config, say, only_unrestricted=only_unrestricted)
+
+
+@app.command()
+def licences(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print the licence of each segmenter, and whether its labels may be used commercially."""
+    from backsplit.config_file import load_config
+    from backsplit.licences import licences as licences_of
+
+    with _errors(None):
+        for name, licence in licences_of(load_config(config)).items():
+            typer.echo(
+                f"{name}\t{licence.name}\tcommercial use: {licence.commercial}\t"
+                f"{licence.terms} (source: {licence.source})"
+            )
 
 
 @app.command()
@@ -225,11 +258,47 @@ def explain(
 
 
 @app.command()
-def schema() -> None:
-    """Print the JSON schema of the configuration."""
-    from backsplit.config_file import config_schema
+def manifest(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Write the manifest of the exported data set: sources, versions, licences, every file."""
+    from backsplit import flow
 
-    typer.echo(config_schema(), nl=False)
+    with _errors(log) as say:
+        flow.manifest(config, say)
+
+
+@app.command()
+def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Hold every file of the data set, and its inputs, against the manifest."""
+    from backsplit.config_file import load_config
+    from backsplit.verify import verify as verified
+
+    with _errors(None) as say:
+        found = verified(load_config(config))
+        for line in found.wrong:
+            typer.echo(line)
+        say(f"[backsplit] verify: {found.files} files, {len(found.wrong)} differ")
+    if found.wrong:
+        raise typer.Exit(1)
+
+
+class Schema(StrEnum):
+    """What there is a schema of."""
+
+    CONFIG = "config"
+    MANIFEST = "manifest"
+
+
+@app.command()
+def schema(
+    of: Annotated[Schema, typer.Argument(help="Of the configuration, or of the manifest.")] = (
+        Schema.CONFIG
+    ),
+) -> None:
+    """Print a JSON schema."""
+    from backsplit.config_file import config_schema
+    from backsplit.manifest import manifest_schema
+
+    typer.echo(config_schema() if of is Schema.CONFIG else manifest_schema(), nl=False)
 
 
 @demo_app.command("make")

@@ -61,7 +61,22 @@ class Dataset(Section):
         return self
 
 
-class TotalSegmentator(Section):
+class Licensed(Section):
+    """Whose labels somebody has rights to; nothing here changes a label."""
+
+    licence: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Licence of the labels: an SPDX id or a few words. Default: what the "
+        "installed TotalSegmentator says of its task; of anything else, unknown.",
+    )
+    commercial: bool | Literal["unknown"] = Field(
+        default="unknown",
+        description="Whether the labels may be used commercially. `unknown` counts as no.",
+    )
+
+
+class TotalSegmentator(Licensed):
     """A task of the installed TotalSegmentator."""
 
     kind: Literal["totalsegmentator"]
@@ -82,7 +97,7 @@ class TotalSegmentator(Section):
         return self
 
 
-class NnUNet(Section):
+class NnUNet(Licensed):
     """Any trained nnU-Net v2 model."""
 
     kind: Literal["nnunet"]
@@ -105,7 +120,7 @@ class NnUNet(Section):
     )
 
 
-class Files(Section):
+class Files(Licensed):
     """Label files that exist."""
 
     kind: Literal["files"]
@@ -196,6 +211,11 @@ class Export(Section):
     """Which trainers to write for."""
 
     nnunet: NnUNetExport = NnUNetExport()
+    only_unrestricted: bool = Field(
+        default=False,
+        description="Write DatasetNNN_NAME_unrestricted, composed without the segmenters whose "
+        "labels are not known to be free for commercial use, instead of the data set with all.",
+    )
 
 
 class Run(Section):
@@ -299,6 +319,17 @@ class Config(Section):
         return self
 
     @property
+    def unrestricted_id(self) -> int:
+        """The next data set id that is free, after those of nested label sets."""
+        nested = self.compose.nested
+        return self.dataset.id + 1 + (len(nested) + 1 if nested else 0)
+
+    @property
+    def unrestricted_name(self) -> str:
+        """Name of the data set without restricted segmenters."""
+        return f"{self.dataset.name}_unrestricted"
+
+    @property
     def decisions_path(self) -> Path:
         """Where a person's own verdicts lie."""
         return self.qc.decisions or self.run.results / "qc" / "decisions.tsv"
@@ -315,6 +346,11 @@ class Config(Section):
         if self.compose.order is not None:
             return self.compose.order[1:]
         return self.used_segmenters
+
+
+def what_labels(segmenter: SegmenterConfig) -> dict[str, Any]:
+    """The part of a segmenter's section that its labels depend on."""
+    return segmenter.model_dump(mode="json", exclude=set(Licensed.model_fields))
 
 
 def channels_of(

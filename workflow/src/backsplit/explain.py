@@ -12,6 +12,8 @@ from backsplit.cases import STATUS_COLUMNS, read_tsv
 from backsplit.config import Config
 from backsplit.errors import BacksplitError, Code
 from backsplit.export.nnunet import FILE_ENDING, datasets
+from backsplit.jobs import job_of
+from backsplit.licences import licences
 from backsplit.provenance import file_sha256, read_json, sidecar_path
 
 SHORT = 12
@@ -42,28 +44,32 @@ def explain(config: Config, case: str) -> Iterator[str]:
         )
     if all(row["status"] != "ok" for row in rows):
         return  # its id may be no id at all: no path is made of it
-    for segmenter in config.used_segmenters:
-        yield from _stage(f"segment {segmenter}", results / "segment" / segmenter, case, ".nii.gz")
-    yield from _stage("compose", results / "labels", case, ".nii.gz")
-    yield from _stage("measure", results / "qc" / "cases", case, ".parquet")
+    for segmenter, licence in licences(config).items():
+        yield from _stage(results, f"segment {segmenter}", f"segment/{segmenter}", case)
+        yield f"  licence: {licence.name}, commercial use: {licence.commercial} ({licence.terms})"
+    yield from _stage(results, "compose", "labels", case)
+    yield from _stage(results, "measure", "qc/cases", case, ".parquet")
     yield from _judged(results, case)
     for dataset in datasets(config):
         label = dataset.folder / "labelsTr" / f"{case}{FILE_ENDING}"
         yield f"export: {label if label.exists() else f'not in {dataset.folder.name}'}"
 
 
-def _stage(name: str, folder: Path, case: str, ending: str) -> Iterator[str]:
+def _stage(
+    results: Path, name: str, folder: str, case: str, ending: str = ".nii.gz"
+) -> Iterator[str]:
     """What a stage did with a case, and from what."""
-    output = folder / f"{case}{ending}"
+    output = results / folder / f"{case}{ending}"
     try:
         sidecar = read_json(sidecar_path(output))
     except (OSError, ValueError):
-        failed = [row for row in _status(folder) if row["case"] == case]
+        failed = [row for row in _status(output.parent) if row["case"] == case]
         yield f"{name}: {failed[0]['status'] + _reason(failed[0]) if failed else 'not done yet'}"
         return
     yield f"{name}: {output}"
+    yield from _job(results, name, case)
     for role, written in sidecar.get("outputs", {}).items():
-        path = folder / written["file"]
+        path = output.parent / written["file"]
         if not path.exists():
             yield f"  {role}: {path} is GONE"
         elif file_sha256(path) != written["sha256"]:
@@ -79,6 +85,18 @@ def _stage(name: str, folder: Path, case: str, ending: str) -> Iterator[str]:
     if isinstance(notes, Mapping):
         yield from (f"  {key}: {value}" for key, value in notes.items())
     yield from (f"  {line}" for line in sidecar.get("summary", ()))
+
+
+def _job(results: Path, stage: str, case: str) -> Iterator[str]:
+    """Which job made a result, as far as it was noted."""
+    job = job_of(results, stage.replace(" ", "/"), case)
+    if job is None:
+        return
+    scheduler = "".join(f", {key} {value}" for key, value in job.get("scheduler", {}).items())
+    yield (
+        f"  by job {job['job']} (batch {job.get('batch')}, {job.get('host')}, pid {job.get('pid')}"
+        f"{scheduler}) at {job['made']}"
+    )
 
 
 def _judged(results: Path, case: str) -> Iterator[str]:

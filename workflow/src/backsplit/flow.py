@@ -8,14 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import pandas as pd
-
 from backsplit.batch import Outcome, Stage, run_batch, write_status
 from backsplit.cases import (
+    STATUS_COLUMNS,
     batches,
     check_table,
     load_checked,
     open_table,
+    read_rows,
     read_tsv,
     write_checked,
     write_tsv,
@@ -32,10 +32,11 @@ from backsplit.plan import Plan, begin
 from backsplit.progress import StageProgress
 from backsplit.provenance import write_json
 from backsplit.scheme import Scheme
-from backsplit.tables import gather_measures, gather_statuses, join_measures, join_statuses
 from backsplit.volume import atomic_path
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from backsplit.qc.stage import Draw
 
 Say = Callable[[str], None]
@@ -135,21 +136,36 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
     plan = Plan(config)
 
     def stage(name: str) -> Stage:
-        failures = {
-            s: _failures(segment_folder(config, s) / f"{name}.tsv", f"segment {s}")
-            for s in config.layers
-        }
-        return ComposeStage(config, scheme, classes, failures)
+        return ComposeStage(config, scheme, classes, _segmenting_failures(config, name))
 
     def gather(name: str, outcomes: Sequence[Outcome]) -> None:
+        from backsplit.tables import gather_statuses
+
         gather_statuses(config, name, outcomes, scheme.structures)
 
     _run(plan, stage, plan.compose_key, labels_folder(config), batch, say, gather)
 
 
+def compose_unrestricted(path: Path, batch: str | None, say: Say) -> None:
+    """Compose label maps without the segmenters whose labels may not be used commercially."""
+    from backsplit.unrestricted import UnrestrictedStage, unrestricted
+    from backsplit.unrestricted import labels_folder as unrestricted_folder
+
+    everything = load_config(path)
+    config = unrestricted(everything)
+    scheme, classes = load_scheme(config, path)
+
+    def stage(name: str) -> Stage:
+        return UnrestrictedStage(config, scheme, classes, _segmenting_failures(config, name))
+
+    key = Plan(everything).unrestricted_key
+    _run(Plan(config), stage, key, unrestricted_folder(config), batch, say)
+
+
 def measure(path: Path, batch: str | None, say: Say) -> None:
     """Measure and draw."""
     from backsplit.qc.stage import TABLES, MeasureStage
+    from backsplit.tables import gather_measures
 
     config = load_config(path)
     scheme, classes = load_scheme(config, path)
@@ -184,10 +200,13 @@ def judge(path: Path, say: Say) -> None:
 
 
 def _judge(config: Config, path: Path, say: Say) -> None:
+    import pandas as pd
+
     from backsplit.qc.flags import all_flags
     from backsplit.qc.judge import flag_absences, flag_failures, read_decisions, verdicts
     from backsplit.qc.lesions import burden
     from backsplit.qc.stage import TABLES
+    from backsplit.tables import join_measures, join_statuses
 
     scheme, _ = load_scheme(config, path)
     stages = status_tables(config)
@@ -225,27 +244,48 @@ def _groups(config: Config, done: Sequence[str]) -> dict[str, dict[str, list[str
     return groups
 
 
-def export(path: Path, say: Say) -> None:
-    """Write the data set for nnU-Net."""
+def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
+    """Write the data set for nnU-Net; without restricted segmenters if the configuration says so.
+
+    Parameters
+    ----------
+    path : configuration file
+    say : prints a line where people read it
+    only_unrestricted : as if `export.only_unrestricted` were set
+    """
     config = load_config(path)
+    if only_unrestricted:
+        compose_unrestricted(path, None, say)
     with _job(config, "export", say):
-        _export(config, path, say)
+        _export(config, path, say, only_unrestricted or config.export.only_unrestricted)
 
 
-def _export(config: Config, path: Path, say: Say) -> None:
+def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> None:
     from backsplit.export.nnunet import export_nnunet
     from backsplit.qc.judge import REJECT
 
-    scheme, _ = load_scheme(config, path)
+    composed, settings, name = labels_folder(config), config, "left_out.tsv"
+    if only_unrestricted:
+        from backsplit.unrestricted import labels_folder as unrestricted_folder
+        from backsplit.unrestricted import unrestricted
+
+        composed, settings = unrestricted_folder(config), unrestricted(config)
+        name = "left_out_unrestricted.tsv"
+    scheme, _ = load_scheme(settings, path)
     verdict = read_tsv(config.run.results / "qc" / "verdicts.tsv")
-    composed = status_tables(config)["compose"]
-    usable = set(composed[composed["status"] == "done"]["case"])
-    usable -= set(verdict[verdict["verdict"] == REJECT]["case"])
-    cases = [c.case for c in load_checked(open_table(config)) if c.case.id in usable]
-    dataset = export_nnunet(config, scheme, cases)
-    used = {case.id for case in cases}
-    left_out = verdict[~verdict["case"].isin(used)]
-    write_tsv(left_out, config.run.results / "datasets" / "left_out.tsv")
+    rejected = set(verdict[verdict["verdict"] == REJECT]["case"])
+    table = open_table(config)
+    stage = "compose --only-unrestricted" if only_unrestricted else "compose"
+    done = {
+        row["case"]
+        for batch in table.batches
+        for row in _status(composed / f"{batch}.tsv", stage)
+        if row["status"] == "done"
+    }
+    cases = [c.case for c in load_checked(table) if c.case.id in done - rejected]
+    dataset = export_nnunet(settings, scheme, cases, composed)
+    left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
+    write_tsv(left_out, config.run.results / "datasets" / name)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
     if not cases:
         flags = config.run.results / "qc" / "flags.tsv"
@@ -290,14 +330,29 @@ def report(path: Path, say: Say) -> None:
     say(f"[backsplit] report: {page}")
 
 
+def manifest(path: Path, say: Say) -> None:
+    """Write manifest.json."""
+    from backsplit.manifest import manifest_path, write_manifest
+
+    config = load_config(path)
+    with _job(config, "manifest", say):
+        written = write_manifest(config)
+    restricted = [n for n, s in written.segmenters.items() if s.licence.commercial != "yes"]
+    say(f"[backsplit] manifest: {written.files.rows} files in {manifest_path(config)}")
+    if restricted:
+        say(
+            f"[backsplit] manifest: not for commercial use, as far as is known, because of "
+            f"{', '.join(restricted)} (`backsplit licences` says why)"
+        )
+
+
 def status(config: Config) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
     total = len(load_checked(open_table(config)))
     for name, folder in _stage_folders(config).items():
-        tables = [read_tsv(table) for table in sorted(folder.glob(STATUS_TABLES))]
-        statuses = pd.concat(tables)["status"] if tables else pd.Series(dtype=str)
+        tables = [read_rows(table) for table in sorted(folder.glob(STATUS_TABLES))]
+        failed = sum(row["status"] == "failed" for rows in tables for row in rows)
         sidecars = _count_sidecars(folder)
-        failed = int((statuses == "failed").sum())
         yield f"{name}: {sidecars} done, {failed} failed, {total} in all"
 
 
@@ -324,11 +379,13 @@ def status_tables(config: Config) -> dict[str, pd.DataFrame]:
     CaseError
         FILE_MISSING when a stage has not finished its batches.
     """
+    import pandas as pd
+
     tables = {"check": read_tsv(config.run.results / "cases.tsv")}
     names = batches(len(tables["check"]), config.run.batch_size)
     for stage, folder in _stage_folders(config).items():
-        parts = [_status(folder / f"{batch}.tsv", stage) for batch in names]
-        tables[stage] = pd.concat(parts, ignore_index=True)
+        rows = [row for batch in names for row in _status(folder / f"{batch}.tsv", stage)]
+        tables[stage] = pd.DataFrame(rows, columns=list(STATUS_COLUMNS), dtype=str)
     return tables
 
 
@@ -340,17 +397,24 @@ def _stage_folders(config: Config) -> dict[str, Path]:
     }
 
 
-def _status(path: Path, stage: str) -> pd.DataFrame:
+def _status(path: Path, stage: str) -> list[dict[str, str]]:
     if not path.exists():
         raise CaseError(Code.FILE_MISSING, f"{path} does not exist; run `backsplit {stage}` first")
-    return read_tsv(path)
+    return list(read_rows(path))
+
+
+def _segmenting_failures(config: Config, batch: str) -> Mapping[str, Mapping[str, str]]:
+    """Segmenter to the cases of a batch that it could not label, with the reason."""
+    return {
+        s: _failures(segment_folder(config, s) / f"{batch}.tsv", f"segment {s}")
+        for s in config.layers
+    }
 
 
 def _failures(path: Path, stage: str) -> Mapping[str, str]:
     """Cases of a batch that failed in a stage, with the reason; `path` is its status table."""
-    table = _status(path, stage)
-    bad = table[table["status"] == "failed"]
-    return {str(r.case): f"{r.message} (code {r.code})" for r in bad.itertuples()}
+    bad = [row for row in _status(path, stage) if row["status"] == "failed"]
+    return {row["case"]: f"{row['message']} (code {row['code']})" for row in bad}
 
 
 def _run(

@@ -113,10 +113,20 @@ def recorded(results: Path, stage: str, batch: str | None = None) -> Iterator[Re
     """Record a job; its end is noted only where it ends well."""
     path = job_file(results, stage, batch)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab", buffering=0) as stream:
+    with path.open("ab+", buffering=0) as stream:
+        _end_line(stream)
         recorder = Recorder(stream, stage, batch)
         yield recorder
         recorder.end()
+
+
+def _end_line(stream: BinaryIO) -> None:
+    """End a line that a kill cut short, so that the next one is whole."""
+    end = stream.seek(0, os.SEEK_END)
+    if end:
+        stream.seek(end - 1)
+        if stream.read(1) != b"\n":
+            stream.write(b"\n")
 
 
 def job_file(results: Path, stage: str, batch: str | None) -> Path:
@@ -170,20 +180,20 @@ def job_of(results: Path, stage: str, case: str, batch: str | None = None) -> di
     """
     folder = job_file(results, stage, batch).parent
     files = [job_file(results, stage, batch)] if batch else sorted(folder.glob("*.jsonl"))
-    found: dict[str, Any] | None = None
-    for path in files:
-        starts: dict[str, dict[str, Any]] = {}
-        for event in _events(path):
-            if event["event"] == "start":
-                starts[event["job"]] = event
-            elif event["event"] == "case" and event["case"] == case:
-                start = starts.get(event["job"], {})
-                found = max(found or {}, {**start, "made": event["time"]}, key=_made)
-    return found
+    found = [job for path in files if (job := _last_of(path, case)) is not None]
+    return max(found, key=lambda job: str(job["made"]), default=None)
 
 
-def _made(job: Mapping[str, Any]) -> str:
-    return str(job.get("made", ""))
+def _last_of(path: Path, case: str) -> dict[str, Any] | None:
+    """The last job of a file that made a case: lines are in order whatever clocks say."""
+    starts: dict[str, dict[str, Any]] = {}
+    last = None
+    for event in _events(path):
+        if event["event"] == "start":
+            starts[event["job"]] = event
+        elif event["event"] == "case" and event["case"] == case:
+            last = {"job": event["job"], **starts.get(event["job"], {}), "made": event["time"]}
+    return last
 
 
 def _events(path: Path) -> Iterator[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import time
 from collections import Counter
@@ -13,23 +12,25 @@ from functools import cached_property, partial
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import Case, CaseTable, check_table, open_table
+from backsplit.cases import Case, CaseTable, check_table, open_table, read_rows
 from backsplit.check import check_segmenters, resolve_scheme
-from backsplit.config import Config, Files
+from backsplit.config import Config, Files, what_labels
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
 from backsplit.disk import atomic_path, disk_errors
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
 from backsplit.lesion import declared_values
+from backsplit.licences import restricted_segmenters
 from backsplit.provenance import digest, read_json
 
 TABLES = "[!.]*.tsv"
 """Status tables of a folder, and none that is being written."""
 
 DECLARED = (
-    *(f"{folder}{TABLES}" for folder in ("", "check/", "segment/*/", "labels/", "qc/cases/")),
+    *(f"{folder}{TABLES}" for folder in ("", "check/", "segment/*/", "labels/", "unrestricted/")),
+    *(f"{folder}{TABLES}" for folder in ("qc/cases/", "report/cases/", "report/tables/")),
     *("labels/labels.json", "labels/status.parquet", "qc/[!.]*.*"),
-    *("datasets/nnunet/*/dataset.json", "report/[!.]*.html"),
+    *("datasets/nnunet/*/dataset.json", "report/[!.]*.html", "report/figures/*", "manifest.json"),
 )
 """Where in the results the files lie that rules declare as outputs."""
 
@@ -100,7 +101,7 @@ class Plan:
                 [_stat(path) for path in label_files(section, case).values()]
                 for case in self.table.batch(batch)
             ]
-        return digest([section.model_dump(mode="json"), files, self.check_key(batch)])
+        return digest([what_labels(section), files, self.check_key(batch)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is due again when its key is another one, with that key."""
@@ -109,6 +110,8 @@ class Plan:
             yield check_table(self.config, batch), self.check_key(batch)
             yield results / "labels" / f"{batch}.tsv", self.compose_key(batch)
             yield results / "qc" / "cases" / f"{batch}.tsv", self.compose_key(batch)
+            if self.config.export.only_unrestricted:
+                yield results / "unrestricted" / f"{batch}.tsv", self.unrestricted_key(batch)
             for segmenter in self.config.used_segmenters:
                 table = results / "segment" / segmenter / f"{batch}.tsv"
                 yield table, self.segment_key(segmenter, batch)
@@ -120,6 +123,10 @@ class Plan:
     def _compose_key(self, batch: str) -> str:
         layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
         return digest([self._names, layers, self.check_key(batch)])
+
+    def unrestricted_key(self, batch: str) -> str:
+        """Changes with who is restricted, and with `compose_key`."""
+        return digest([restricted_segmenters(self.config), self.compose_key(batch)])
 
     def cases_key(self) -> str:
         """Changes with names, and with what `check` says of any case."""
@@ -135,7 +142,13 @@ class Plan:
         """Changes with what the exporters look at."""
         c = self.config.model_dump(mode="json")
         emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
-        return digest([c["dataset"], c["export"], emitted, self.judge_key()])
+        restricted = restricted_segmenters(self.config) if c["export"]["only_unrestricted"] else ()
+        return digest([c["dataset"], c["export"], emitted, restricted, self.judge_key()])
+
+    def manifest_key(self) -> str:
+        """Changes with anything of the configuration, all of which stands in the manifest."""
+        c = self.config.model_dump(mode="json")
+        return digest([c, __version__, self.judge_key()])
 
     def report_key(self) -> str:
         """Changes with anything that the report shows."""
@@ -146,7 +159,8 @@ class Plan:
     def _names(self) -> str:
         """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
-        return digest([c["structures"], c["segmenters"], c["targets"], c["compose"]])
+        segmenters = {n: what_labels(section) for n, section in self.config.segmenters.items()}
+        return digest([c["structures"], segmenters, c["targets"], c["compose"]])
 
     def _stats(self, case: Case) -> list[object]:
         paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
@@ -179,8 +193,8 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     """
     config, results = plan.config, plan.config.run.results
     folders = {results / "segment" / name: ".nii.gz" for name in config.used_segmenters}
-    folders |= {results / "labels": ".nii.gz", results / "qc" / "cases": ".parquet"}
-    folders |= {results / "report" / "cases": ".html"}
+    folders |= {results / "labels": ".nii.gz", results / "unrestricted": ".nii.gz"}
+    folders |= {results / "qc" / "cases": ".parquet", results / "report" / "cases": ".html"}
     removed = []
     for folder, ending in folders.items():
         there = _names(folder)
@@ -235,10 +249,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _done(table: Path) -> Iterator[str]:
-    with table.open(encoding="utf-8", newline="") as stream:
-        for row in csv.DictReader(stream, delimiter="\t"):
-            if row["status"] == "done":
-                yield row["case"]
+    return (row["case"] for row in read_rows(table) if row["status"] == "done")
 
 
 def _stat(path: Path) -> list[object]:

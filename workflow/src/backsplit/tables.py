@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -18,6 +18,9 @@ from backsplit.cases import batches
 from backsplit.config import Config
 from backsplit.provenance import read_json
 from backsplit.volume import atomic_path
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Columns = Mapping[str, Sequence[str]]
 """Name of a table of `results/qc` to its columns."""
@@ -54,7 +57,7 @@ def join_measures(
     for name, columns in tables.items():
         path = config.run.results / "qc" / f"{name}.parquet"
         _write_rows([_measures(config, name, batch) for batch in names], columns, path)
-        joined[name] = pd.read_parquet(path)
+        joined[name] = pq.read_table(path, partitioning=None).to_pandas()
     return joined
 
 
@@ -70,7 +73,7 @@ def gather_statuses(
     outcomes : what became of its cases when they were composed
     structures : all of them; nothing is known of any in a case without a label map
     """
-    rows: list[Mapping[str, object]] = []
+    rows: list[dict[str, object]] = []
     for outcome in outcomes:
         if outcome.status == "done":
             sidecar = read_json(config.run.results / "labels" / f"{outcome.case}.json")
@@ -80,7 +83,7 @@ def gather_statuses(
         nothing = {"status": "unknown", "voxels": 0, "sides": "", "reason": reason}
         rows += [{"case": outcome.case, "structure": name, **nothing} for name in structures]
     with atomic_path(_statuses(config, batch)) as temporary:
-        pd.DataFrame(rows).to_parquet(temporary, index=False)
+        pq.write_table(pa.Table.from_pylist(rows), temporary)
 
 
 def join_statuses(config: Config, composed: pd.DataFrame, structures: Sequence[str]) -> None:

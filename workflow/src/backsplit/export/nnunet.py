@@ -19,10 +19,10 @@ from backsplit.resolving import own_labels
 from backsplit.scheme import BACKGROUND, IGNORE, Scheme
 from backsplit.volume import (
     Array,
+    Geometry,
     Grid,
     atomic_path,
     read_geometry,
-    read_grid,
     read_labels,
     read_volume,
     save_nifti,
@@ -58,8 +58,13 @@ def datasets(config: Config) -> list[NnUNetDataset]:
     """The data set with every label first, then those with 0, 1, 2, … structures.
 
     Nested sets have the ids that follow: Dataset501_NAME, Dataset502_NAME_nested0, …
+    With `export.only_unrestricted` there is one, DatasetNNN_NAME_unrestricted, after all of them.
     """
     root = config.run.results / "datasets" / "nnunet"
+    if config.export.only_unrestricted:
+        return [
+            NnUNetDataset(root / f"Dataset{config.unrestricted_id:03d}_{config.unrestricted_name}")
+        ]
     start, name = config.dataset.id, config.dataset.name
     nested = range(len(config.compose.nested) + 1) if config.compose.nested else ()
     return [
@@ -76,26 +81,35 @@ def dataset_folder(config: Config) -> Path:
     return datasets(config)[0].folder
 
 
-def export_nnunet(config: Config, scheme: Scheme, cases: Sequence[Case]) -> NnUNetDataset:
+def export_nnunet(
+    config: Config, scheme: Scheme, cases: Sequence[Case], composed: Path
+) -> NnUNetDataset:
     """Write the data sets; what a run before left there and is no longer part of them goes.
 
     Parameters
     ----------
     config : the configuration
     scheme : names and ids
-    cases : the cases that are part of it, each with a label map in `results/labels`
+    cases : the cases that are part of it
+    composed : folder with a label map of each
     """
     main, *nested = datasets(config)
     main.json.unlink(missing_ok=True)  # not finished until it is there again
-    sidecars = (read_json(sidecar_path(_labels(config, case))) for case in cases)
+    sidecars = (read_json(sidecar_path(_labels(composed, case))) for case in cases)
     ignored = any(sidecar["voxels"][IGNORE] for sidecar in sidecars)
     for dataset in (*nested, main):
-        _write(dataset, config, scheme, cases, ignored=ignored)
+        _write(dataset, config, scheme, cases, composed, ignored=ignored)
     return main
 
 
 def _write(
-    dataset: NnUNetDataset, config: Config, scheme: Scheme, cases: Sequence[Case], *, ignored: bool
+    dataset: NnUNetDataset,
+    config: Config,
+    scheme: Scheme,
+    cases: Sequence[Case],
+    composed: Path,
+    *,
+    ignored: bool,
 ) -> None:
     dataset.json.unlink(missing_ok=True)
     images, labels = dataset.folder / "imagesTr", dataset.folder / "labelsTr"
@@ -107,11 +121,12 @@ def _write(
         None if dataset.nested is None else scheme.nested_table(dataset.nested, keep_ignore=ignored)
     )
     for case in cases:
-        grid = read_grid(case.images[config.dataset.grid_channel])
+        geometries = {channel: read_geometry(case.images[channel]) for channel in channels}
+        grid = geometries[config.dataset.grid_channel].grid
         for number, channel in enumerate(channels):
             target = images / _image_name(case, number)
-            _place_image(target, case.images[channel], grid, link=link)
-        _place_labels(labels / f"{case.id}{FILE_ENDING}", _labels(config, case), table)
+            _place_image(target, case.images[channel], geometries[channel], grid, link=link)
+        _place_labels(labels / f"{case.id}{FILE_ENDING}", _labels(composed, case), table)
     splits = cross_validation([case.id for case in cases], _groups(cases))
     with atomic_path(dataset.folder / "splits_final.json") as temporary:
         temporary.write_text(json.dumps(splits, indent=1) + "\n", "utf-8")
@@ -185,8 +200,8 @@ def _channel_name(channel: str) -> str:
     return "CT" if channel.lower() == "ct" else channel
 
 
-def _labels(config: Config, case: Case) -> Path:
-    return config.run.results / "labels" / f"{case.id}{FILE_ENDING}"
+def _labels(composed: Path, case: Case) -> Path:
+    return composed / f"{case.id}{FILE_ENDING}"
 
 
 def _image_name(case: Case, channel: int) -> str:
@@ -201,9 +216,8 @@ def _keep_only(folder: Path, names: set[str]) -> None:
             stale.unlink()
 
 
-def _place_image(target: Path, source: Path, grid: Grid, *, link: bool) -> None:
+def _place_image(target: Path, source: Path, geometry: Geometry, grid: Grid, *, link: bool) -> None:
     """Link or copy an image; write it anew where trainers could not read it as it is."""
-    geometry = read_geometry(source)
     same = geometry.grid.is_same(grid)
     if same and geometry.faithful and source.name.endswith(FILE_ENDING):
         _link_or_copy(target, source, link=link)

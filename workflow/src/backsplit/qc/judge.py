@@ -130,7 +130,8 @@ def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
     """
     if not path.exists():
         return pd.DataFrame(columns=DECISION_COLUMNS, dtype=str)
-    table = read_table(path)
+    header, rows = read_table(path)
+    table = pd.DataFrame(rows, columns=header, dtype=str)
     missing = [name for name in ("case", "decision") if name not in table.columns]
     if missing:
         raise CaseError(

@@ -11,7 +11,7 @@ import numpy as np
 
 from backsplit.batch import Details, attempt
 from backsplit.cases import Case
-from backsplit.config import Config
+from backsplit.config import Config, what_labels
 from backsplit.errors import CaseError
 from backsplit.provenance import file_sha256, input_sha256
 from backsplit.segment import build
@@ -51,7 +51,7 @@ class SegmentStage:
         image = case.images[self.config.dataset.grid_channel]
         paths = {"grid": image, **self.segmenter.inputs(case)}
         inputs = {role: input_sha256(path) for role, path in paths.items()}
-        section = self.config.segmenters[self.key].model_dump(mode="json")
+        section = what_labels(self.config.segmenters[self.key])
         return {
             "stage": "segment",
             "version": 1,

@@ -1,0 +1,118 @@
+"""Licences of segmenters, and data sets without those that may not be used commercially."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from totalsegmentator import registry
+
+from backsplit.config import Files, Threshold, TotalSegmentator
+from backsplit.licences import Commercial, licence_of
+from conftest import load, save
+
+
+@pytest.mark.parametrize("task", registry.TASKS)
+def test_tasks_that_need_a_licence_are_restricted(task):
+    licence = licence_of(TotalSegmentator(kind="totalsegmentator", task=task))
+    assert licence.source and licence.terms
+    if registry.requires_license(task):
+        assert licence.commercial is Commercial.NO
+    else:
+        assert licence.restricted == (task == "brain_aneurysm")
+
+
+def test_what_nobody_said_is_restricted_and_what_somebody_said_counts():
+    files = {"kind": "files", "path": "{case}.nii.gz", "labels": {"liver": 1}}
+    assert licence_of(Files(**files)).commercial is Commercial.UNKNOWN
+    assert licence_of(Files(**files)).restricted
+    said = licence_of(Files(**files, licence="CC-BY-4.0", commercial=True))
+    assert said.name == "CC-BY-4.0" and not said.restricted
+    assert licence_of(Files(**files, commercial=False)).commercial is Commercial.NO
+    assert not licence_of(Threshold(kind="threshold", bands={"fat": (0, 1)})).restricted
+    bought = TotalSegmentator(kind="totalsegmentator", task="tissue_types", commercial=True)
+    assert not licence_of(bought).restricted
+
+
+def given(project, name, commercial):
+    """A segmenter of files, with what is said of their use."""
+    path = str(project.folder / name / "{case}.nii.gz")
+    return {"kind": "files", "path": path, "labels": {name: 1}, "commercial": commercial}
+
+
+def two_sources(project, cases=3):
+    """Organs that overlap each other and the lesion; the first may not be used commercially."""
+    for number in range(cases):
+        project.add(f"case_{number}")
+        liver, spleen = np.zeros((2, 12, 20, 24), np.uint8)
+        liver[2:9, 6:14, 6:16] = 1
+        spleen[4:11, 8:16, 12:20] = 1
+        save(project.folder / "liver" / f"case_{number}.nii.gz", liver)
+        save(project.folder / "spleen" / f"case_{number}.nii.gz", spleen)
+    tissue = project.settings["segmenters"]["tissue"]
+    spleens, livers = given(project, "spleen", True), given(project, "liver", False)
+    project.settings["segmenters"] = {"a": livers, "b": spleens, "tissue": tissue}
+    project.settings["structures"] = {
+        "liver": "a/liver",
+        "spleen": "b/spleen",
+        "bone": "tissue/bone",
+        "fat": "tissue/fat",
+    }
+    project.settings["compose"] = {
+        "order": ["targets", "a", "b", "tissue"],
+        "groups": {"organs": ["liver", "spleen"]},
+        "except": [{"winner": "fat", "loser": "liver"}],
+        "hosts": {"tumor": ["liver", "spleen"]},
+        "repair": {"rim_mm": 3, "holes": True},
+    }
+
+
+def labels_of(folder):
+    return json.loads((folder / "dataset.json").read_text())["labels"]
+
+
+@pytest.mark.slow
+def test_the_unrestricted_data_set_is_as_if_the_restricted_had_never_been(project, tmp_path):
+    two_sources(project)
+    project.write(export={"only_unrestricted": True})
+    project.snakemake()
+    told = project.run("licences").stdout.splitlines()
+    assert [line.split("\t")[2].split(": ")[1] for line in told] == ["no", "yes", "yes"]
+    root = project.results / "datasets" / "nnunet"
+    assert [path.name for path in root.iterdir()] == ["Dataset008_Test_unrestricted"]
+    found = root / "Dataset008_Test_unrestricted"
+    assert "liver" not in labels_of(found) and "spleen" in labels_of(found)
+    # the same data set by somebody who never had those files
+    never = type(project)(tmp_path / "never")
+    two_sources(never)
+    del never.settings["segmenters"]["a"], never.settings["structures"]["liver"]
+    never.settings["compose"] |= {"order": ["targets", "b", "tissue"], "except": []}
+    never.settings["compose"] |= {"groups": {}, "hosts": {"tumor": ["spleen"]}}
+    never.write()
+    never.snakemake()
+    expected = never.results / "datasets" / "nnunet" / "Dataset007_Test"
+    assert labels_of(found) == labels_of(expected)
+    for number in range(3):
+        name = f"labelsTr/case_{number}.nii.gz"
+        assert (found / name).read_bytes() == (expected / name).read_bytes()
+        lesion = load(project.folder / "lesions" / f"case_{number}.nii.gz")
+        kept = load(found / name)
+        np.testing.assert_array_equal(np.where(kept <= 2, kept, 0), lesion)
+    # the full data set is still there to be had, beside it
+    project.write(export={})
+    project.snakemake()
+    assert "liver" in labels_of(root / "Dataset007_Test") and found.exists()
+
+
+def test_a_data_set_of_restricted_sources_alone_is_refused_with_their_names(project):
+    two_sources(project, 1)
+    for name in ("b", "tissue"):
+        del project.settings["segmenters"][name]
+    project.settings["structures"] = {"liver": "a/liver"}
+    project.settings["compose"] = {}
+    project.write()
+    for verb in (["check"], ["segment", "a"], ["compose"], ["measure"], ["judge"], ["export"]):
+        project.run(*verb)
+    told = project.run("export", "--only-unrestricted", ok=False).stderr
+    assert "LICENCE_RESTRICTED" in told and "a: unknown, not for commercial use" in told

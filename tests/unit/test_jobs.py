@@ -1,0 +1,98 @@
+"""Which job made what, and what a job must not cost."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from backsplit.batch import Outcome
+from backsplit.cases import open_table
+from backsplit.config import Config
+from backsplit.errors import CaseError
+from backsplit.jobs import RecordedStage, job_file, job_of, recorded
+from backsplit.plan import Plan
+
+HEAVY = ("torch", "nnunetv2", "scipy.ndimage", "scipy.spatial", "pandas", "matplotlib", "highdicom")
+
+
+@pytest.mark.parametrize("module", ["flow", "check", "segment.stage", "plan"])
+def test_a_verb_starts_without_what_it_may_not_need(module):
+    code = f"import sys, backsplit.{module}; print([m for m in {HEAVY} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+class Nothing:
+    """A stage whose work takes no time."""
+
+    name = "segment organs"
+
+    def work(self, cases):
+        yield from ((case, {}) for case in cases)
+
+
+def test_the_last_job_that_made_a_case_is_found_also_after_a_kill(tmp_path, monkeypatch):
+    with recorded(tmp_path, "segment/organs", "00001") as recorder:
+        stage = RecordedStage(Nothing(), recorder, lambda outcome, computed: None)
+        assert [case for case, _ in stage.work(["a", "b"])] == ["a", "b"]
+        stage(Outcome("a", "done"), computed=True)
+        stage(Outcome("b", "done"), computed=False)  # was there already
+        stage(Outcome("c", "failed", "INTERNAL", "?"), computed=True)
+    path = job_file(tmp_path, "segment/organs", "00001")
+    events = [json.loads(line) for line in path.read_text().splitlines()]
+    assert [event["event"] for event in events] == ["start", "case", "end"]
+    assert events[-1]["cases"] == 1 and events[-1]["peak_mib"] > 10
+    first = job_of(tmp_path, "segment/organs", "a")
+    assert first["job"] == events[0]["job"] and first["scheduler"] == {}
+    assert job_of(tmp_path, "segment/organs", "b") is None
+
+    monkeypatch.setenv("SLURM_JOB_ID", "4711")
+    with pytest.raises(KeyboardInterrupt), recorded(tmp_path, "segment/organs", "00001") as killed:
+        killed.made("a")
+        raise KeyboardInterrupt
+    with path.open("a") as stream:
+        stream.write('{"job": "cut sh')
+    later = job_of(tmp_path, "segment/organs", "a")
+    assert later["job"] != first["job"] and later["scheduler"] == {"SLURM_JOB_ID": "4711"}
+    with recorded(tmp_path, "segment/organs", "00001") as next_job:
+        next_job.made("a")
+    last = job_of(tmp_path, "segment/organs", "a")
+    assert last["job"] == next_job.job and last["batch"] == "00001"
+
+
+def config_of(tmp_path, cases, batch_size):
+    rows = [f"case_{i}\timages/{i}.nii.gz\tnone\n" for i in range(cases)]
+    table = tmp_path / "cases.tsv"
+    table.write_text("case\timage_ct\tlesion\n" + "".join(rows))
+    return Config.model_validate(
+        {
+            "dataset": {"name": "Many", "id": 1, "cases": str(table)},
+            "targets": {"tumor": 1},
+            "segmenters": {"tissue": {"kind": "threshold", "bands": {"fat": [-190, -30]}}},
+            "structures": {"fat": "tissue/fat"},
+            "run": {"batch_size": batch_size, "results": str(tmp_path / "results")},
+        }
+    )
+
+
+@pytest.mark.parametrize(("cases", "batch_size"), [(10, 1), (10, 4), (10, 10), (10, 200), (12, 4)])
+def test_batches_follow_the_batch_size_and_hold_every_row_once(tmp_path, cases, batch_size):
+    table = open_table(config_of(tmp_path, cases, batch_size))
+    assert len(table.batches) == -(-cases // batch_size)
+    held = [case for name in table.batches for case in table.batch(name)]
+    assert [case.id for case in held] == table.ids
+    assert [case.row for case in held] == list(range(2, cases + 2))
+    with pytest.raises(CaseError, match="TABLE_INVALID"):
+        table.batch("99999")
+
+
+def test_rows_that_are_added_leave_the_keys_of_full_batches_as_they_are(tmp_path):
+    before = Plan(config_of(tmp_path, 10, 4))
+    keys = {b: (before.check_key(b), before.segment_key("tissue", b)) for b in before.batches}
+    after = Plan(config_of(tmp_path, 13, 4))
+    assert list(keys) == ["00001", "00002", "00003"] and list(after.batches)[-1] == "00004"
+    same = [b for b in keys if keys[b] == (after.check_key(b), after.segment_key("tissue", b))]
+    assert same == ["00001", "00002"]
