@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 from scipy import ndimage
 from scipy.spatial.distance import cdist
+from scipy.spatial.transform import Rotation
 
 from backsplit.instances import find_instances
 from backsplit.qc.agreement import compare
-from backsplit.qc.lesions import diameter_mm, measure_lesion
+from backsplit.qc.lesions import COLUMNS as LESIONS
+from backsplit.qc.lesions import burden, diameter_mm, measure_lesion
 from backsplit.qc.measure import SIDES, measure
 from backsplit.volume import Grid
 
 ALONG = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0)  # sagittal slices, to the right
+OBLIQUE = tuple(
+    Rotation.from_euler("zyx", [20, -15, 10], degrees=True).as_matrix().ravel().tolist()
+)
 NAMES = ["background", "blobs", "border", "hollow", "empty", "noise"]
 SHAPE = (24, 36, 40)
 
@@ -46,8 +52,85 @@ def _itk(array: np.ndarray, grid: Grid) -> sitk.Image:
     return image
 
 
+def _box(box: tuple[int, ...], image: sitk.Image) -> list[float]:
+    """Lowest and highest x, y, z of the outer edges of ITK's box of voxels, mm."""
+    low, high = np.array(box[:3]) - 0.5, np.array(box[:3]) + np.array(box[3:]) - 0.5
+    corners = np.array(np.meshgrid(*np.stack([low, high], axis=1))).reshape(3, -1).T
+    mm = [image.TransformContinuousIndexToPhysicalPoint(corner.tolist()) for corner in corners]
+    return [*np.min(mm, axis=0), *np.max(mm, axis=0)]
+
+
+@pytest.mark.parametrize("direction", [ALONG, FLIPPED, OBLIQUE])
+def test_voxels_on_each_side_of_the_volume_are_counted(direction):
+    """Each side of the volume by the patient's side that it faces, as ITK's axes say."""
+    grid = Grid(SHAPE[::-1], (0.7, 0.8, 2.5), (-20.0, 30.0, 5.0), direction)
+    labels = np.random.default_rng(4).integers(0, 6, SHAPE).astype(np.uint8)
+    table = measure(_image(np.int16), labels, NAMES, grid).set_index("structure")
+    image = _itk(labels, grid)
+    centre = np.array(
+        image.TransformContinuousIndexToPhysicalPoint([(n - 1) / 2 for n in grid.size])
+    )
+    on_border = sitk.LabelShapeStatisticsImageFilter()
+    on_border.Execute(image)
+    for axis in range(3):
+        for end in (0, SHAPE[axis] - 1):
+            middle = [(n - 1) / 2 for n in grid.size]
+            middle[2 - axis] = end
+            way = np.array(image.TransformContinuousIndexToPhysicalPoint(middle)) - centre
+            along = int(np.argmax(np.abs(way)))
+            side = SIDES[2 * along + int(way[along] > 0)]
+            for value in range(1, 6):
+                count = (labels.take(end, axis) == value).sum()
+                assert table.loc[NAMES[value], f"border_{side}"] == count
+    edge = np.ones(SHAPE, bool)
+    edge[1:-1, 1:-1, 1:-1] = False
+    for value in range(1, 6):
+        assert on_border.GetNumberOfPixelsOnBorder(value) == (labels[edge] == value).sum()
+
+
+def test_edges_are_what_lies_on_both_sides_of_the_surface():
+    """Against every pair of neighbours, one by one, with the area of their common face."""
+    grid = Grid(SHAPE[::-1], (0.7, 0.8, 2.5), (0, 0, 0), ALONG)
+    image, labels = _image(np.int16), _labels()
+    labels[5, 10:14, 14:16] = 3  # next to another structure
+    table = measure(image, labels, NAMES, grid).set_index("structure")
+    areas = {0: 0.7 * 0.8, 1: 0.7 * 2.5, 2: 0.8 * 2.5}
+    pairs = []
+    for axis, area in areas.items():
+        ends = [np.arange(SHAPE[axis] - 1), np.arange(1, SHAPE[axis])]
+        values = [[a.take(end, axis).ravel() for end in ends] for a in (labels, image.astype(int))]
+        for (a, b), (va, vb) in (values, [side[::-1] for side in values]):
+            pairs.append(np.stack([a, b, va, vb, np.full(a.shape, area)], axis=1))
+    inside, outside, value, beyond, area = np.concatenate(pairs).T
+    for label in (1, 2, 3, 5):
+        row, mine = table.loc[NAMES[label]], inside == label
+        face, within = mine & (outside != label), mine & (outside == label)
+        expected = {
+            "edge_inside": np.average(value[face], weights=area[face]),
+            "edge_outside": np.average(beyond[face], weights=area[face]),
+            "edge_step": np.average(np.abs(value - beyond)[face], weights=area[face]),
+            "texture": np.average(np.abs(value - beyond)[within], weights=area[within]),
+            "shared_fraction": area[face & (outside > 0)].sum() / area[face].sum(),
+        }
+        assert row[list(expected)].to_dict() == pytest.approx(expected)
+    assert table.loc["hollow", "shared_fraction"] > 0
+
+
+def test_a_part_that_reaches_the_border_is_not_stray():
+    """Beyond the border it may be connected; what lies within is not."""
+    grid = Grid((20, 20, 20), (1, 1, 2), (0, 0, 0), ALONG)
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[8:12, 8:12, 8:12] = labels[:2, :4, :4] = 1
+    labels[15:17, 15:17, 15:17] = 1
+    row = measure(np.zeros(labels.shape, np.int16), labels, ["background", "a"], grid).iloc[1]
+    assert row["stray_fraction"] == pytest.approx(8 / 104)
+    labels[:2, :4, :4] = 0  # the box round what is left is cropped, and no border of the volume
+    row = measure(np.zeros(labels.shape, np.int16), labels, ["background", "a"], grid).iloc[1]
+    assert row["stray_fraction"] == pytest.approx(8 / 72)
+
+
 @pytest.mark.parametrize("dtype", [np.int16, np.uint8, np.float32])
-@pytest.mark.parametrize("direction", [ALONG, FLIPPED])
+@pytest.mark.parametrize("direction", [ALONG, FLIPPED, OBLIQUE])
 def test_measures_equal_simpleitk_s(dtype, direction):
     grid = Grid(SHAPE[::-1], (0.7, 0.8, 2.5), (-20.0, 30.0, 5.0), direction)
     image, labels = _image(dtype), _labels()
@@ -56,7 +139,10 @@ def test_measures_equal_simpleitk_s(dtype, direction):
     shape.ComputePerimeterOn()
     shape.Execute(_itk(labels, grid))
     levels = sitk.LabelIntensityStatisticsImageFilter()
+    levels.SetNumberOfBins(1 << 16)
     levels.Execute(_itk(labels, grid), _itk(image, grid))
+    plain = sitk.LabelStatisticsImageFilter()
+    plain.Execute(_itk(image, grid), _itk(labels, grid))
     for value in (1, 2, 3, 5):
         row = table.loc[NAMES[value]]
         assert row["voxels"] == shape.GetNumberOfPixels(value)
@@ -68,6 +154,15 @@ def test_measures_equal_simpleitk_s(dtype, direction):
         assert row["mean"] == pytest.approx(levels.GetMean(value), rel=1e-6)
         assert row["minimum"] == levels.GetMinimum(value)
         assert row["maximum"] == levels.GetMaximum(value)
+        assert row["voxels"] == plain.GetCount(value)
+        assert row["mean"] == pytest.approx(plain.GetMean(value), rel=1e-6)
+        ends = plain.GetMinimum(value), plain.GetMaximum(value)
+        assert (row["minimum"], row["maximum"]) == ends
+        assert row["p50"] == pytest.approx(levels.GetMedian(value), abs=1)
+        moments = np.sqrt(sorted(shape.GetPrincipalMoments(value), reverse=True))
+        assert row[[f"axis_{i}_mm" for i in (1, 2, 3)]].tolist() == pytest.approx(moments.tolist())
+        found = row[[f"box_{axis}_{end}" for end in ("min", "max") for axis in "xyz"]].tolist()
+        assert found == pytest.approx(_box(shape.GetBoundingBox(value), _itk(labels, grid)))
         population = levels.GetStandardDeviation(value) * np.sqrt(1 - 1 / row["voxels"])
         assert row["sd"] == pytest.approx(population, rel=1e-4)
         exact = np.percentile(image[labels == value], [5, 50, 95], method="inverted_cdf")
@@ -148,6 +243,58 @@ def test_a_lesion_is_measured_against_its_host():
     assert row["contrast"] == pytest.approx(-70, abs=0.5)
     assert row["contrast_to_noise"] == pytest.approx(-14, abs=0.2)
     assert not row["touches_border"]
+
+
+@pytest.mark.parametrize("direction", [ALONG, FLIPPED, OBLIQUE])
+def test_lesions_on_anisotropic_and_oblique_grids_equal_simpleitk_s(direction):
+    """Place, size and diameter of each of three lesions; slices are those across the body."""
+    grid = Grid((30, 36, 24), (0.6, 0.9, 3.0), (-10.0, 5.0, 40.0), direction)
+    labels = np.zeros(grid.shape, np.uint8)
+    for box in (np.s_[2:7, 3:12, 4:9], np.s_[12:14, 20:30, 20:22], np.s_[20, 5, 5]):
+        labels[box] = 1
+    labels[18:, 28:, 25:] = 1  # in a corner
+    image = np.random.default_rng(0).normal(50, 10, grid.shape).astype(np.float32)
+    shape = sitk.LabelShapeStatisticsImageFilter()
+    shape.ComputeFeretDiameterOn()
+    parts = sitk.ConnectedComponent(_itk(labels, grid), True)
+    shape.Execute(parts)
+    theirs = {
+        tuple(np.round(shape.GetCentroid(value), 6)): (
+            shape.GetPhysicalSize(value) / 1000, shape.GetFeretDiameter(value),
+            shape.GetNumberOfPixelsOnBorder(value) > 0,
+        )
+        for value in shape.GetLabels()
+    }  # fmt: skip
+    found = {}
+    axis, _ = grid.array_axis(2)
+    for instance in find_instances(labels, np.flatnonzero(labels), 1, grid):
+        row = measure_lesion(image, labels, grid, instance, ["background", "tumor"], {})
+        centroid = tuple(np.round([row[f"centroid_{a}"] for a in "xyz"], 6))
+        found[centroid] = row["volume_ml"], row["max_diameter_mm"], row["touches_border"]
+        index = np.stack(np.unravel_index(instance.places, labels.shape), axis=1)
+        slices = [grid.to_mm(index[index[:, axis] == at]) for at in np.unique(index[:, axis])]
+        axial = max(float(cdist(points, points).max()) for points in slices)
+        assert row["max_axial_diameter_mm"] == pytest.approx(axial)
+        assert row["host"] is None and np.isnan(row["contrast"])
+    np.testing.assert_allclose(sorted(found), sorted(theirs), atol=2e-6)
+    for ours, itk in zip(sorted(found), sorted(theirs), strict=True):
+        assert found[ours] == pytest.approx(theirs[itk])
+
+
+def test_the_burden_has_a_row_for_each_case_and_target():
+    rows = [("a", "tumor", 2.0), ("a", "tumor", 1.5), ("b", "cyst", 0.25)]
+    table = burden(
+        pd.DataFrame(rows, columns=["case", "target", "volume_ml"]),
+        ["a", "b", "c"],
+        ["tumor", "cyst"],
+    )
+    found = {(r.case, r.target): (r.lesions, r.volume_ml, r.largest_ml) for r in table.itertuples()}
+    assert found == {
+        ("a", "tumor"): (2, 3.5, 2.0), ("a", "cyst"): (0, 0, 0), ("b", "tumor"): (0, 0, 0),
+        ("b", "cyst"): (1, 0.25, 0.25), ("c", "tumor"): (0, 0, 0), ("c", "cyst"): (0, 0, 0),
+    }  # fmt: skip
+    empty = burden(pd.DataFrame(columns=list(LESIONS)), ["a"], ["tumor"])
+    assert empty[["lesions", "volume_ml"]].to_numpy().tolist() == [[0, 0]]
 
 
 def test_agreement_equals_simpleitk_s():

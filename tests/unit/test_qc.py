@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 
 from backsplit.errors import CaseError
+from backsplit.qc.flags import flag_disagreement, odd_one_out
 from backsplit.qc.judge import (
     DECISION_COLUMNS,
     FLAG_COLUMNS,
@@ -117,3 +118,39 @@ def test_decisions_that_make_no_sense_are_refused(tmp_path, text, word):
     with pytest.raises(CaseError, match=word) as error:
         read_decisions(path, ["a"])
     assert error.value.code == "TABLE_INVALID"
+
+
+PAIRS = (("organs", "other"), ("organs", "third"), ("other", "third"))
+
+
+@pytest.mark.parametrize(
+    ("dice", "odd"),
+    [
+        ((0.9, 0.3, 0.4), "third"),
+        ((0.3, 0.9, 0.4), "other"),
+        ((0.3, 0.4, 0.9), "organs"),
+        ((0.3, 0.4, 0.5), None),
+        ((0.9, 0.3, 0.9), None),
+        ((float("nan"), 0.0, 0.0), "third"),
+    ],
+)
+def test_of_three_segmenters_the_odd_one_out_is_named(dice, odd):
+    table = pd.DataFrame(PAIRS, columns=["first", "second"])
+    table = table.assign(dice=dice, case="a", structure="liver")
+    assert odd_one_out(table, 0.7) == odd
+    flag = flag_disagreement(table, 0.7).iloc[0]
+    assert (flag["case"], flag["subject"], flag["severity"]) == ("a", "liver", "warn")
+    if odd:
+        its = [d for d, pair in zip(dice, PAIRS, strict=True) if odd in pair]
+        assert f"{odd} disagrees with the rest" in flag["message"]
+        assert flag["value"] == f"{odd}: Dice up to {max(its):.2f} with the rest"
+    else:
+        assert "organs and" in flag["message"] and "disagrees with the rest" not in flag["message"]
+
+
+def test_of_two_segmenters_neither_is_the_odd_one():
+    rows = [("organs", "other", 0.2, "a", "liver"), ("organs", "other", 0.9, "b", "liver")]
+    table = pd.DataFrame(rows, columns=["first", "second", "dice", "case", "structure"])
+    assert odd_one_out(table.iloc[:1], 0.7) is None
+    flags = flag_disagreement(table, 0.7)
+    assert flags["case"].tolist() == ["a"] and "organs and other agree" in flags["message"].iloc[0]

@@ -72,18 +72,24 @@ def _with_odd(
     rules: AnatomyRules,
     settings: Cohort,
 ) -> tuple[list[Fault], pd.DataFrame]:
-    """Add faults of the mapping that no single case shows; flags that they explain go."""
+    """Add faults of the mapping that no single case shows; what they say better goes.
+
+    Of a structure that is wrong otherwise already only what is missing on one side is added.
+    """
     cube = cubes[LABELS]
-    known = {fault.subject for fault in faults}
     odd = (
         *looks_like(cubes, LABELS, sources), *one_side(cubes, LABELS, rules),
         *several_parts(cube, rules),
         *two_groups(cube, off_from_others(cube, settings.fewest), groups, settings),
     )  # fmt: skip
     for fault in odd:
-        if fault.subject not in known:
-            known.add(fault.subject)
-            faults = [*faults, fault]
+        its = [f for f in faults if f.subject == fault.subject]
+        if fault.rule == "two_kinds":
+            less = [f for f in its if f.rule.startswith("cohort_")]
+        else:
+            less = [f for f in its if f.rule in ("volume", "pair", "near")]
+        if fault.rule == "one_side" or len(less) == len(its):
+            faults = [*(f for f in faults if f not in less), fault]
     explained = {(case, f.subject) for f in odd if f.rule == "two_kinds" for case in f.cases}
     mine = zip(single["case"], single["subject"], single["rule"], strict=True)
     kept = [

@@ -1,0 +1,73 @@
+"""Many measures at once: distances against textbook ones, and false alarms as promised."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import ledoit_wolf_shrinkage
+
+from backsplit.qc.cube import median, quantile
+from backsplit.qc.joint import by_chance, combined, distances
+
+FLOORS = np.full(6, 1e-3)
+
+
+def correlated(rng: np.random.Generator, cases: int, width: int = 6) -> np.ndarray:
+    """Normal values, most of whose variance is common to all."""
+    common = rng.normal(size=(cases, 1))
+    return 3 * common + rng.normal(size=(cases, width)) + np.arange(width) * 10
+
+
+def test_a_distance_is_mahalanobis_to_all_other_cases():
+    values = correlated(np.random.default_rng(0), 40)
+    squares, z = distances(values, FLOORS)
+    clipped = np.clip(z, -3, 3)
+    shrunk = ledoit_wolf_shrinkage(clipped, assume_centered=True)
+    for case in (0, 7, 39):
+        others = np.delete(clipped, case, axis=0)
+        moments = others.T @ others / len(others)
+        target = (clipped**2).sum() / clipped.size * np.eye(6)
+        inverse = np.linalg.inv((1 - shrunk) * moments + shrunk * target)
+        assert squares[case] == pytest.approx(mahalanobis(z[case], np.zeros(6), inverse) ** 2)
+
+
+def test_what_fits_no_other_case_is_unlikely_though_each_value_is_ordinary():
+    values = correlated(np.random.default_rng(1), 60)
+    values[0] = values.mean(axis=0) + 3 * np.array([1, -1, 1, -1, 1, -1])
+    squares, z = distances(values, FLOORS)
+    chances = by_chance(squares, 6)
+    assert np.abs(z[0]).max() < 1.5 and chances[0] < 1e-4 and chances[1:].min() > 1e-3
+
+
+@pytest.mark.parametrize("cases", [20, 40, 200, 1000])
+def test_ordinary_cases_are_as_unlikely_as_chance_has_it(cases):
+    rng = np.random.default_rng(cases)
+    found = [by_chance(distances(correlated(rng, cases), FLOORS)[0], 6) for _ in range(200)]
+    assert np.mean(np.array(found) < 0.01) <= 0.02
+    together = combined(np.stack(found[:198], axis=1).reshape(cases, 66, 3))
+    assert np.mean(together < 0.01) <= 0.02
+
+
+def test_few_cases_say_little():
+    """What is unlikely among sixty cases, as above, is not among ten."""
+    values = correlated(np.random.default_rng(1), 60)[:10]
+    values[0] = values.mean(axis=0) + 3 * np.array([1, -1, 1, -1, 1, -1])
+    assert by_chance(distances(values, FLOORS)[0], 6)[0] > 0.01
+
+
+def test_quantiles_over_cases_are_numpy_s():
+    rng = np.random.default_rng(3)
+    values = np.where(rng.random((30, 4, 5)) < 0.3, np.nan, rng.normal(size=(30, 4, 5)))
+    values[:, 0, 0] = np.nan
+    values[1:, 1, 1], values[0, 1, 1] = np.nan, 7.0
+    for share in (0.25, 0.5, 0.75):
+        with np.errstate(all="ignore"):
+            expected = np.array(
+                [
+                    [np.nanquantile(values[:, i, j], share) if (i, j) != (0, 0) else np.nan
+                     for j in range(5)] for i in range(4)
+                ]
+            )  # fmt: skip
+        np.testing.assert_allclose(quantile(values, share), expected)
+    assert np.isnan(median(values)[0, 0]) and median(values)[1, 1] == 7.0
