@@ -15,6 +15,8 @@ import pandas as pd
 import pytest
 
 from backsplit import flow
+from backsplit.config_file import load_config
+from backsplit.plan import Plan, forget_incomplete
 from conftest import Project, ct_like, save
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -104,6 +106,21 @@ def test_only_cases_to_look_at_are_drawn_and_only_once(measured):
     assert not (measured.results / "report/cases/d.html.html.json").exists()
     assert second["a.html"] == first["a.html"]
     assert "something else" in second["b.html"][1]
+
+
+def test_a_page_that_is_gone_is_due_again(measured):
+    config = measured.folder / "config.yaml"
+    decide(measured, a="review\t", b="review\t")
+    stages(config, "judge", "pages")
+    plan = Plan(load_config(config))
+    table = plan.config.run.results / "report" / "cases" / "status.tsv"
+    assert table not in forget_incomplete(plan)
+    first = pages(measured)
+    (table.parent / "a.html").unlink()
+    assert table in forget_incomplete(plan) and not table.exists()
+    stages(config, "check", "segment", "compose", "measure", "judge", "pages")
+    assert pages(measured)["a.html"][1] == first["a.html"][1]  # the same bytes
+    assert pages(measured)["b.html"] == first["b.html"]
 
 
 def test_a_page_is_drawn_again_when_its_label_map_is_another(measured):
