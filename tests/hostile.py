@@ -165,13 +165,14 @@ def configurations(seed: int, count: int, share: float) -> Iterator[tuple[str, s
         "\0",
     ]
     pieces = [piece for piece in pieces if len(piece) < 1000]
+    kept = CONFIG.splitlines(keepends=True)[-1]  # where results go is for the user to say
     for number in range(count):
-        text = CONFIG
+        text = CONFIG.removesuffix(kept)
         for _ in range(rng.integers(1, 4)):
             start = int(rng.integers(0, len(text)))
             stop = start + int(rng.integers(0, 10))
             text = text[:start] + pieces[rng.integers(len(pieces))] + text[stop:]
-        yield f"random {number}", text
+        yield f"random {number}", text + "\n" + kept
 
 
 def _with(place: str, value: str) -> str:

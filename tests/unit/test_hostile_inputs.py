@@ -24,10 +24,10 @@ from backsplit.volume import read_grid
 from hostile import CANARY, COMMANDS, CONFIG, UNICODE, configurations, models, tables
 from mutations import sound
 
-RANDOM = 150
+RANDOM = 100
 """Random damages beside the chosen ones, of tables and of configurations."""
 
-SHARE = float(os.environ.get("BACKSPLIT_HOSTILE_SHARE", "0.2"))
+SHARE = float(os.environ.get("BACKSPLIT_HOSTILE_SHARE", "0.15"))
 """Of some 2 400 pairs of a place in the configuration and a hostile value."""
 
 SECONDS = 20
@@ -128,22 +128,25 @@ def _check() -> list[str]:
 
 
 def _outside() -> set[str]:
-    places = (Path(), Path("model"), Path(".."), Path("/tmp"))
-    return {str(path) for place in places for path in place.iterdir() if path.name != "results"}
+    """All files of the test but the results; two folders above are its own too."""
+    files = Path("../..").rglob("*")
+    return {str(path) for path in files if "results" not in path.parts}
 
 
 @pytest.mark.slow
 def test_nothing_hostile_crashes_hangs_is_executed_or_writes_elsewhere(tmp_path):
+    folder = tmp_path / "one" / "two"
+    (folder / "temporary").mkdir(parents=True)
     code = (
         f"import sys; sys.path[:0] = {[str(Path(__file__).parents[1]), str(Path(__file__).parent)]}"
         "; from pathlib import Path; from test_hostile_inputs import attack"
-        f"; attack(Path({str(tmp_path)!r}))"
+        f"; attack(Path({str(folder)!r}))"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=tmp_path,
-        stdin=subprocess.DEVNULL,
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, cwd=folder,
+        stdin=subprocess.DEVNULL, env={**os.environ, "TMPDIR": str(folder / "temporary")},
     )  # fmt: skip
-    last = tmp_path / "last"
+    last = folder / "last"
     where = last.read_text() if last.exists() else ""
     assert done.returncode == 0, f"{where} (exit {done.returncode}): {done.stderr[-3000:]}"
     codes = json.loads(done.stdout.splitlines()[-1])
@@ -154,22 +157,21 @@ def test_nothing_hostile_crashes_hangs_is_executed_or_writes_elsewhere(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_hostile_names_in_dicom_stay_text(project, monkeypatch):
+def test_hostile_names_in_dicom_stay_text(here):
     """Regions of an RTSTRUCT as lesions and as anatomy, from `check` to the report."""
-    monkeypatch.chdir(project.folder)
-    project.add("a")
-    grid = read_grid(project.folder / "images" / "a.nii.gz")
+    here.add("a")
+    grid = read_grid(here.folder / "images" / "a.nii.gz")
     names = [name for name in (*COMMANDS, *UNICODE[:3], "../../x", "a/b", "", "GTV") if name != "~"]
     circle = [ring(grid, 5, (9, 11), 6)]
     regions = {name: circle if name in ("GTV", "$HOME") else [] for name in names}
-    write_rtstruct(project.folder / "rt.dcm", regions)
-    project.rows[0]["lesion"] = "rt.dcm"
+    write_rtstruct(here.folder / "rt.dcm", regions)
+    here.rows[0]["lesion"] = "rt.dcm"
     labels = {f"n{number}": name for number, name in enumerate(names) if name}
     given = {"kind": "files", "path": "rt.dcm", "labels": labels}
-    project.settings["segmenters"]["given"] = given
-    structures = project.settings["structures"] | {"other": "given/n*"}
-    path = project.write(targets={"tumor": "GTV"}, structures=structures)
-    before = {p.name for p in project.folder.iterdir()}
+    here.settings["segmenters"]["given"] = given
+    structures = here.settings["structures"] | {"other": "given/n*"}
+    path = here.write(targets={"tumor": "GTV"}, structures=structures)
+    before = {p.name for p in here.folder.iterdir()}
     said: list[str] = []
     flow.check(path, None, 1, said.append)
     for segmenter in ("tissue", "given"):
@@ -179,8 +181,49 @@ def test_hostile_names_in_dicom_stay_text(project, monkeypatch):
     for finish in (flow.judge, flow.export, flow.report):
         finish(path, said.append)
     assert "1 of 1 cases" in "\n".join(said), said
-    assert {p.name for p in project.folder.iterdir()} == before | {"results"}
-    page = (project.results / "report" / "index.html").read_text()
+    assert {p.name for p in here.folder.iterdir()} == before | {"results"}
+    page = (here.results / "report" / "index.html").read_text()
     assert "<script>alert(1)" not in page
-    wrong = project.write(targets={"tumor": "no such name"})
+    wrong = here.write(targets={"tumor": "no such name"})
     assert run_check(wrong).checked[0].code == "LABEL_UNDECLARED"
+
+
+@pytest.fixture
+def here(project, monkeypatch):
+    """A project in the folder where we are."""
+    monkeypatch.chdir(project.folder)
+    return project
+
+
+@pytest.mark.parametrize(
+    ("cases", "codes"),
+    [
+        (("pt_a", "PT_A", "pt_b"), ("CASE_ID_DUPLICATE", "CASE_ID_DUPLICATE", "")),
+        (("a", "a.lesions", "con.1"), ("", "CASE_ID_INVALID", "CASE_ID_INVALID")),
+        (("a", "x" * 129, "x" * 128), ("", "CASE_ID_INVALID", "")),
+    ],
+)
+def test_ids_whose_files_would_meet_are_refused(here, cases, codes):
+    for case in cases:
+        here.add("same", subject=case)
+        here.rows[-1]["case"] = case
+    assert tuple(c.code for c in run_check(here.write()).checked) == codes
+
+
+def test_a_quotation_mark_swallows_no_rows(here):
+    for case in ("a", "b", "c", "d"):
+        here.add(case)
+    for row in (0, 2):
+        here.rows[row]["image_ct"] = '"' + here.rows[row]["image_ct"]
+    (problem,) = run_check(here.write()).fatal
+    assert problem.code == "TABLE_INVALID" and "row 2" in problem.message
+
+
+def test_a_column_that_the_table_lacks_is_said_once(here):
+    for case in ("a", "b"):
+        here.add(case)
+    section = {"kind": "files", "path": "{organs}", "labels": {"liver": 1}}
+    here.settings["segmenters"]["given"] = section
+    report = run_check(here.write(structures={"liver": "given/liver"}))
+    assert [problem.code for problem in report.fatal] == ["CONFIG_INVALID"]
+    assert "{organs}" in report.fatal[0].message and not report.problems
