@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from backsplit import __version__
 from backsplit.cases import Case, CaseTable, check_table, open_table, read_rows
@@ -20,6 +21,22 @@ from backsplit.lesion import declared_values
 from backsplit.licences import restricted_segmenters
 from backsplit.provenance import digest, read_json
 from backsplit.volume import atomic_path
+
+P = ParamSpec("P")
+
+
+def once(key: Callable[Concatenate[Plan, P], str]) -> Callable[Concatenate[Plan, P], str]:
+    """Make a key once a plan: an engine asks for each several times, and keys hold others."""
+
+    @wraps(key)
+    def kept(plan: Plan, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        known: dict[object, str] = plan.__dict__.setdefault("keys", {})
+        name = (key.__name__, *args, *kwargs.items())
+        if name not in known:
+            known[name] = key(plan, *args, **kwargs)
+        return known[name]
+
+    return kept
 
 
 @dataclass(frozen=True)
@@ -47,6 +64,7 @@ class Plan:
         """Batch name to rows."""
         return self.table.batches
 
+    @once
     def check_key(self, batch: str) -> str:
         """Changes with a row of the batch, a file that it names, or what `check` looks at."""
         members = self.table.batch(batch)
@@ -61,6 +79,7 @@ class Plan:
             ]
         )
 
+    @once
     def segment_key(self, segmenter: str, batch: str) -> str:
         """Changes with the segmenter's section and its label files; `check_key` stands before."""
         section = self.config.segmenters[segmenter]
@@ -82,12 +101,14 @@ class Plan:
                 table = results / "segment" / segmenter / f"{batch}.tsv"
                 yield table, self.segment_key(segmenter, batch)
 
+    @once
     def compose_key(self) -> str:
         """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
         segmenters = {n: what_labels(section) for n, section in self.config.segmenters.items()}
         return digest([c["structures"], segmenters, c["targets"], c["compose"]])
 
+    @once
     def unrestricted_key(self) -> str:
         """Changes with who is restricted, and with `compose_key`."""
         return digest([restricted_segmenters(self.config), self.compose_key()])
