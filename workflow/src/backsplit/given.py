@@ -88,16 +88,16 @@ def snap_note(path: Path, grid: Grid, reference: Grid) -> tuple[str, ...]:
 
 def _fill(pattern: str, case: Case, name: str | None) -> Path:
     """Fill {case}, {name} and {column}; a column's path starts at the table's folder."""
-    values = {column: case.column_path(column) for column in case.columns}
-    values["case"] = case.id
-    if name is not None:
-        values["name"] = name
-    fields = [field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None]
-    unknown = [field for field in fields if field not in values]
-    if unknown:
-        raise BacksplitError(
-            Code.CONFIG_INVALID,
-            f"the path {pattern!r} names {{{unknown[0]}}}, but the table has "
-            f"{', '.join(sorted(values))}; correct the path or add the column",
-        )
+    values = {"case": case.id} if name is None else {"case": case.id, "name": name}
+    for _, field, _, _ in string.Formatter().parse(pattern):
+        if field is None or field in values:
+            continue
+        if field not in case.columns:
+            raise BacksplitError(
+                Code.CONFIG_INVALID,
+                f"the path {pattern!r} names {{{field}}}, but the table has "
+                f"{', '.join(sorted({*case.columns, *values}))}; "
+                "correct the path or add the column",
+            )
+        values[field] = case.column_path(field)
     return Path(pattern.format_map(values))

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
-from functools import cached_property, partial
+from functools import cached_property, wraps
 from pathlib import Path
+from typing import Concatenate, ParamSpec
 
 from backsplit import __version__
 from backsplit.cases import Case, CaseTable, check_table, open_table, read_rows
@@ -33,6 +34,22 @@ DECLARED = (
     *("datasets/nnunet/*/dataset.json", "report/[!.]*.html", "report/figures/*", "manifest.json"),
 )
 """Where in the results the files lie that rules declare as outputs."""
+
+P = ParamSpec("P")
+
+
+def once(key: Callable[Concatenate[Plan, P], str]) -> Callable[Concatenate[Plan, P], str]:
+    """Make a key once a plan: an engine asks for each several times, and keys hold others."""
+
+    @wraps(key)
+    def kept(plan: Plan, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        known: dict[object, str] = plan.__dict__.setdefault("keys", {})
+        name = (key.__name__, *args, *kwargs.items())
+        if name not in known:
+            known[name] = key(plan, *args, **kwargs)
+        return known[name]
+
+    return kept
 
 
 @dataclass(frozen=True)
@@ -61,21 +78,9 @@ class Plan:
         """Batch name to rows."""
         return self.table.batches
 
-    @cached_property
-    def _known(self) -> dict[tuple[str, ...], str]:
-        """Keys that were made already: each stage asks for those before."""
-        return {}
-
-    def _once(self, name: tuple[str, ...], make: Callable[[], str]) -> str:
-        if name not in self._known:
-            self._known[name] = make()
-        return self._known[name]
-
+    @once
     def check_key(self, batch: str) -> str:
         """Changes with a row of the batch, a file that it names, or what `check` looks at."""
-        return self._once(("check", batch), partial(self._check_key, batch))
-
-    def _check_key(self, batch: str) -> str:
         members = self.table.batch(batch)
         twice = [case.id for case in members if self._times[case.id] > 1]
         c = self.config
@@ -88,12 +93,9 @@ class Plan:
             ]
         )
 
+    @once
     def segment_key(self, segmenter: str, batch: str) -> str:
         """Changes with the segmenter's section, its label files, and `check_key`."""
-        make = partial(self._segment_key, segmenter, batch)
-        return self._once(("segment", segmenter, batch), make)
-
-    def _segment_key(self, segmenter: str, batch: str) -> str:
         section = self.config.segmenters[segmenter]
         files = []
         if isinstance(section, Files):
@@ -116,11 +118,9 @@ class Plan:
                 table = results / "segment" / segmenter / f"{batch}.tsv"
                 yield table, self.segment_key(segmenter, batch)
 
+    @once
     def compose_key(self, batch: str) -> str:
         """Changes with what a label map is made from; what it is measured by is no more."""
-        return self._once(("compose", batch), partial(self._compose_key, batch))
-
-    def _compose_key(self, batch: str) -> str:
         layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
         return digest([self._names, layers, self.check_key(batch)])
 
@@ -132,6 +132,7 @@ class Plan:
         """Changes with names, and with what `check` says of any case."""
         return digest([self._names, [self.check_key(batch) for batch in self.batches]])
 
+    @once
     def judge_key(self) -> str:
         """Changes with any label map, the thresholds, and a person's rules and decisions."""
         maps = [self.compose_key(batch) for batch in self.batches]
