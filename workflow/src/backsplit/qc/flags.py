@@ -54,6 +54,7 @@ def all_flags(
         ]
     ).drop_duplicates(["case", "subject", "rule"])
     flags = without_echoes(without_off(flags, settings.off), sources)
+    flags = without_unused(flags, sources)
     faults, single = split(flags, _present(cubes), groups)
     if LABELS in cubes:
         faults = exchanged(faults, cubes[LABELS], rules, ct)
@@ -262,6 +263,22 @@ def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]
         for case, subject, rule in zip(flags["case"], flags["subject"], flags["rule"], strict=True)
     ]
     return flags[~np.array(echoes, bool)]
+
+
+def without_unused(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """Leave out what is said of a segmenter's class that no structure takes.
+
+    A segmenter finds a hundred classes where a data set takes five; what is wrong with the others
+    is no reason to look at a case. They are measured all the same, and other rules rest on them.
+
+    Parameters
+    ----------
+    flags : flags
+    sources : segmenter to {class: structure}
+    """
+    used = {f"{segmenter}/{name}" for segmenter, classes in sources.items() for name in classes}
+    kept = ["/" not in subject or subject in used for subject in flags["subject"]]
+    return flags[np.array(kept, bool)]
 
 
 def _present(cubes: Mapping[str, Cube]) -> dict[str, set[str]]:
