@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -14,6 +17,7 @@ import pytest
 from PIL import Image
 
 from backsplit.config import Config
+from backsplit.report import page as page_module
 from backsplit.report.page import write_report
 from backsplit.scheme import Scheme
 
@@ -208,9 +212,6 @@ def test_nothing_is_fetched(page):
 
 
 def test_policy_lets_our_own_style_and_script_through(page):
-    import base64
-    import hashlib
-
     policy = next(a["content"] for t, a in Page(page).tags if t == "meta" and "http-equiv" in a)
     for tag in ("style", "script"):
         content = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL).group(1)
@@ -347,6 +348,20 @@ def test_all_refused_is_said_in_words(tmp_path):
     text = Page((tmp_path / "a.html").read_text("utf-8")).text
     assert "every row of the table was refused" in text
     assert "FILE_MISSING" in text
+
+
+def test_cases_beyond_the_first_have_small_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "LARGE_PICTURES", 1)
+    config = make_config(tmp_path)
+    make_results(config.run.results)
+    for case in ("large", "small"):
+        noise = np.random.default_rng(0).integers(0, 255, (90, 1200, 3), np.uint8)
+        Image.fromarray(noise).save(config.run.results / "qc" / "cases" / f"{case}.png")
+    write_report(config, make_scheme(), tmp_path / "a.html")
+    text = (tmp_path / "a.html").read_text("utf-8")
+    addresses = re.findall(r'<img src="data:image/[a-z]+;base64,([^"]+)"', text)
+    widths = [Image.open(io.BytesIO(base64.b64decode(data))).width for data in addresses]
+    assert widths == [1200, page_module.SMALL_WIDTH]
 
 
 def test_a_broken_picture_is_left_out(tmp_path):
