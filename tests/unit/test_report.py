@@ -18,6 +18,7 @@ from PIL import Image
 
 from backsplit.config import Config
 from backsplit.report import page as page_module
+from backsplit.report.case_facts import gather_pages
 from backsplit.report.page import write_report
 from backsplit.scheme import Scheme
 
@@ -255,6 +256,17 @@ def test_a_case_to_look_at_has_its_page(page):
     broken = page[page.index('id="case-broken"') :].split("</article>")[0]
     assert "Its page could not be drawn: gone &lt;img" in broken and "cases/" not in broken
     assert "cases/.." not in page and 'id="case-.' not in page  # no id, no address
+
+
+def test_only_what_check_let_pass_and_was_measured_gets_a_page(tmp_path):
+    config = make_config(tmp_path)
+    make_results(config.run.results)
+    rows = [[case, "review", ""] for case in ("worry", "broken", "../../secret", EVIL)]
+    write_table(config.run.results / "qc" / "verdicts.tsv", ["case", "verdict", "rules"], rows)
+    pages = gather_pages(config, make_scheme())
+    assert list(pages) == ["worry"]
+    assert pages["worry"].subjects == ["segment organs", "kidney"]
+    assert [measured.structure for measured in pages["worry"].measures] == ["kidney"]
 
 
 def test_cases_with_a_flag_are_dots_that_lead_to_them(page):
