@@ -130,6 +130,7 @@ def test_cases_are_found_and_pictures_enlarged(page):
 def test_lesions_are_sorted_by_any_column(page, demo):
     lesions = pd.read_parquet(demo / "results" / "qc" / "lesions.parquet")
     table = page.locator("#lesions table")
+    table.scroll_into_view_if_needed()  # what is off the screen is not laid out
 
     def column(number: int) -> list[str]:
         return table.locator(f"tbody tr > :nth-child({number})").all_inner_texts()
@@ -156,7 +157,7 @@ def test_dots_of_the_figure_lead_to_the_case(page):
     opened.wait_for_url(f"**/{FLAGGED}.html")
     opened.locator(".back a").click()
     opened.wait_for_url(f"**/index.html#case-{FLAGGED}")
-    assert 0 <= opened.locator(f"#case-{FLAGGED}").bounding_box()["y"] < 900
+    assert -1 < opened.locator(f"#case-{FLAGGED}").bounding_box()["y"] < 900
 
 
 def test_a_link_to_a_case_undoes_the_filter(page):

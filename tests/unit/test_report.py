@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
+import io
 import json
 import re
 from html.parser import HTMLParser
@@ -14,6 +17,8 @@ import pytest
 from PIL import Image
 
 from backsplit.config import Config
+from backsplit.report import page as page_module
+from backsplit.report.case_facts import gather_pages
 from backsplit.report.page import write_report
 from backsplit.scheme import Scheme
 
@@ -208,9 +213,6 @@ def test_nothing_is_fetched(page):
 
 
 def test_policy_lets_our_own_style_and_script_through(page):
-    import base64
-    import hashlib
-
     policy = next(a["content"] for t, a in Page(page).tags if t == "meta" and "http-equiv" in a)
     for tag in ("style", "script"):
         content = re.search(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL).group(1)
@@ -254,6 +256,17 @@ def test_a_case_to_look_at_has_its_page(page):
     broken = page[page.index('id="case-broken"') :].split("</article>")[0]
     assert "Its page could not be drawn: gone &lt;img" in broken and "cases/" not in broken
     assert "cases/.." not in page and 'id="case-.' not in page  # no id, no address
+
+
+def test_only_what_check_let_pass_and_was_measured_gets_a_page(tmp_path):
+    config = make_config(tmp_path)
+    make_results(config.run.results)
+    rows = [[case, "review", ""] for case in ("worry", "broken", "../../secret", EVIL)]
+    write_table(config.run.results / "qc" / "verdicts.tsv", ["case", "verdict", "rules"], rows)
+    pages = gather_pages(config, make_scheme())
+    assert list(pages) == ["worry"]
+    assert pages["worry"].subjects == ["segment organs", "kidney"]
+    assert [measured.structure for measured in pages["worry"].measures] == ["kidney"]
 
 
 def test_cases_with_a_flag_are_dots_that_lead_to_them(page):
@@ -347,6 +360,20 @@ def test_all_refused_is_said_in_words(tmp_path):
     text = Page((tmp_path / "a.html").read_text("utf-8")).text
     assert "every row of the table was refused" in text
     assert "FILE_MISSING" in text
+
+
+def test_cases_beyond_the_first_have_small_pictures(tmp_path, monkeypatch):
+    monkeypatch.setattr(page_module, "LARGE_PICTURES", 1)
+    config = make_config(tmp_path)
+    make_results(config.run.results)
+    for case in ("large", "small"):
+        noise = np.random.default_rng(0).integers(0, 255, (90, 1200, 3), np.uint8)
+        Image.fromarray(noise).save(config.run.results / "qc" / "cases" / f"{case}.png")
+    write_report(config, make_scheme(), tmp_path / "a.html")
+    text = (tmp_path / "a.html").read_text("utf-8")
+    addresses = re.findall(r'<img src="data:image/[a-z]+;base64,([^"]+)"', text)
+    widths = [Image.open(io.BytesIO(base64.b64decode(data))).width for data in addresses]
+    assert widths == [1200, page_module.SMALL_WIDTH]
 
 
 def test_a_broken_picture_is_left_out(tmp_path):

@@ -83,6 +83,7 @@ def test_layers_have_the_colours_of_their_structures():
     layer = np.zeros(grid.shape, np.uint16)
     layer[0, 5:15, 5:15], layer[0, 5:15, 15:25] = 7, 9
     layer[0, 20:25, 5:25] = 300  # 7 and 9 overlap there
+    layer[0, :3, :3] = 999  # nobody knows what that is
     paint = layer_paint({"a": 7, "b": 9}, {"a": "kidney"}, KEY, {300: (7, 9)})
     frame = frame_of(np.full(grid.shape, 200.0), grid, WINDOW, [])
     shown = tile(label_tiles(layer, frame, paint), frame, 0)
@@ -90,6 +91,16 @@ def test_layers_have_the_colours_of_their_structures():
     assert colours == {KEY.colours[3], KEY.colours[5]}  # of the kidney, and grey
     at = round(22 / 30 * shown.shape[0]), round(10 / 30 * shown.shape[1])
     assert tuple(shown[at][:3]) == KEY.colours[3]
+
+
+def test_every_value_of_a_byte_can_be_a_label():
+    names = ["background", *(f"s{i}" for i in range(1, 255)), "ignore"]
+    key = Key(names, 0, label_colours(256, 0, has_ignore=True), 255)
+    grid = grid_of((1, 16, 16))
+    labels = np.arange(256, dtype=np.uint8).reshape(grid.shape)
+    frame = frame_of(np.full(grid.shape, 200.0), grid, WINDOW, [])
+    shown = tile(label_tiles(labels, frame, composed_paint(key)), frame, 0)
+    assert (shown[..., 3] > 0).mean() > 0.95
 
 
 def test_names_lead_to_the_slice_with_most_of_them():

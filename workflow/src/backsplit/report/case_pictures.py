@@ -153,7 +153,7 @@ class CaseArtist:
             legend=self._legend(labels, frame),
             overview=file_address(results / "qc" / "cases" / f"{case.id}.png"),
             lesions={instance: address for instance, (_, address) in found.items()},
-            structures={subject: address for subject, (_, address) in seen.items()},
+            structures={subject: seen[subject][1] for subject in subjects if subject in seen},
             window=_in_words(window),
         )
 

@@ -190,11 +190,12 @@ def layer_paint(
 
 
 def _paint(colours: Mapping[int, Colour], count: int) -> Paint:
-    fill, rim = np.zeros((count, 4), np.uint8), np.zeros((count, 4), np.uint8)
+    """Paint of `count` values, and of one more that stays clear: that of all values above."""
+    fill, rim = np.zeros((count + 1, 4), np.uint8), np.zeros((count + 1, 4), np.uint8)
     for value, colour in colours.items():
         fill[value] = (*colour, round(255 * FILL))
         rim[value] = (*colour, round(255 * EDGE))
-    return Paint(fill, rim, np.zeros(count, bool))
+    return Paint(fill, rim, np.zeros(count + 1, bool))
 
 
 def _axial(volume: Array, grid: Grid, position: int) -> Array:
@@ -218,11 +219,11 @@ def _tile(tiles: Array, frame: Frame, place: int) -> Array:
 
 def _smaller(labels: Array, size: tuple[int, int], kept: Array) -> Array:
     """Scale labels by the nearest voxel, but so that no voxel of `kept` values is lost."""
-    highest = len(kept) - 1
-    small = np.minimum(nearest(labels, size), highest)
-    rows, columns = np.nonzero(kept[np.minimum(labels, highest)])
+    known = np.minimum(labels.astype(np.int32), len(kept) - 1)
+    small = nearest(known, size)
+    rows, columns = np.nonzero(kept[known])
     at = rows * size[0] // labels.shape[0], columns * size[1] // labels.shape[1]
-    small[at] = labels[rows, columns]
+    small[at] = known[rows, columns]
     return np.asarray(small)
 
 
@@ -230,7 +231,7 @@ def _rim(labels: Array) -> Array:
     """Pixels with a neighbour of another label, of the four beside them."""
     rim = np.zeros(labels.shape, bool)
     for axis in (0, 1):
-        differ = np.diff(labels.astype(np.int32), axis=axis) != 0
+        differ = np.diff(labels, axis=axis) != 0
         before, after = [slice(None)] * 2, [slice(None)] * 2
         before[axis], after[axis] = slice(None, -1), slice(1, None)
         rim[tuple(before)] |= differ
