@@ -101,8 +101,10 @@ def _shape(cube: Cube, settings: Cohort) -> Found:
     parts = where(cube.there, cube["stray_fraction"])
     words = "{:.0%} of it apart from its largest part"
     yield from _report(cube, PARTS, parts, settings, words.format, above=0.0)
-    # what leaves the field of view at its ends only has a cross-section
+    # what leaves the field of view at its ends only has a cross-section; but of what does not
+    # usually, such as a kidney, the tip that is left has another than the whole
     inside = cube.there & (cube.several([f"border_{side}" for side in SIDES[:4]]) == 0).all(axis=2)
+    inside &= cube.whole | ~_usual(cube, cube.whole)
     length = where(inside, cube["box_z_max"] - cube["box_z_min"])
     section = np.log(cube["volume_ml"] * 10 / length)
     yield from _report(cube, SECTION, section, settings, lambda v: f"{np.exp(v):.3g} cm2 across")
@@ -136,14 +138,19 @@ def _relative(cube: Cube, off: Off, settings: Cohort) -> Found:
 
 def _absences(cube: Cube) -> Found:
     """Find structures that most cases have and one has not, or has cut off, and nobody else."""
-    measured, there, cut = np.isfinite(cube["voxels"]), cube.there, cube.there & ~cube.whole
+    there, cut = cube.there, cube.there & ~cube.whole
     for feature, mine, usual, value, expected in (
-        (ABSENT, measured & ~there, there, "0 voxels", "there"),
+        (ABSENT, np.isfinite(cube["voxels"]) & ~there, there, "0 voxels", "there"),
         (CUT, cut, cube.whole, "cut off by the field of view", "whole"),
     ):
-        share = usual.sum(axis=0) / np.maximum(measured.sum(axis=0), 1)
-        for i, j in np.argwhere(mine & (share >= USUAL)).tolist():
+        for i, j in np.argwhere(mine & _usual(cube, usual)).tolist():
             yield cube.cases[i], _unusual(cube.structures[j], feature, value, expected)
+
+
+def _usual(cube: Cube, true: Array) -> Array:
+    """Whether something is true of a structure in most cases, (structure,)."""
+    measured = np.isfinite(cube["voxels"]).sum(axis=0)
+    return np.asarray(true.sum(axis=0) >= USUAL * np.maximum(measured, 1))
 
 
 def _unusual(structure: str, feature: Feature, value: str, usual: str) -> Finding:
