@@ -109,8 +109,9 @@ class Cohort(Section):
     limit: float = Field(
         default=4.5,
         gt=0,
-        description="Robust standard deviations from the median (1.4826 MAD). Iglewicz & Hoaglin "
-        "1993 use 3.5 for a single value; dozens are looked at here.",
+        description="Robust standard deviations from the median (1.4826 MAD), for many cases and "
+        "120 structures; with fewer what is as unlikely by Student's t and for so many values. "
+        "Iglewicz & Hoaglin 1993 use 3.5 for a single value; dozens are looked at here.",
     )
     fewest: int = Field(
         default=10, ge=5, description="Fewer cases than this have no median to speak of."

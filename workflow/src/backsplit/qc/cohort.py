@@ -5,8 +5,8 @@ volume, its cross-section, its median intensity, how blunt its ends are, the sha
 its largest component, and its place and size relative to the other structures of the same case. A
 value is an outlier when it lies further from the median than `limit` robust standard deviations
 (1.4826 MAD; Iglewicz & Hoaglin 1993 use 3.5 for one value of normal data; here many values are
-looked at). Structures that the field of view cuts off are left out. What no single value shows, all
-of a structure's measures together may: see `backsplit.qc.likeness`.
+looked at; see `limit_of`). Structures that the field of view cuts off are left out. What no single
+value shows, all of a structure's measures together may: see `backsplit.qc.likeness`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.special import ndtr, stdtrit
 
 from backsplit.config_quality import Cohort
 from backsplit.qc.anatomy import Finding
@@ -65,6 +66,9 @@ BLAME = 0.5
 """One structure out of place moves all others relative to it: of a case's structures those are
 reported that are off by at least this share of the worst one."""
 
+MANY = 120
+"""Structures of a label map of the whole body: TotalSegmentator has 117."""
+
 USUAL = 0.8
 """What so many cases have is expected of the others."""
 
@@ -90,6 +94,18 @@ def outliers(cube: Cube, off: Off | None, settings: Cohort) -> Found:
     yield from _absences(cube)
 
 
+def limit_of(limit: float, cases: Array, structures: int) -> Array:
+    """The limit for so many cases and structures.
+
+    `limit` is for many cases and `MANY` structures. With fewer structures less is looked at, so
+    that a value may be more likely by as much (Bonferroni); with fewer cases the standard deviation
+    is less well known, so that Student's t with `cases` - 1 degrees of freedom takes the place of
+    the normal distribution. For 4.5: 4.5 with 120 structures and 1,000 cases, 4.8 with 7 and 20.
+    """
+    chance = min(ndtr(-limit) * MANY / max(structures, 1), 0.5)
+    return np.asarray(-stdtrit(np.maximum(cases - 1, 1), chance))
+
+
 def _shape(cube: Cube, settings: Cohort) -> Found:
     """Compare volume, ends, parts and cross-section."""
     volume = np.log(where(cube.whole, cube["volume_ml"]))
@@ -101,8 +117,10 @@ def _shape(cube: Cube, settings: Cohort) -> Found:
     parts = where(cube.there, cube["stray_fraction"])
     words = "{:.0%} of it apart from its largest part"
     yield from _report(cube, PARTS, parts, settings, words.format, above=0.0)
-    # what leaves the field of view at its ends only has a cross-section
+    # what leaves the field of view at its ends only has a cross-section; but of what does not
+    # usually, such as a kidney, the tip that is left has another than the whole
     inside = cube.there & (cube.several([f"border_{side}" for side in SIDES[:4]]) == 0).all(axis=2)
+    inside &= cube.whole | ~_usual(cube, cube.whole)
     length = where(inside, cube["box_z_max"] - cube["box_z_min"])
     section = np.log(cube["volume_ml"] * 10 / length)
     yield from _report(cube, SECTION, section, settings, lambda v: f"{np.exp(v):.3g} cm2 across")
@@ -128,7 +146,8 @@ def _relative(cube: Cube, off: Off, settings: Cohort) -> Found:
         middle = median(values)
         z = np.abs(values - middle) / np.maximum(spread(values, middle), feature.floor)
         worst = np.nan_to_num(z).max(axis=-1)
-        least = np.maximum(settings.limit, BLAME * worst.max(axis=1, keepdims=True))
+        limit = limit_of(settings.limit, counts(values[..., 0]), len(cube.structures))
+        least = np.maximum(limit, BLAME * worst.max(axis=1, keepdims=True))
         for i, j in np.argwhere(worst > least).tolist():
             finding = _misfit(cube.structures[j], feature, values[i, j], float(worst[i, j]))
             yield cube.cases[i], finding
@@ -136,14 +155,19 @@ def _relative(cube: Cube, off: Off, settings: Cohort) -> Found:
 
 def _absences(cube: Cube) -> Found:
     """Find structures that most cases have and one has not, or has cut off, and nobody else."""
-    measured, there, cut = np.isfinite(cube["voxels"]), cube.there, cube.there & ~cube.whole
+    there, cut = cube.there, cube.there & ~cube.whole
     for feature, mine, usual, value, expected in (
-        (ABSENT, measured & ~there, there, "0 voxels", "there"),
+        (ABSENT, np.isfinite(cube["voxels"]) & ~there, there, "0 voxels", "there"),
         (CUT, cut, cube.whole, "cut off by the field of view", "whole"),
     ):
-        share = usual.sum(axis=0) / np.maximum(measured.sum(axis=0), 1)
-        for i, j in np.argwhere(mine & (share >= USUAL)).tolist():
+        for i, j in np.argwhere(mine & _usual(cube, usual)).tolist():
             yield cube.cases[i], _unusual(cube.structures[j], feature, value, expected)
+
+
+def _usual(cube: Cube, true: Array) -> Array:
+    """Whether something is true of a structure in most cases, (structure,)."""
+    measured = np.isfinite(cube["voxels"]).sum(axis=0)
+    return np.asarray(true.sum(axis=0) >= USUAL * np.maximum(measured, 1))
 
 
 def _unusual(structure: str, feature: Feature, value: str, usual: str) -> Finding:
@@ -178,7 +202,8 @@ def _report(
     middle = median(values)
     sd = np.maximum(spread(values, middle), feature.floor)
     away = np.abs(values - middle) if above is None else values - np.maximum(middle, above)
-    for i, j in np.argwhere(away / sd > settings.limit).tolist():
+    limit = limit_of(settings.limit, counts(values), len(cube.structures))
+    for i, j in np.argwhere(away / sd > limit).tolist():
         value, expected = say(values[i, j]), f"about {say(middle[j])} as in the other cases"
         z, structure = away[i, j] / sd[j], cube.structures[j]
         message = f"{structure}: {value}; {expected} ({z:.1f} standard deviations)"

@@ -84,7 +84,7 @@ def _with_odd(
         *two_groups(cube, off_from_others(cube, settings.fewest), groups, settings),
     )  # fmt: skip
     for fault in odd:
-        its = [f for f in faults if f.subject == fault.subject]
+        its = [f for f in faults if fault.subject in (f.subject, f.partner)]
         if fault.rule == "two_kinds":
             less = [f for f in its if f.rule.startswith("cohort_")]
         else:

@@ -134,7 +134,7 @@ def looks_like(
                     structure, "exchanged", _where(hit, cube, j), hit, f"as {own}",
                     f"{structure} has the size and place of {segmenter}/{name} in "
                     f"{_where(hit, cube, j)}, and {own} lies elsewhere: the names may be "
-                    "exchanged in `structures`",
+                    "exchanged in `structures`", name,
                 )  # fmt: skip
 
 

@@ -41,6 +41,7 @@ class Fault:
     where : in words, how many cases of how many
     cases : which
     expected, message : what should be, and all in words
+    partner : the other structure that it speaks of, if any
     """
 
     subject: str
@@ -49,6 +50,7 @@ class Fault:
     cases: frozenset[str]
     expected: str
     message: str
+    partner: str = ""
 
     def flag(self) -> dict[str, str]:
         """A flag without a case."""
@@ -134,7 +136,7 @@ def exchanged(
         for other in _others(fault, wrong, cube):
             pair = (fault.subject, other)
             if cases and not any(_wrong_with(case.renamed(pair), pair, rules) for case in cases):
-                gone = [f for f in left if f in wrong and f.subject in pair]
+                gone = [f for f in left if f.subject in pair and f.cases & fault.cases]
                 left = [f for f in left if f not in gone]
                 left.append(_exchange(fault, other, gone))
                 break
@@ -154,14 +156,14 @@ def _wrong_with(case: Case, pair: Sequence[str], rules: AnatomyRules) -> bool:
 
 
 def _exchange(fault: Fault, other: str, gone: Sequence[Fault]) -> Fault:
-    names = ", ".join(dict.fromkeys(f.rule for f in gone))
+    names = ", ".join(dict.fromkeys(f.rule for f in gone if not f.rule.startswith("cohort_")))
     message = (
         f"{fault.subject} and {other} have each other's size and place in {fault.where}: their "
         f"names are exchanged in the mapping, or in the segmenter's class table; put back, "
         f"nothing is wrong with either ({names})"
     )
     expected = f"{fault.subject} and {other} the other way round"
-    return replace(fault, rule="exchanged", expected=expected, message=message)
+    return replace(fault, rule="exchanged", expected=expected, message=message, partner=other)
 
 
 def _populations(everyone: set[str], groups: Groups) -> Iterator[tuple[str, set[str]]]:
