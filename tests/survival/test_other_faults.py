@@ -40,6 +40,21 @@ def test_jobs_that_outlive_their_run_are_waited_for(survivor):
     survivor.require_expected()
 
 
+def test_a_lock_of_another_machine_is_left_to_a_person_and_one_command(survivor):
+    """Whether that machine's process lives can not be known here."""
+    page = survivor.results / "report" / "index.html"
+    page.unlink()
+    locks = survivor.folder / ".snakemake" / "locks"
+    locks.mkdir(exist_ok=True)
+    (locks / "0.output.lock").write_text("results/report/index.html\n")
+    (locks / "machine").write_text("elsewhere")
+    assert survivor.start().wait() != 0
+    assert "--unlock" in survivor.output.read_text() and not page.exists()
+    assert survivor.start("--unlock").wait() == 0
+    survivor.finish()
+    survivor.require_expected()
+
+
 def test_of_two_runs_at_once_one_is_refused_and_nothing_is_spoilt(survivor, tmp_path):
     survivor.forget()
     first = survivor.start()
