@@ -52,7 +52,7 @@ endif
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,browser]'
 	python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
-test-survival: $(INSTALLED)  ## the demo killed fifty times; about half an hour
+test-survival: $(INSTALLED)  ## fifty kills of the demo, and other faults; about half an hour
 	python -m pytest -m survival tests/survival -s $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more

@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from conftest import ROOT
+from conftest import ROOT, Project, load, save
 
 NOT_COMPARED = {
     "logs": "hold times and process numbers; no stage reads them",
@@ -84,7 +83,6 @@ class Killed:
     """What happened to the runs of a folder."""
 
     kills: list[str] = field(default_factory=list)
-    unlocked: int = 0
     leftovers: int = 0
 
 
@@ -206,8 +204,35 @@ def seconds_of(results: Path, stage: str) -> float:
     return float(np.mean([float(t.read_text().splitlines()[1].split("\t")[0]) for t in tables]))
 
 
-def locked_by_snakemake(folder: Path) -> bool:
-    """Whether a lock is left that Snakemake would stop at, and who is meant by it."""
-    locks = folder / ".snakemake" / "locks"
-    machine = locks / "machine"
-    return bool(list(locks.glob("*.lock"))) and machine.read_text() != socket.gethostname()
+class Survivor(Run):
+    """Two small cases, and what an undisturbed run makes of them."""
+
+    def __init__(self, project: Project) -> None:
+        super().__init__(project.folder, "--configfile", "config.yaml")
+        for name in ("a", "b"):
+            project.add(name)
+        project.write()
+        self.project = project
+        self.lesion = self.folder / "lesions" / "a.nii.gz"
+        self.drafts = {}
+        for draft, slices in {"first": 3, "final": 2}.items():
+            drawn = load(self.lesion)
+            drawn[slices, 6, 6] = 1
+            self.drafts[draft] = save(self.folder / draft / "a.nii.gz", drawn)
+        self.draw("final")
+        self.finish()
+        self.expected = contents(self.results)
+
+    def draw(self, draft: str) -> None:
+        """Put a lesion in place, with the time that it was drawn at."""
+        shutil.copy2(self.drafts[draft], self.lesion)
+
+    def require_expected(self) -> None:
+        require_same(contents(self.results), self.expected, str(self.killed))
+        assert not leftovers(self.results)
+        assert not list((self.folder / ".snakemake" / "locks").glob("*.lock"))
+
+    def nothing_due(self) -> bool:
+        code = self.start("--dry-run").wait()
+        assert code == 0, self.output.read_text()
+        return "Nothing to be done" in self.output.read_text()
