@@ -4,7 +4,7 @@
 
 117 organs; each way gets image and labels in memory:
 
-    ours    `backsplit.qc.measure.measure`: 38 columns for each class
+    ours    `backsplit.qc.measure.measure`: 49 columns for each class
     theirs  `totalsegmentator.statistics.get_basic_statistics(extra_metrics=True)`: volume,
             intensity, voxels, its standard deviation and extremes, centroid and box
 """
