@@ -196,3 +196,34 @@ def test_what_was_made_by_hand_is_made_again_when_the_configuration_changes(proj
     project.snakemake()
     assert (load(project.results / "labels" / "a.nii.gz") == 1).sum() == 8
     assert DONE in project.snakemake().stderr
+
+
+def test_a_case_whose_reason_to_fail_has_gone_is_tried_again_alone(project):
+    for name in ("a", "b"):
+        project.add(name)
+        save(project.folder / "organs" / f"{name}.nii.gz", np.full((12, 20, 24), 4, np.uint8))
+    project.settings["segmenters"]["given"] = {
+        "kind": "files",
+        "path": "organs/{case}.nii.gz",
+        "labels": {"organ": 4},
+    }
+    project.settings["structures"]["organ"] = "given/organ"
+    project.write()
+    project.run("check")
+    project.run("segment", "given")
+    table = project.results / "segment" / "given" / "00001.tsv"
+    # as a job leaves it that ran out of memory in one case
+    (project.results / "segment" / "given" / "b.nii.gz").unlink()
+    (project.results / "segment" / "given" / "b.json").unlink()
+    rows = table.read_text().replace("b\tdone\t\t", "b\tfailed\tOUT_OF_MEMORY\ttoo large")
+    table.write_text(rows)
+    project.snakemake()
+    assert "OUT_OF_MEMORY" in (project.results / "qc" / "flags.tsv").read_text()
+    assert DONE in project.snakemake().stderr
+    before = outputs(project, "segment")
+    assert project.run("retry").stdout.split() == ["results/segment/given/00001.tsv"]
+    project.snakemake()
+    after = outputs(project, "segment")
+    assert after["segment/given/a.nii.gz"] == before["segment/given/a.nii.gz"]
+    assert (load(project.results / "labels" / "b.nii.gz") > 2).any()
+    assert "OUT_OF_MEMORY" not in (project.results / "qc" / "flags.tsv").read_text()

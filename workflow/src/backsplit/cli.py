@@ -244,6 +244,19 @@ def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Let the next run try failed cases again, where the reason has gone."""
+    from backsplit import flow
+    from backsplit.config_file import load_config
+
+    with _errors(None) as say:
+        removed = flow.retry(load_config(config))
+        for table in removed:
+            typer.echo(str(table))
+        say(f"[backsplit] retry: {len(removed)} batches with failed cases are due again")
+
+
+@app.command()
 def explain(
     case: Annotated[str, typer.Argument(help="Id of a case.")],
     config: ConfigOption = DEFAULT_CONFIG,

@@ -1,7 +1,7 @@
 """The stages on a data set's folder: what each verb reads, does and writes."""
 
 from backsplit.flow.batches import cases, check, compose, compose_unrestricted, measure, segment
-from backsplit.flow.dataset import export, judge, manifest, pages, report, status
+from backsplit.flow.dataset import export, judge, manifest, pages, report, retry, status
 
 __all__ = [
     "cases",
@@ -14,6 +14,7 @@ __all__ = [
     "measure",
     "pages",
     "report",
+    "retry",
     "segment",
     "status",
 ]

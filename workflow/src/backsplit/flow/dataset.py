@@ -8,6 +8,7 @@ from pathlib import Path
 from backsplit.batch import run_batch, write_status
 from backsplit.cases import load_checked, open_table, read_rows, read_tsv, write_tsv
 from backsplit.check import load_scheme
+from backsplit.claims import claim_run
 from backsplit.config import Config
 from backsplit.config_file import load_config
 from backsplit.flow.batches import compose_unrestricted
@@ -186,6 +187,35 @@ def status(config: Config) -> Iterator[str]:
         failed = sum(row["status"] == "failed" for rows in tables for row in rows)
         sidecars = _count_sidecars(folder)
         yield f"{name}: {sidecars} done, {failed} failed, {total} in all"
+
+
+def retry(config: Config) -> list[Path]:
+    """Remove the status tables that name a failed case: their batches are due again.
+
+    What failed for a reason that has gone (memory, time, a network disk) is tried again by the
+    next run, and nothing else: the other cases of the batch still hold.
+
+    Returns
+    -------
+    removed
+        The tables.
+
+    Raises
+    ------
+    BacksplitError
+        RESULTS_BUSY while a run is at work.
+    """
+    if (claim := claim_run(config.run.results)).problem is not None:
+        raise claim.problem
+    removed = [
+        table
+        for folder in stage_folders(config).values()
+        for table in sorted(folder.glob(STATUS_TABLES))
+        if any(row["status"] == "failed" for row in read_rows(table))
+    ]
+    for table in removed:
+        table.unlink()
+    return removed
 
 
 def _count_sidecars(folder: Path) -> int:
