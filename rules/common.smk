@@ -14,7 +14,13 @@ from backsplit.claims import claim_run
 from backsplit.disk import remove_leftovers
 from backsplit.errors import BacksplitError, CaseError
 from backsplit.export.nnunet import dataset_folder
-from backsplit.plan import Plan, date_back, forget_incomplete, settle_config, write_config
+from backsplit.plan import (
+    Plan,
+    date_back,
+    forget_incomplete,
+    settle_config,
+    write_config,
+)
 
 try:
     CONFIG, CONFIG_FILE = settle_config(config, workflow.configfiles)

@@ -21,6 +21,7 @@ NOT_COMPARED = {
     "logs": "hold times and process numbers; no stage reads them",
     "benchmarks": "are times",
     ".locks": "say who was at work, and when",
+    "provenance": "says which job made what, and when",
 }
 """Folders of the results whose bytes differ between any two runs, and why that is right."""
 
