@@ -34,7 +34,7 @@ unit: $(INSTALLED)
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 SLURM := $(wildcard /usr/sbin/slurmctld /usr/local/sbin/slurmctld)
 
-test-cluster: $(INSTALLED)  ## the workflow on a private one-node Slurm; about five minutes
+test-cluster: $(INSTALLED)  ## the workflow on a private one-node Slurm; about six minutes
 ifeq ($(SLURM),)
 	$(SUDO) apt-get update --quiet
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes slurm-wlm munge
