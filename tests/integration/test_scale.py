@@ -34,7 +34,8 @@ def test_jobs_follow_the_batches_and_a_growing_last_batch_runs_its_new_cases_alo
         planned = jobs_planned(project)
         for_each = {planned[rule] for rule in ("check", "segment", "compose", "measure")}
         assert for_each == {batches}
-        assert planned["total"] == 4 * batches + 6  # cases, judge, export, report, manifest, all
+        # cases, judge, export, pages, report, manifest, all
+        assert planned["total"] == 4 * batches + 7
     project.snakemake()
     assert not list((project.results / "qc" / "cases").glob("*.png"))
     folders = ("segment", "labels", "qc/cases")

@@ -89,17 +89,14 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         text = path.read_bytes().decode("utf-8-sig")
         if "\0" in text:
             raise ValueError("it holds NUL characters: no UTF-8 text")
-        reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-        lines = [line for line in reader if line]
-        if not lines:
-            raise ValueError("it is empty")
+        lines = _split(text, separator)
         longest = max(lines, key=len)
         if len(longest) > len(lines[0]):
             raise ValueError(
                 f"row {lines.index(longest) + 1} has {len(longest)} cells, "
                 f"the header {len(lines[0])}"
             )
-    except (OSError, ValueError, csv.Error) as error:
+    except (OSError, ValueError) as error:
         raise CaseError(
             Code.TABLE_INVALID,
             f"{path} can not be read as a table ({str(error).strip()}); "
@@ -116,6 +113,26 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     if '"' in text:
         _require_single_lines(path, header, rows)
     return header, rows
+
+
+def _split(text: str, separator: str) -> list[list[str]]:
+    """Lines of a table as cells; empty ones are passed over.
+
+    Raises
+    ------
+    ValueError
+        When there are none, or a quotation mark stands where none belongs.
+    """
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
+    lines: list[list[str]] = []
+    try:
+        lines.extend(line for line in reader if line)
+    except csv.Error as error:
+        row = len(lines) + 1
+        raise ValueError(f"row {row}: {error}; is a quotation mark not closed?") from None
+    if not lines:
+        raise ValueError("it is empty")
+    return lines
 
 
 def _require_single_lines(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
