@@ -133,7 +133,7 @@ def test_lesions_are_sorted_by_any_column(page, demo):
     table.scroll_into_view_if_needed()  # what is off the screen is not laid out
 
     def column(number: int) -> list[str]:
-        return table.locator(f"tbody tr > :nth-child({number})").all_inner_texts()
+        return table.locator(f"tbody tr > :nth-child({number})").all_text_contents()
 
     by_size = lesions.sort_values("volume_ml", ascending=False)["case"].tolist()
     assert column(1) == by_size
