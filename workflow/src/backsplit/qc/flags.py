@@ -56,12 +56,14 @@ def all_flags(
     flags = without_echoes(without_off(flags, settings.off), sources)
     flags = without_unused(flags, sources)
     faults, single = split(flags, _present(cubes), groups)
+    few = []
     if LABELS in cubes:
         faults = exchanged(faults, cubes[LABELS], rules, ct)
         faults, single = _with_odd(faults, single, cubes, sources, groups, rules, settings.cohort)
+        few = [flag_too_few(cubes[LABELS], groups, settings.cohort)]
     said = pd.DataFrame([fault.flag() for fault in faults], columns=FLAG_COLUMNS)
-    few = flag_too_few(cubes, groups, settings.cohort)
-    return pd.concat([without_off(pd.concat([said, few]), settings.off), single], ignore_index=True)
+    whole = without_off(pd.concat([said, *few]), settings.off)
+    return pd.concat([whole, single], ignore_index=True)
 
 
 def _with_odd(
@@ -148,20 +150,20 @@ def flag_outliers(source: str, cube: Cube, settings: Cohort) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
-def flag_too_few(cubes: Mapping[str, Cube], groups: Groups, settings: Cohort) -> pd.DataFrame:
-    """Say what was not compared because too few cases have it."""
+def flag_too_few(cube: Cube, groups: Groups, settings: Cohort) -> pd.DataFrame:
+    """Say which structures were not compared because too few cases have them."""
+    populations = {"the data set": cube}
+    for column, values in groups.items():
+        for value, cases in values.items():
+            populations[f"{column} {value}"] = cube.of_cases(cases)
     rows = []
-    for source, cube in cubes.items():
-        populations = {"the data set": cube}
-        for column, values in groups.items():
-            for value, cases in values.items():
-                populations[f"{column} {value}"] = cube.of_cases(cases)
-        for name, part in populations.items():
-            count = len(part.cases)
-            if count < settings.fewest:
-                rows.append(_too_few(source, name, f"{count} cases", "none of its structures"))
-            elif rare := _rare(part, settings.fewest):
-                rows.append(_too_few(source, name, f"{count} cases", f"not {rare}"))
+    for name, part in populations.items():
+        count = len(part.cases)
+        rare = _rare(part, settings.fewest)
+        if count < settings.fewest:
+            rows.append(_too_few(name, count, "none of its structures"))
+        elif rare:
+            rows.append(_too_few(name, count, f"not {rare}"))
     few = pd.DataFrame(rows, columns=FLAG_COLUMNS)
     few["expected"] = f"at least {settings.fewest} cases"
     return few
@@ -175,15 +177,15 @@ def _rare(cube: Cube, fewest: int) -> str:
     return ", ".join(names[:NAMED]) + more
 
 
-def _too_few(source: str, name: str, found: str, what: str) -> dict[str, str]:
-    where = "" if source == LABELS else f" of {source}"
+def _too_few(name: str, count: int, what: str) -> dict[str, str]:
     return {
         "case": "",
-        "subject": subject_of(source, name),
+        "subject": name,
         "rule": "too_few",
         "severity": "info",
-        "value": found,
-        "message": f"{name}{where}: {what} could be compared between cases, as too few have it",
+        "value": f"{count} cases",
+        "message": f"{name}: {what} could be compared between its {count} cases, "
+        "as too few have it",
     }
 
 
