@@ -17,7 +17,7 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetSt
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume import Grid, read_geometry, read_label_map, read_volume
-from backsplit.volume.segments import is_dicom_file
+from backsplit.volume.labels import is_dicom_file
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 TILTED = tuple(

@@ -16,9 +16,9 @@ from backsplit.errors import CaseError, Code
 from backsplit.given import LESION_COLUMN, put_on_grid, require_placeable, snap_note
 from backsplit.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
+from backsplit.volume.labels import is_dicom_file
 from backsplit.volume.pieces import count_values
 from backsplit.volume.resample import require_labels_inside, resample_lesions
-from backsplit.volume.segments import is_dicom_file
 
 VOLUME_TOLERANCE = 0.1
 """A target whose volume changes by more than this share through resampling is worth a word."""

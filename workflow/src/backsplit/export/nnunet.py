@@ -9,7 +9,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import nibabel as nib
 import numpy as np
 
 from backsplit.cases import Case
@@ -27,6 +26,7 @@ from backsplit.volume import (
     read_volume,
     save_nifti,
 )
+from backsplit.volume.nifti import read_header
 from backsplit.volume.resample import resample_image
 
 FILE_ENDING = ".nii.gz"
@@ -256,7 +256,7 @@ def _mark(source: Path, settings: object) -> str:
 def _is_marked(target: Path, mark: str) -> bool:
     if target.is_symlink() or not target.is_file():
         return False
-    return bytes(nib.load(target).header["descrip"]).rstrip(b"\0").decode("latin-1") == mark
+    return read_header(target).description == mark
 
 
 def _link_or_copy(target: Path, source: Path, *, link: bool) -> None:

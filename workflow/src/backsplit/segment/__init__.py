@@ -10,19 +10,27 @@ os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from backsplit.config import Config, Files, NnUNet, Threshold
 from backsplit.segment.base import Segmenter
-from backsplit.segment.files import FilesSegmenter
-from backsplit.segment.nnunet import NnUNetSegmenter
-from backsplit.segment.threshold import ThresholdSegmenter
-from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
 
 
 def build(config: Config, name: str) -> Segmenter:
-    """Make the segmenter of that name; opens no weights yet."""
+    """Make the segmenter of that name; opens no weights yet.
+
+    Each kind is imported where it is used: every verb asks segmenters for their classes, and
+    should not wait for the libraries of those that the configuration has not.
+    """
     segmenter = config.segmenters[name]
     if isinstance(segmenter, Files):
+        from backsplit.segment.files import FilesSegmenter
+
         return FilesSegmenter(segmenter, config)
     if isinstance(segmenter, Threshold):
+        from backsplit.segment.threshold import ThresholdSegmenter
+
         return ThresholdSegmenter(segmenter, config.dataset)
     if isinstance(segmenter, NnUNet):
+        from backsplit.segment.nnunet import NnUNetSegmenter
+
         return NnUNetSegmenter(segmenter, config.dataset, config.run)
+    from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
+
     return TotalSegmentatorSegmenter(segmenter, config.dataset, config.run)

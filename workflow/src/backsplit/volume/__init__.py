@@ -4,8 +4,8 @@ from backsplit.disk import atomic_path
 from backsplit.volume.geometry import Geometry
 from backsplit.volume.grid import Array, Grid, Volume, require_same_grid
 from backsplit.volume.labels import LabelMap, read_label_grid, read_label_map, stack_masks
+from backsplit.volume.nifti import NIFTI_ENDINGS
 from backsplit.volume.read import (
-    NIFTI_ENDINGS,
     read_geometry,
     read_grid,
     read_labels,

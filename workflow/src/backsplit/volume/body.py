@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cc3d
 import numpy as np
-import SimpleITK as sitk
 
 from backsplit.volume.grid import Array, Grid
 
@@ -34,6 +33,7 @@ def body_mask(image: Array, grid: Grid, above: float | str = -500.0) -> Array:
         bool (z, y, x). Lungs and bowel gas are inside: holes are filled slice by slice across
         the body's long axis, so that an airway that leaves the field of view opens nothing.
     """
+    import SimpleITK as sitk
     from scipy import ndimage
 
     if above == "otsu":
@@ -44,12 +44,12 @@ def body_mask(image: Array, grid: Grid, above: float | str = -500.0) -> Array:
         tissue = image > float(above)
     if not tissue.any():
         return np.zeros(image.shape, bool)
-    opened = _opened(tissue, grid)
+    opened = _changed(tissue, grid, "BinaryMorphologicalOpening")
     components = cc3d.largest_k(opened if opened.any() else tissue, k=1, connectivity=6) > 0
     # the opening rounds off limbs and ears: what it took from the body comes back
     grown = components
     if opened.any():
-        grown = _dilated(components, grid) & tissue
+        grown = _changed(components, grid, "BinaryDilate") & tissue
     axis, _ = grid.array_axis(2)
     filled = np.zeros(grown.shape, bool)
     for index in range(grown.shape[axis]):
@@ -67,13 +67,10 @@ def _radius_voxels(grid: Grid) -> list[int]:
     return [max(1, round(OPENING_MM / 2 / s)) for s in grid.spacing]
 
 
-def _opened(mask: Array, grid: Grid) -> Array:
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    opened = sitk.BinaryMorphologicalOpening(image, _radius_voxels(grid))
-    return np.asarray(sitk.GetArrayFromImage(opened)) > 0
+def _changed(mask: Array, grid: Grid, how: str) -> Array:
+    """A mask after one of ITK's operations of mathematical morphology."""
+    import SimpleITK as sitk
 
-
-def _dilated(mask: Array, grid: Grid) -> Array:
     image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    dilated = sitk.BinaryDilate(image, _radius_voxels(grid))
-    return np.asarray(sitk.GetArrayFromImage(dilated)) > 0
+    changed = getattr(sitk, how)(image, _radius_voxels(grid))
+    return np.asarray(sitk.GetArrayFromImage(changed)) > 0

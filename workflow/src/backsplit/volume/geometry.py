@@ -10,13 +10,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-import SimpleITK as sitk
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
+from backsplit.volume.nifti import MM, NiftiHeader
 
 READINGS_VOXELS = 0.5
 """Two readings of one header (sform and qform; as it stands and made orthonormal) may differ by
@@ -54,7 +53,7 @@ class Geometry:
         return path if self.faithful else None
 
 
-def nifti_geometry(path: Path, header: Any) -> Geometry:  # noqa: ANN401 (nibabel is untyped)
+def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
     """Read a NIfTI header: sform where it is set, else qform, when all readings agree.
 
     Raises
@@ -62,12 +61,12 @@ def nifti_geometry(path: Path, header: Any) -> Geometry:  # noqa: ANN401 (nibabe
     CaseError
         NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN, ORIENTATION_AMBIGUOUS, DIRECTION_SHEARED.
     """
-    size = require_3d(path, [int(n) for n in header.get_data_shape()])
+    size = require_3d(path, header.size)
     spacing = _spacing(path, header)
     notes: list[str] = []
     forms = {
-        name: LPS_FROM_RAS @ np.asarray(affine, float)
-        for name, affine in (("sform", header.get_sform(coded=True)[0]), ("qform", _qform(header)))
+        name: LPS_FROM_RAS @ affine
+        for name, affine in (("sform", header.sform), ("qform", header.qform))
         if affine is not None
     }
     if not forms:
@@ -102,37 +101,6 @@ def nifti_geometry(path: Path, header: Any) -> Geometry:  # noqa: ANN401 (nibabe
         tuple(float(cosine) for cosine in rotation.ravel()),
     )
     return Geometry(grid, tuple(notes), faithful=not repaired)
-
-
-def itk_geometry(path: Path, reader: sitk.ImageFileReader) -> Geometry:
-    """Take the grid that ITK reads from NRRD or MetaImage.
-
-    Raises
-    ------
-    CaseError
-        NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN, DIRECTION_SHEARED.
-    """
-    dimension = reader.GetDimension()
-    size = require_3d(path, reader.GetSize(), int(reader.GetNumberOfComponents()))
-    x, y, z = (float(s) for s in reader.GetSpacing()[:3])
-    if not np.isfinite([x, y, z]).all() or min(x, y, z) <= 0:
-        raise _bad_spacing(path, f"a spacing of {x:g} x {y:g} x {z:g} mm")
-    if path.suffix.lower() in (".nrrd", ".nhdr") and not reader.HasMetaDataKey("NRRD_space"):
-        raise CaseError(
-            Code.ORIENTATION_UNKNOWN,
-            f"{path} names no patient space (the field `space` is missing), so left and right "
-            "are a guess; write it anew with `space: left-posterior-superior`",
-        )
-    direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
-    rotation, repaired = orthonormal(path, direction, size, (x, y, z))
-    origin = reader.GetOrigin()
-    grid = Grid(
-        size,
-        (x, y, z),
-        (float(origin[0]), float(origin[1]), float(origin[2])),
-        tuple(float(cosine) for cosine in rotation.ravel()),
-    )
-    return Geometry(grid, tuple(repaired), faithful=not repaired)
 
 
 def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[int, int, int]:
@@ -189,29 +157,23 @@ def orthonormal(
     ]
 
 
-def _qform(header: Any) -> Array | None:  # noqa: ANN401
-    try:
-        affine, code = header.get_qform(coded=True)
-    except Exception:
-        return np.full((4, 4), np.nan)
-    return affine if code else None
+_MM_OR_UNKNOWN = (MM, 0)
+"""0 is NIFTI_UNITS_UNKNOWN; 1 is metres, 3 micrometres."""
 
 
-_MM_OR_UNKNOWN = (2, 0)
-"""NIFTI_UNITS_MM and NIFTI_UNITS_UNKNOWN; 1 is metres, 3 micrometres."""
-
-
-def _spacing(path: Path, header: Any) -> tuple[float, float, float]:  # noqa: ANN401
-    x, y, z = (float(s) for s in header["pixdim"][1:4])
+def _spacing(path: Path, header: NiftiHeader) -> tuple[float, float, float]:
+    x, y, z = header.spacing
     if not np.isfinite([x, y, z]).all() or min(x, y, z) <= 0:
-        raise _bad_spacing(path, f"a spacing (pixdim) of {x:g} x {y:g} x {z:g}")
-    unit = int(header["xyzt_units"]) % 8  # the bits above are the unit of time
-    if unit not in _MM_OR_UNKNOWN:
-        raise _bad_spacing(path, f"its lengths in the unit {unit}, which readers treat unlike,")
+        raise bad_spacing(path, f"a spacing (pixdim) of {x:g} x {y:g} x {z:g}")
+    if header.unit not in _MM_OR_UNKNOWN:
+        raise bad_spacing(
+            path, f"its lengths in the unit {header.unit}, which readers treat unlike,"
+        )
     return x, y, z
 
 
-def _bad_spacing(path: Path, found: str) -> CaseError:
+def bad_spacing(path: Path, found: str) -> CaseError:
+    """Say that no lengths of voxels can be had from a file."""
     return CaseError(
         Code.SPACING_INVALID,
         f"{path} has {found} where positive lengths in mm are needed; correct its header",

@@ -6,13 +6,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.read import MOST_LABEL, read_grid, read_labels
-from backsplit.volume.segments import SegmentFile, is_dicom_file
+
+if TYPE_CHECKING:
+    from backsplit.volume.segments import SegmentFile
 
 
 @dataclass(frozen=True)
@@ -36,6 +39,17 @@ class LabelMap:
     notes: tuple[str, ...] = ()
 
 
+def is_dicom_file(path: Path) -> bool:
+    """Whether a file has DICOM's preamble."""
+    try:
+        if not path.is_file():
+            return False
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except (OSError, ValueError):  # whoever reads it as an image says what is wrong
+        return False
+
+
 def read_label_grid(path: Path, grid: Grid) -> Grid:
     """Grid of a label file, from its header (DICOM objects are put on `grid`)."""
     return grid if is_dicom_file(path) else read_grid(path)
@@ -57,6 +71,8 @@ def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = 
         As `read_labels` and `SegmentFile`.
     """
     if is_dicom_file(path):
+        from backsplit.volume.segments import SegmentFile
+
         return _read_segments(SegmentFile(path), grid, wanted)
     labels = read_labels(path)
     return LabelMap(labels.array, labels.grid)

@@ -5,24 +5,21 @@ from __future__ import annotations
 import math
 import zlib
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
-import SimpleITK as sitk
 from isal import isal_zlib
-from nibabel.filebasedimages import ImageFileError
-from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError
 
 from backsplit.disk import is_there
 from backsplit.errors import CaseError, Code, shown
-from backsplit.volume import text_header
-from backsplit.volume.geometry import Geometry, itk_geometry, nifti_geometry
+from backsplit.volume.geometry import Geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
-from backsplit.volume.series import read_series, series_geometry
-
-sitk.ProcessObject.SetGlobalWarningDisplay(False)
+from backsplit.volume.nifti import (
+    GZIP_MAGIC,
+    NIFTI_ENDINGS,
+    NiftiHeader,
+    parse_header,
+    read_header,
+)
 
 INTEGER_TOLERANCE = 1e-3
 """A float label file is accepted when every value is that near to an integer."""
@@ -32,10 +29,6 @@ MOST_LABEL = 65535
 
 INFLATE_BYTES = 1 << 20
 """Bytes that are unpacked at a time: they stay in the processor's cache."""
-
-GZIP_MAGIC = b"\x1f\x8b"
-
-NIFTI_ENDINGS = (".nii", ".nii.gz")
 
 _CORRUPT: type[Exception] = vars(isal_zlib)["error"]  # its stub calls it an instance
 
@@ -47,8 +40,6 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     ValueError,
     zlib.error,
     _CORRUPT,
-    ImageFileError,
-    HeaderDataError,
 )
 
 
@@ -63,18 +54,17 @@ def read_geometry(path: Path) -> Geometry:
     """
     _require_file(path)
     if path.is_dir():
+        from backsplit.volume.series import series_geometry
+
         return series_geometry(path)
     try:
         if path.name.endswith(NIFTI_ENDINGS):
-            return nifti_geometry(path, _raw_header(path))
-        if path.suffix.lower() in text_header.ENDINGS:
-            text_header.require_sane_header(path)
-        reader = sitk.ImageFileReader()
-        reader.SetFileName(str(path))
-        reader.ReadImageInformation()
+            return nifti_geometry(path, read_header(path))
+        from backsplit.volume.itk import itk_geometry
+
+        return itk_geometry(path)
     except _UNREADABLE as error:
         raise unreadable(path, error) from None
-    return itk_geometry(path, reader)
 
 
 def read_grid(path: Path) -> Grid:
@@ -92,16 +82,20 @@ def read_volume(path: Path) -> Volume:
     """
     _require_file(path)
     if path.is_dir():
+        from backsplit.volume.series import read_series
+
         return read_series(path)
-    grid = read_grid(path)
     try:
         if path.name.endswith(NIFTI_ENDINGS):
-            array = _nifti_array(path)
-        else:
-            array = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
+            content, packed = path.read_bytes(), path.name.endswith(".gz")
+            header = parse_header(content, packed=packed)
+            grid = nifti_geometry(path, header).grid
+            return Volume(_voxels(header, content, packed=packed).reshape(grid.shape), grid)
+        from backsplit.volume.itk import read_with_itk
+
+        return read_with_itk(path)
     except _UNREADABLE as error:
         raise unreadable(path, error) from None
-    return Volume(array.reshape(grid.shape), grid)
 
 
 def read_labels(path: Path) -> Volume:
@@ -144,13 +138,6 @@ def read_labels(path: Path) -> Volume:
     return Volume(array.astype(dtype, copy=False), volume.grid)
 
 
-def _raw_header(path: Path) -> Any:  # noqa: ANN401 (nibabel is untyped)
-    """Header as it stands in the file: nibabel mends a spacing of 0 to 1 when it loads one."""
-    header: Any = nib.load(path).header
-    with ImageOpener(path) as stream:
-        return type(header).from_fileobj(stream, check=False)
-
-
 def _inflate(packed: bytes, length: int) -> Array:
     """Unpack gzip straight into place; never more memory than the header asks for.
 
@@ -181,31 +168,28 @@ def _inflate(packed: bytes, length: int) -> Array:
     return out[:filled]
 
 
-def _nifti_array(path: Path) -> Array:
+def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
     """Voxels of a NIfTI file, (…, z, y, x), slope and intercept applied.
 
     ITK fills what a truncated .nii.gz lacks with zeros, turns NaN into 0, and says nothing of
     either. Here the gzip stream's checksum and the number of bytes are held against the header,
     and NaN stays NaN.
     """
-    image: Any = nib.load(path)
-    dtype = image.header.get_data_dtype()
-    if dtype.fields is not None or dtype.kind not in "iuf":
-        raise ValueError(f"voxels are of type {dtype}, not numbers")
-    count, offset = math.prod(image.shape), int(image.dataobj.offset)
-    raw: Any = path.read_bytes()
-    if path.name.endswith(".gz"):
-        raw = _inflate(raw, offset + count * dtype.itemsize)
-    if len(raw) < offset + count * dtype.itemsize:
+    count, dtype = math.prod(header.size), header.dtype
+    length = header.offset + count * dtype.itemsize
+    raw = _inflate(content, length) if packed else content
+    if len(raw) < length:
         raise ValueError(
-            f"{len(raw) - offset} bytes of voxels where the header says {count * dtype.itemsize}"
+            f"{len(raw) - header.offset} bytes of voxels where the header says "
+            f"{count * dtype.itemsize}"
         )
-    array = np.frombuffer(raw, dtype, count, offset).reshape(image.shape[::-1])
-    slope, intercept = image.dataobj.slope, image.dataobj.inter
-    if (slope, intercept) == (1.0, 0.0):
+    array: Array = np.frombuffer(raw, dtype, count, header.offset).reshape(header.size[::-1])
+    if (header.slope, header.intercept) == (1.0, 0.0):
         return array.astype(dtype.newbyteorder("="), copy=False)
-    wide = np.float32 if dtype.itemsize <= 2 else np.float64
-    return np.asarray(array.astype(wide) * slope + intercept, wide)
+    scaled: Array = array.astype(np.float32 if dtype.itemsize <= 2 else np.float64)
+    scaled *= header.slope
+    scaled += header.intercept
+    return scaled
 
 
 def _require_file(path: Path) -> None:

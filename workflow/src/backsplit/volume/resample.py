@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import cc3d
 import numpy as np
-import SimpleITK as sitk
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid, Volume
@@ -76,10 +75,7 @@ def resample_labels(labels: Array, grid: Grid, to: Grid) -> Array:
     labels : values, uint8 or uint16, (z, y, x), on `grid`
     grid, to : from where to where; what lies outside `grid` becomes 0
     """
-    moved = sitk.Resample(
-        _as_itk(labels, grid), _reference(to), sitk.Transform(), sitk.sitkLabelLinear, 0
-    )
-    return np.asarray(sitk.GetArrayFromImage(moved))
+    return _resampled(labels, grid, to, "sitkLabelLinear", 0)
 
 
 def resample_lesions(labels: Array, grid: Grid, to: Grid) -> Array:
@@ -164,9 +160,7 @@ def _coverage(
         (float(corner[0]), float(corner[1]), float(corner[2])),
         grid.direction,
     )
-    image = _as_itk(mask.astype(np.float32), part)
-    moved = sitk.Resample(image, _reference(fine), sitk.Transform(), sitk.sitkLinear, 0.0)
-    samples = sitk.GetArrayFromImage(moved)
+    samples = _resampled(mask.astype(np.float32), part, fine, "sitkLinear", 0.0)
     blocks = samples.reshape([n for pair in zip(high - low, times, strict=True) for n in pair])
     return where, np.asarray(blocks.mean(axis=(1, 3, 5)))
 
@@ -175,10 +169,7 @@ def resample_image(volume: Volume, to: Grid) -> Volume:
     """Put an image on another grid, linearly; outside it takes its lowest value (air)."""
     image = volume.array.astype(np.float32)
     lowest = float(image.min())
-    moved = sitk.Resample(
-        _as_itk(image, volume.grid), _reference(to), sitk.Transform(), sitk.sitkLinear, lowest
-    )
-    return Volume(np.asarray(sitk.GetArrayFromImage(moved)), to)
+    return Volume(_resampled(image, volume.grid, to, "sitkLinear", lowest), to)
 
 
 def _inside(index_zyx: Array, grid: Grid, other: Grid, slack_voxels: float) -> Array:
@@ -201,17 +192,21 @@ def _surface_box(labels: Array) -> Array:
     return np.array([[z, y, x] for z in ranges[0] for y in ranges[1] for x in ranges[2]])
 
 
-def _as_itk(array: Array, grid: Grid) -> sitk.Image:
+def _resampled(array: Array, grid: Grid, to: Grid, interpolator: str, outside: float) -> Array:
+    import SimpleITK as sitk  # most data sets need it for no case, and every job would load it
+
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
-    return image
-
-
-def _reference(grid: Grid) -> sitk.Image:
-    image = sitk.Image(list(grid.size), sitk.sitkUInt8)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.origin)
-    image.SetDirection(grid.direction)
-    return image
+    moved = sitk.Resample(
+        image,
+        list(to.size),
+        sitk.Transform(),
+        getattr(sitk, interpolator),
+        to.origin,
+        to.spacing,
+        to.direction,
+        outside,
+    )
+    return np.asarray(sitk.GetArrayFromImage(moved))

@@ -156,17 +156,6 @@ class SegmentFile:
         )
 
 
-def is_dicom_file(path: Path) -> bool:
-    """Whether a file has DICOM's preamble."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except (OSError, ValueError):  # whoever reads it as an image says what is wrong
-        return False
-
-
 def _named(given: Sequence[tuple[int, str]]) -> Iterator[SegmentName]:
     """Numbers that fit a label map, the file's own where they do; names that differ."""
     numbers = [number for number, _ in given]

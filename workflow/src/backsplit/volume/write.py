@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from isal import isal_zlib
 
 from backsplit.disk import atomic_path
 from backsplit.volume.grid import Array, Grid
-from backsplit.volume.read import NIFTI_ENDINGS
+from backsplit.volume.nifti import (
+    FIRST_VOXEL,
+    NIFTI_ENDINGS,
+    NiftiHeader,
+    byte_order,
+    label_header,
+    read_header,
+)
 
 GZIP_LEVEL = 2
 CHUNK_BYTES = 1 << 24
@@ -48,36 +53,19 @@ def save_nifti(
     """
     if array.shape != grid.shape:
         raise ValueError(f"array has shape {array.shape}, its grid {grid.shape}")
-    header = _nifti_header(like) or _header_of(grid)
-    header.set_data_dtype(array.dtype)
-    header.set_data_shape(grid.size)
-    header["vox_offset"] = 352
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    header["cal_min"], header["cal_max"] = 0, 0
-    header["descrip"] = description.encode()
-    data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(header.endianness))
+    record = label_header(grid, array.dtype, _header_of(like), description)
+    data = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder(byte_order(record)))
     stream = isal_zlib.compressobj(GZIP_LEVEL, isal_zlib.DEFLATED, 16 + 15)
     voxels = data.reshape(-1).view(np.uint8).data
     with path.open("wb") as file:
-        file.write(stream.compress(header.binaryblock + b"\0" * 4))
+        file.write(stream.compress(record.tobytes().ljust(FIRST_VOXEL, b"\0")))
         for start in range(0, len(voxels), CHUNK_BYTES):
             file.write(stream.compress(voxels[start : start + CHUNK_BYTES]))
         file.write(stream.flush())
 
 
-def _nifti_header(path: Path | None) -> Any | None:  # noqa: ANN401 (nibabel is untyped)
-    """Header of a NIfTI-1 file; None for any other format."""
+def _header_of(path: Path | None) -> NiftiHeader | None:
+    """Header of a NIfTI file; None for any other format."""
     if path is None or not path.name.endswith(NIFTI_ENDINGS):
         return None
-    image: Any = nib.load(path)
-    header = image.header.copy()
-    return header if type(header) is nib.Nifti1Header else None
-
-
-def _header_of(grid: Grid) -> Any:  # noqa: ANN401
-    header = nib.Nifti1Header()
-    header.set_data_shape(grid.size)
-    header.set_qform(grid.affine_ras, code=1)
-    header.set_sform(grid.affine_ras, code=1)
-    header.set_xyzt_units("mm")
-    return header
+    return read_header(path)

@@ -1,0 +1,187 @@
+"""NIfTI headers against nibabel: what it writes we read, what we write it reads."""
+
+from __future__ import annotations
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from backsplit.errors import CaseError, Code
+from backsplit.volume import Grid, read_geometry, read_volume, save_nifti
+from backsplit.volume.nifti import NiftiHeader, parse_header, read_header
+
+LENGTHS = st.floats(0.05, 12)
+PLACES = st.floats(-2000, 2000)
+
+
+@st.composite
+def affines(draw):
+    """Any rotation, mirrored or not, with lengths and an offset; 4x4, RAS."""
+    angles = draw(st.tuples(*[st.floats(-np.pi, np.pi)] * 3))
+    matrix = np.reshape(sitk.Euler3DTransform((0, 0, 0), *angles).GetMatrix(), (3, 3))
+    affine = np.eye(4)
+    affine[:3, :3] = matrix * draw(st.tuples(LENGTHS, LENGTHS, LENGTHS))
+    affine[:3, 2] *= draw(st.sampled_from((1, -1)))
+    affine[:3, 3] = draw(st.tuples(PLACES, PLACES, PLACES))
+    return affine
+
+
+def parsed(image) -> NiftiHeader:
+    return parse_header(gzip.compress(image.to_bytes()), packed=True)
+
+
+@settings(max_examples=400, deadline=None)
+@given(
+    affine=affines(),
+    other=affines(),
+    codes=st.tuples(st.integers(0, 4), st.integers(0, 4)),
+    kind=st.sampled_from((nib.Nifti1Image, nib.Nifti2Image)),
+    order=st.sampled_from("<>"),
+    dtype=st.sampled_from(("u1", "i2", "u2", "i4", "f4", "f8", "i1", "u4", "i8", "u8")),
+    scaling=st.sampled_from(((None, None), (0.5, -3.25), (0.0, 7.0), (np.nan, 0.0))),
+)
+def test_what_nibabel_writes_is_read_as_nibabel_reads_it(
+    affine, other, codes, kind, order, dtype, scaling
+):
+    array = np.zeros((3, 4, 5), order + dtype)
+    image = kind(array, None, kind.header_class(endianness=order))
+    image.header.set_data_dtype(array.dtype)
+    image.header.set_sform(affine, codes[0])
+    image.header.set_qform(other, codes[1])
+    image.header.set_xyzt_units("mm", "sec")
+    image.header["descrip"] = b"made by hand"
+    content = bytearray(image.to_bytes())
+    raw = kind.header_class.from_fileobj(_file(content), check=False)
+    raw["scl_slope"], raw["scl_inter"] = (np.nan if s is None else s for s in scaling)
+    content[: raw.sizeof_hdr] = raw.binaryblock
+    ours = parse_header(bytes(content), packed=False)
+    assert ours.size == (3, 4, 5) and ours.unit == 2 and ours.description == "made by hand"
+    assert ours.dtype == array.dtype and ours.offset == raw.get_data_offset()
+    oracle = [s for s in raw.get_slope_inter() if s is not None] or [1.0, 0.0]
+    assert [ours.slope, ours.intercept] == oracle
+    np.testing.assert_array_equal(ours.spacing, raw["pixdim"][1:4])
+    for mine, (theirs, code) in (
+        (ours.sform, raw.get_sform(coded=True)),
+        (ours.qform, raw.get_qform(coded=True)),
+    ):
+        assert (mine is None) == (code == 0)
+        if mine is not None:
+            np.testing.assert_allclose(mine, theirs, rtol=1e-6, atol=1e-6)
+
+
+def _file(content):
+    from io import BytesIO
+
+    return BytesIO(bytes(content))
+
+
+@settings(max_examples=100, deadline=None)
+@given(affine=affines())
+def test_what_we_write_is_read_by_nibabel_and_itk_from_either_form(affine, tmp_path_factory):
+    path = tmp_path_factory.mktemp("n") / "a.nii.gz"
+    grid = Grid.from_affine((3, 4, 5), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    save_nifti(path, np.ones(grid.shape, np.uint8), grid)
+    image = nib.load(path)
+    size = np.abs(affine).max()
+    np.testing.assert_allclose(image.get_sform(), affine, atol=1e-6 * size)
+    # half turns: what is left for the fourth part of a float32 quaternion is rounding's root
+    np.testing.assert_allclose(image.get_qform(), affine, atol=1e-3 * size)
+    assert image.header.get_xyzt_units()[0] == "mm"
+    assert [int(image.header[code]) for code in ("sform_code", "qform_code")] == [1, 1]
+    again = sitk.ReadImage(str(path))
+    np.testing.assert_allclose(again.GetSpacing(), grid.spacing, rtol=1e-6)
+    np.testing.assert_allclose(again.GetDirection(), grid.direction, atol=1e-5)
+
+
+def test_a_label_map_takes_over_every_other_field_of_its_image(tmp_path):
+    image = nib.Nifti1Image(np.zeros((3, 4, 5), ">f4"), None, nib.Nifti1Header(endianness=">"))
+    image.header.set_sform(np.diag([-1.5, 2, 3, 1]), 3)
+    image.header.set_qform(np.diag([-1.5, 2, 3, 1]), 2)
+    image.header.set_xyzt_units("mm")
+    for name, value in (("cal_max", 9), ("descrip", "CT"), ("aux_file", "x")):
+        image.header[name] = value
+    nib.save(image, tmp_path / "image.nii")
+    grid = read_geometry(tmp_path / "image.nii").grid
+    save_nifti(
+        tmp_path / "labels.nii.gz", np.ones(grid.shape, np.uint8), grid, tmp_path / "image.nii"
+    )
+    before, after = nib.load(tmp_path / "image.nii").header, nib.load(tmp_path / "labels.nii.gz")
+    changed = {
+        name for name in before if before[name].tobytes() != after.header[name].tobytes()
+    } - {"scl_slope", "scl_inter"}  # nibabel blanks them in a loaded header
+    assert changed == {"datatype", "bitpix", "cal_max", "descrip"}
+    assert after.header.endianness == ">" and after.get_fdata().all()
+    assert after.dataobj.slope == 1 and after.header["cal_max"] == 0
+
+
+def test_a_nifti_2_image_lends_no_header_but_its_place(tmp_path):
+    nib.save(
+        nib.Nifti2Image(np.zeros((3, 4, 5), "i2"), np.diag([-1, -1, 2, 1])), tmp_path / "a.nii"
+    )
+    grid = read_geometry(tmp_path / "a.nii").grid
+    save_nifti(tmp_path / "b.nii.gz", np.zeros(grid.shape, np.uint8), grid, tmp_path / "a.nii")
+    written = nib.load(tmp_path / "b.nii.gz")
+    assert type(written) is nib.Nifti1Image
+    np.testing.assert_array_equal(written.affine, nib.load(tmp_path / "a.nii").affine)
+
+
+def sound() -> bytearray:
+    return bytearray(nib.Nifti1Image(np.ones((3, 4, 5), "i2"), np.diag([1, 1, 2, 1])).to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("at", "value", "said"),
+    [
+        (0, b"\0\0\0\0", "length"),
+        (40, b"\0\0", "0 axes"),
+        (40, b"\x09\0", "9 axes"),
+        (70, b"\x20\0", "type 32"),  # complex
+        (70, b"\x80\0", "type 128"),  # colours
+        (70, b"\x01\0", "type 1,"),  # bits
+        (108, np.float32(0).tobytes(), "byte 0"),
+        (108, np.float32(np.nan).tobytes(), "byte nan"),
+        (108, np.float32(1e9).tobytes(), "bytes of voxels"),
+        (112, np.float32([2, np.inf]).tobytes(), "shifted by inf"),
+        (344, b"ni1\0", "ni1"),
+        (344, b"\0\0\0\0", "mark"),
+    ],
+)
+def test_a_header_that_no_reader_can_use_is_refused_with_its_fault(tmp_path, at, value, said):
+    content = sound()
+    content[at : at + len(value)] = value
+    path = tmp_path / "a.nii"
+    path.write_bytes(content)
+    with pytest.raises(CaseError) as caught:
+        read_volume(path)
+    assert caught.value.code is Code.FILE_UNREADABLE and said in caught.value.message
+
+
+def test_a_cut_header_and_a_file_that_is_not_packed_are_refused(tmp_path):
+    for name, content, said in (
+        ("a.nii", sound()[:347], "cut off"),
+        ("a.nii", b"", "length"),
+        ("a.nii.gz", sound(), "no gzip"),
+        ("b.nii.gz", gzip.compress(sound()[:200]), "cut off"),
+        ("c.nii.gz", gzip.compress(sound())[:40], ""),
+    ):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(CaseError) as caught:
+            read_geometry(tmp_path / name)
+        assert caught.value.code is Code.FILE_UNREADABLE and said in caught.value.message
+
+
+def test_a_missing_sign_of_the_third_axis_is_plus(tmp_path):
+    """nifti1.h: pixdim[0] other than -1 counts as 1; nibabel will not read such a qform at all."""
+    path = tmp_path / "a.nii"
+    content = sound()
+    content[76:80] = np.float32(0).tobytes()
+    content[252:256] = np.int16([1, 0]).tobytes()  # qform alone
+    path.write_bytes(content)
+    oracle = sitk.ReadImage(str(path))
+    assert oracle.GetDirection() == read_geometry(path).grid.direction
+    np.testing.assert_array_equal(read_header(path).qform[:3, :3], np.diag([1, 1, 2]))
