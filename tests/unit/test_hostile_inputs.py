@@ -200,7 +200,7 @@ def here(project, monkeypatch):
     ("cases", "codes"),
     [
         (("pt_a", "PT_A", "pt_b"), ("CASE_ID_DUPLICATE", "CASE_ID_DUPLICATE", "")),
-        (("a", "a.lesions", "con.1"), ("", "CASE_ID_INVALID", "CASE_ID_INVALID")),
+        (("a", "labels", "con.1"), ("", "CASE_ID_INVALID", "CASE_ID_INVALID")),
         (("a", "x" * 129, "x" * 128), ("", "CASE_ID_INVALID", "")),
     ],
 )

@@ -20,11 +20,9 @@ if TYPE_CHECKING:  # pandas takes a third of the time that a job needs to start
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """No file name of ours is longer than an id by so much that it does not fit into 255 bytes."""
-RESERVED_IDS = re.compile(
-    r"labels|.*\.(lesions|agreement)|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE
-)
-"""`results/labels/labels.json` is the label table, and `a.lesions.parquet` is case `a`'s: a case
-of that name would overwrite it. On Windows no file can be called `con.nii.gz`."""
+RESERVED_IDS = re.compile(r"labels|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""`results/labels/labels.json` is the label table: a case of that name would overwrite it. On
+Windows no file can be called `con.nii.gz`."""
 NO_LESION = "none"
 EXCLUDE_COLUMN = "exclude"
 """Optional column with structures that a person does not trust in a case: `liver; vertebrae*`."""

@@ -15,6 +15,7 @@ from backsplit.export.nnunet import FILE_ENDING, datasets
 from backsplit.jobs import job_of
 from backsplit.licences import licences
 from backsplit.provenance import file_sha256, read_json, sidecar_path
+from backsplit.qc.rows import ENDING
 
 SHORT = 12
 """Digits of a checksum that a person compares; the sidecars have all."""
@@ -48,7 +49,7 @@ def explain(config: Config, case: str) -> Iterator[str]:
         yield from _stage(results, f"segment {segmenter}", f"segment/{segmenter}", case)
         yield f"  licence: {licence.name}, commercial use: {licence.commercial} ({licence.terms})"
     yield from _stage(results, "compose", "labels", case)
-    yield from _stage(results, "measure", "qc/cases", case, ".parquet")
+    yield from _stage(results, "measure", "qc/cases", case, ENDING)
     yield from _judged(results, case)
     for dataset in datasets(config):
         label = dataset.folder / "labelsTr" / f"{case}{FILE_ENDING}"

@@ -23,6 +23,7 @@ from backsplit.given import label_files
 from backsplit.lesion import declared_values
 from backsplit.licences import restricted_segmenters
 from backsplit.provenance import digest, read_json
+from backsplit.qc.rows import ENDING
 
 TABLES = "[!.]*.tsv"
 """Status tables of a folder, and none that is being written."""
@@ -195,7 +196,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     config, results = plan.config, plan.config.run.results
     folders = {results / "segment" / name: ".nii.gz" for name in config.used_segmenters}
     folders |= {results / "labels": ".nii.gz", results / "unrestricted": ".nii.gz"}
-    folders |= {results / "qc" / "cases": ".parquet", results / "report" / "cases": ".html"}
+    folders |= {results / "qc" / "cases": ENDING, results / "report" / "cases": ".html"}
     removed = []
     for folder, ending in folders.items():
         there = _names(folder)

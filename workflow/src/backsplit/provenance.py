@@ -78,9 +78,9 @@ def _version(package: str) -> str:
 
 
 def sidecar_path(output: Path) -> Path:
-    """Where the sidecar of an output lies: `x.nii.gz` has `x.json`."""
+    """Where the sidecar of an output lies: `x.nii.gz` and `x.rows.json.gz` have `x.json`."""
     name = output.name
-    for ending in (".nii.gz", ".parquet"):
+    for ending in (".nii.gz", ".rows.json.gz"):
         name = name.removesuffix(ending)
     return output.with_name(f"{name}.json")
 

@@ -6,36 +6,37 @@ not there (results of an older version, a folder tidied up) it is made again fro
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+import json
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import pyarrow as pa
-import pyarrow.parquet as pq
+from typing import TYPE_CHECKING, Any
 
 from backsplit.batch import Outcome
 from backsplit.cases import batches
 from backsplit.config import Config
 from backsplit.provenance import read_json
+from backsplit.qc.rows import ENDING, TEXT, Columns, join_rows
 from backsplit.volume import atomic_path
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-Columns = Mapping[str, Sequence[str]]
-"""Name of a table of `results/qc` to its columns."""
+STATUS_OF_STRUCTURES = ("case", "structure", "status", "voxels", "sides", "reason")
+"""Columns of `labels/status.parquet`."""
 
 
 def gather_measures(
     config: Config, batch: str, outcomes: Sequence[Outcome], tables: Columns
 ) -> None:
     """Put the measures of a batch's cases into one file a table."""
+    import pyarrow as pa
+
     folder = config.run.results / "qc" / "cases"
     done = [outcome.case for outcome in outcomes if outcome.status == "done"]
-    for name, columns in tables.items():
-        ending = ".parquet" if name == "measures" else f".{name}.parquet"
-        parts = [folder / f"{case}{ending}" for case in done]
-        _write_rows(parts, columns, _measures(config, name, batch))
+    for name, rows in join_rows((folder / f"{case}{ENDING}" for case in done), tables).items():
+        table = pa.table({column: _arrow(column, values) for column, values in rows.items()})
+        _write_tables([table], tables[name], _measures(config, name, batch))
 
 
 def join_measures(
@@ -49,6 +50,8 @@ def join_measures(
     measured : status of every case (case, status, code, message), in the table's order
     tables : what there is
     """
+    import pandas as pd
+
     names = list(batches(len(measured), config.run.batch_size))
     for batch, outcomes in _by_batch(config, measured):
         if not all(_measures(config, name, batch).exists() for name in tables):
@@ -57,7 +60,7 @@ def join_measures(
     for name, columns in tables.items():
         path = config.run.results / "qc" / f"{name}.parquet"
         _write_rows([_measures(config, name, batch) for batch in names], columns, path)
-        joined[name] = pq.read_table(path, partitioning=None).to_pandas()
+        joined[name] = pd.read_parquet(path, partitioning=None)
     return joined
 
 
@@ -83,7 +86,8 @@ def gather_statuses(
         nothing = {"status": "unknown", "voxels": 0, "sides": "", "reason": reason}
         rows += [{"case": outcome.case, "structure": name, **nothing} for name in structures]
     with atomic_path(_statuses(config, batch)) as temporary:
-        pq.write_table(pa.Table.from_pylist(rows), temporary)
+        lines = (json.dumps(row, ensure_ascii=False) for row in rows)
+        temporary.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
 def join_statuses(config: Config, composed: pd.DataFrame, structures: Sequence[str]) -> None:
@@ -92,9 +96,8 @@ def join_statuses(config: Config, composed: pd.DataFrame, structures: Sequence[s
     for batch, outcomes in _by_batch(config, composed):
         if not _statuses(config, batch).exists():
             gather_statuses(config, batch, outcomes, structures)
-    columns = ["case", "structure", "status", "voxels", "sides", "reason"]
-    path = config.run.results / "labels" / "status.parquet"
-    _write_rows([_statuses(config, batch) for batch in names], columns, path)
+    rows = [_read_statuses(_statuses(config, batch)) for batch in names]
+    _write_tables(rows, STATUS_OF_STRUCTURES, config.run.results / "labels" / "status.parquet")
 
 
 def _by_batch(config: Config, table: pd.DataFrame) -> Iterable[tuple[str, list[Outcome]]]:
@@ -108,15 +111,51 @@ def _measures(config: Config, name: str, batch: str) -> Path:
 
 
 def _statuses(config: Config, batch: str) -> Path:
-    return config.run.results / "labels" / "tables" / f"{batch}.parquet"
+    return config.run.results / "labels" / "tables" / f"{batch}.jsonl"
+
+
+def _arrow(name: str, values: list[Any]) -> pa.Array:
+    """A column; NaN becomes null, and what has no value in any case keeps its type."""
+    import pyarrow as pa
+
+    if name in TEXT:
+        return pa.array(values, pa.string(), from_pandas=True)
+    column = pa.array(values, from_pandas=True)
+    return column.cast(pa.float64()) if pa.types.is_null(column.type) else column
+
+
+def _read_statuses(path: Path) -> pa.Table:
+    import pyarrow as pa
+    from pyarrow import json as pa_json
+
+    names = [name for name in STATUS_OF_STRUCTURES if name != "voxels"]
+    schema = pa.schema([*((name, pa.string()) for name in names), ("voxels", pa.int64())])
+    if not path.stat().st_size:
+        return schema.empty_table()
+    options = pa_json.ParseOptions(explicit_schema=schema)
+    return pa_json.read_json(path, parse_options=options).select(STATUS_OF_STRUCTURES)
 
 
 def _write_rows(parts: Iterable[Path], columns: Sequence[str], path: Path) -> None:
-    """Write the rows of several files as one, in their order.
+    """Write the rows of several parquet files as one, in their order."""
+    import pyarrow.parquet as pq
 
-    A column that is empty in a file has no type there, and gets the one that it has in others.
+    # `read_table` looks for a data set of many files around each, in three times the time
+    def read(part: Path) -> pa.Table:
+        with pq.ParquetFile(part) as file:
+            return file.read(use_threads=False)
+
+    _write_tables([read(part) for part in parts], columns, path)
+
+
+def _write_tables(tables: Sequence[pa.Table], columns: Sequence[str], path: Path) -> None:
+    """Write the rows of several tables to one file.
+
+    A column that is empty in a table has no type there, and gets the one that it has in others.
     """
-    tables = [pq.read_table(part, partitioning=None) for part in parts]
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     full = [table for table in tables if len(table)]
     rows = (
         pa.concat_tables(full, promote_options="permissive").replace_schema_metadata()

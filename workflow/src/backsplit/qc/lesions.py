@@ -9,8 +9,6 @@ from typing import Any
 import edt
 import numpy as np
 import pandas as pd
-from scipy.spatial import ConvexHull, QhullError
-from scipy.spatial.distance import pdist
 
 from backsplit.instances import Instance, grown
 from backsplit.volume import Array, Grid
@@ -18,6 +16,9 @@ from backsplit.volume import Array, Grid
 SHELL_MM = 10.0
 """The host round a lesion that its contrast is taken against: wide enough to be the organ's own
 tissue, near enough to be lit, and enhanced, as the lesion is."""
+
+FEW_POINTS = 50
+"""Up to so many points all distances are had in less time than their hull."""
 
 COLUMNS = (
     *("case", "instance", "target", "voxels", "volume_ml", "max_diameter_mm"),
@@ -101,7 +102,12 @@ def diameter_mm(index: Array, grid: Grid) -> float:
         return 0.0
     if flat.shape[1] == 1:
         return float(np.ptp(flat))
-    with suppress(QhullError):  # too few points for a hull
+    if len(points) <= FEW_POINTS:
+        return float(np.linalg.norm(points[:, None] - points, axis=2).max())
+    from scipy.spatial import ConvexHull, QhullError
+    from scipy.spatial.distance import pdist
+
+    with suppress(QhullError):  # nearly flat
         points = points[ConvexHull(flat).vertices]
     return float(pdist(points).max())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import cc3d
 import numpy as np
@@ -31,17 +32,21 @@ PERCENTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
 """Low and high end of each patient axis (LPS)."""
 
+_INTENSITIES = ("mean", "sd", "minimum", "maximum", "p05", "p25", "p50", "p75", "p95")
+_EDGES = ("edge_inside", "edge_outside", "edge_step", "texture", "shared_fraction")
+_COMPONENTS = (
+    *("components", "components_large", "largest_fraction", "stray_fraction", "spread_mm"),
+)
+_CENTROID = ("centroid_x", "centroid_y", "centroid_z")
+_BOXES = tuple(f"box_{axis}_{end}" for axis in "xyz" for end in ("min", "max"))
+_BORDERS = tuple(f"border_{side}" for side in SIDES)
+_BLUNT = tuple(f"blunt_{side}" for side in SIDES)
+_AXES = ("axis_1_mm", "axis_2_mm", "axis_3_mm")
+
 COLUMNS = (
     *("case", "source", "structure", "voxels", "volume_ml"),
-    *("mean", "sd", "minimum", "maximum", "p05", "p25", "p50", "p75", "p95"),
-    *("edge_inside", "edge_outside", "edge_step", "texture", "shared_fraction"),
-    *("components", "components_large", "largest_fraction", "stray_fraction", "spread_mm"),
-    *("centroid_x", "centroid_y", "centroid_z"),
-    *(f"box_{axis}_{end}" for axis in "xyz" for end in ("min", "max")),
-    *(f"border_{side}" for side in SIDES),
-    *(f"blunt_{side}" for side in SIDES),
-    *("touches_border", "holes_ml", "surface_mm2", "compactness"),
-    *("axis_1_mm", "axis_2_mm", "axis_3_mm"),
+    *(*_INTENSITIES, *_EDGES, *_COMPONENTS, *_CENTROID, *_BOXES, *_BORDERS, *_BLUNT),
+    *("touches_border", "holes_ml", "surface_mm2", "compactness", *_AXES),
 )
 
 
@@ -115,30 +120,33 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
     with np.errstate(invalid="ignore", divide="ignore"):
         centroid = grid.to_mm(sums[:, 1:4] / sums[:, :1])
         compactness = (36 * np.pi * (volume * 1000) ** 2) ** (1 / 3) / surface
-    table = pd.DataFrame({"structure": list(names), "voxels": voxels, "volume_ml": volume})
-    table[["mean", "sd", "minimum", "maximum", "p05", "p25", "p50", "p75", "p95"]] = _intensities(
-        image, labels, voxels
-    )
-    table[["edge_inside", "edge_outside", "edge_step", "texture", "shared_fraction"]] = _edges(
-        image, labels, count, grid
-    )
-    table[["axis_1_mm", "axis_2_mm", "axis_3_mm"]] = _axes_mm(sums, grid)
     inside = _around(boxes[1:])
-    parts = ["components", "components_large", "largest_fraction", "stray_fraction", "spread_mm"]
-    table[parts] = _components(labels[inside], _outer(inside, labels.shape), voxels, grid)
-    table[["centroid_x", "centroid_y", "centroid_z"]] = centroid
-    table[[f"box_{a}_{e}" for a in "xyz" for e in ("min", "max")]] = _boxes_mm(boxes, voxels, grid)
     border = _borders(faces, grid)
-    table[[f"border_{side}" for side in SIDES]] = border
-    table["touches_border"] = np.asarray(border.any(axis=1)).tolist()
-    table[[f"blunt_{side}" for side in SIDES]] = _blunt(labels, boxes, voxels, grid)
-    table["holes_ml"] = _holes(labels[inside], count) * grid.voxel_ml
-    table["surface_mm2"] = surface
-    table["compactness"] = np.where(voxels > 0, compactness, np.nan)
-    table.loc[0, ["surface_mm2", "compactness"]] = np.nan
-    whole = ["components", "components_large"]
-    table[whole] = table[whole].astype(np.int64)
-    return table
+    parts: dict[tuple[str, ...], Any] = {
+        ("structure",): [list(names)],
+        ("voxels", "volume_ml"): [voxels, volume],
+        _INTENSITIES: _intensities(image, labels, voxels).T,
+        _EDGES: _edges(image, labels, count, grid).T,
+        _COMPONENTS: _components(labels[inside], _outer(inside, labels.shape), voxels, grid).T,
+        _CENTROID: centroid.T,
+        _BOXES: _boxes_mm(boxes, voxels, grid).T,
+        _BORDERS: border.T,
+        _BLUNT: _blunt(labels, boxes, voxels, grid).T,
+        ("touches_border",): [border.any(axis=1)],
+        ("holes_ml",): [_holes(labels[inside], count) * grid.voxel_ml],
+        ("surface_mm2", "compactness"): [surface, np.where(voxels > 0, compactness, np.nan)],
+        _AXES: _axes_mm(sums, grid).T,
+    }
+    columns = {
+        name: column
+        for group, values in parts.items()
+        for name, column in zip(group, values, strict=True)
+    }
+    for name in ("surface_mm2", "compactness"):
+        columns[name][0] = np.nan
+    for name in ("components", "components_large"):
+        columns[name] = columns[name].astype(np.int64)
+    return pd.DataFrame({name: columns[name] for name in COLUMNS[2:]})
 
 
 def _intensities(image: Array, labels: Array, voxels: Array) -> Array:

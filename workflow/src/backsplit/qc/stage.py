@@ -18,6 +18,7 @@ from backsplit.lesion import read_lesion
 from backsplit.provenance import input_sha256, read_json, sidecar_path
 from backsplit.qc import agreement, lesions
 from backsplit.qc.measure import COLUMNS, measure
+from backsplit.qc.rows import ENDING, write_rows
 from backsplit.scheme import Classes, Scheme
 from backsplit.volume import Array, Grid, Volume, atomic_path, read_labels, read_volume
 from backsplit.volume.intensity import require_finite
@@ -72,12 +73,8 @@ class MeasureStage:
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The case's rows and its picture."""
         folder = self.config.run.results / "qc" / "cases"
-        tables = {
-            "measures": folder / f"{case.id}.parquet",
-            "lesions": folder / f"{case.id}.lesions.parquet",
-            "agreement": folder / f"{case.id}.agreement.parquet",
-        }
-        return tables if self.draw is None else {**tables, "picture": folder / f"{case.id}.png"}
+        rows = {"rows": folder / f"{case.id}{ENDING}"}
+        return rows if self.draw is None else {**rows, "picture": folder / f"{case.id}.png"}
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The image, the label map, the names."""
@@ -90,7 +87,7 @@ class MeasureStage:
             raise CaseError(Code.FILE_MISSING, f"{labels} does not exist; compose the case first")
         return {
             "stage": "measure",
-            "version": 3,
+            "version": 4,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.config.dataset.grid_channel]),
@@ -135,10 +132,7 @@ class MeasureStage:
             "agreement": pd.DataFrame(self._compare_layers(case, image.grid)),
         }
         outputs = self.outputs(case)
-        for name, table in tables.items():
-            with atomic_path(outputs[name]) as temporary:
-                rows = table.assign(case=case.id).reindex(columns=list(TABLES[name]))
-                rows.to_parquet(temporary, index=False)
+        write_rows(outputs["rows"], case.id, tables, TABLES)
         if self.draw is not None:
             with atomic_path(outputs["picture"]) as temporary:
                 self.draw(image.array, labels.array, image.grid, temporary, title=case.id)

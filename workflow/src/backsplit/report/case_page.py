@@ -12,6 +12,7 @@ from backsplit.cases import Case
 from backsplit.config import Config
 from backsplit.errors import CaseError, Code
 from backsplit.provenance import digest, read_json, sidecar_path
+from backsplit.qc.rows import ENDING
 from backsplit.report.case_facts import PageFacts
 from backsplit.report.case_pictures import (
     COMPOSED,
@@ -68,7 +69,7 @@ class PageStage:
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """What was measured, and what the tables say of the case."""
-        measured = sidecar_path(self.results / "qc" / "cases" / f"{case.id}.parquet")
+        measured = sidecar_path(self.results / "qc" / "cases" / f"{case.id}{ENDING}")
         try:
             fingerprint = read_json(measured)["fingerprint"]
         except (OSError, ValueError, KeyError):
