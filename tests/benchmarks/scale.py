@@ -9,7 +9,9 @@ Work is what happens inside a stage's `work` (reading, labelling, composing, mea
 volumes), and looking into files in `check`. All else is orchestration: starting Python, tables,
 fingerprints, sidecars, status tables, the whole of `cases`, `judge`, `export` and `report`, and
 Snakemake itself. Both are CPU seconds, which other load on the machine does not change much; they
-come from `results/provenance/jobs`, and Snakemake's own from the kernel.
+come from `results/provenance/jobs`, and Snakemake's own from the kernel. The last row is what the
+kernel counted for every process of the run, less the work: it also has what no job sees of itself
+(shells, the end of a process).
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import argparse
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
@@ -87,6 +90,7 @@ class Controller:
 
     seconds: float = 0.0
     cpu_s: float = 0.0
+    cpu_with_jobs_s: float = 0.0
     peak_mib: float = 0.0
     text: str = ""
 
@@ -97,7 +101,7 @@ def snakemake(config: Path, *arguments: str) -> Controller:
     command += ["--configfile", str(config), "--cores", "2", *arguments]
     log = config.parent / "snakemake.log"
     took = Controller()
-    started = time.perf_counter()
+    started, before = time.perf_counter(), _children_cpu_s()
     with log.open("w") as out:
         process = subprocess.Popen(command, cwd=config.parent, stdout=out, stderr=out)
         while process.poll() is None:
@@ -113,7 +117,14 @@ def snakemake(config: Path, *arguments: str) -> Controller:
     took.seconds = time.perf_counter() - started
     took.text = log.read_text()
     assert process.wait() == 0, took.text[-3000:]
+    took.cpu_with_jobs_s = _children_cpu_s() - before
     return took
+
+
+def _children_cpu_s() -> float:
+    """CPU seconds of all processes that have ended below this one."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @dataclass
@@ -174,7 +185,9 @@ def run(config: Path, cases: int) -> None:
     print(f"| Snakemake | 1 | | {own:.1f} | {took.peak_mib:.0f} |")
     work = 1000 * sum(s.work_s for s in stages.values()) / cases
     rest = 1000 * sum(s.rest_s for s in stages.values()) / cases + own
-    print(f"| **all** | {sum(s.jobs for s in stages.values())} | {work:.1f} | **{rest:.1f}** | |")
+    print(f"| all of these | {sum(s.jobs for s in stages.values())} | {work:.1f} | {rest:.1f} | |")
+    rest = 1000 * took.cpu_with_jobs_s / cases - work
+    print(f"| **every process** | | {work:.1f} | **{rest:.1f}** | |")
 
 
 def grow(config: Path, cases: int, more: int) -> None:
