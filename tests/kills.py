@@ -223,6 +223,7 @@ class Survivor(Run):
         self.draw("final")
         self.finish()
         self.expected = contents(self.results)
+        self.lasting = {stage: seconds_of(self.results, stage) for stage in STAGES}
 
     def draw(self, draft: str) -> None:
         """Put a lesion in place, with the time that it was drawn at."""

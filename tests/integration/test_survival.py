@@ -28,9 +28,9 @@ def test_a_life_of_kills_and_an_edit_ends_with_the_bytes_of_an_undisturbed_run(s
     survivor.forget()
     survivor.draw("first")
     for stage in KILLED_IN:
-        assert survivor.kill_in(stage, rng.uniform(0, 1.5))
+        assert survivor.kill_in(stage, rng.uniform(0, 0.7 * survivor.lasting[stage]))
     survivor.draw("final")  # what was made of the first is stale, however young it is
-    assert survivor.kill_in("compose", 0.5)
+    assert survivor.kill_in("compose", survivor.lasting["compose"] / 2)
     survivor.finish()
     print(survivor.killed)
     survivor.require_expected()
