@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-cluster test-browser test-survival lint unit bench schema clean
+.PHONY: demo test test-cluster test-browser test-container test-survival lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -52,6 +52,15 @@ endif
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,browser]'
 	python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
+BUILDAH := $(shell command -v buildah)
+
+test-container:  ## build the image and run the demo in it; about six minutes, as root
+ifeq ($(BUILDAH),)
+	$(SUDO) apt-get update --quiet
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends buildah debootstrap
+endif
+	$(SUDO) tests/container/run
+
 test-survival: $(INSTALLED)  ## fifty kills of the demo, and other faults; about half an hour
 	python -m pytest -m survival tests/survival -s $(PYTEST_ARGS)
 
@@ -61,6 +70,9 @@ bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/ben
 schema: $(INSTALLED)  ## write the schemas anew
 	backsplit schema > config/config.schema.json
 	backsplit schema manifest > workflow/src/backsplit/manifest.schema.json
+
+pins: $(INSTALLED)  ## write the pinned versions anew
+	python envs/pins.py
 
 $(INSTALLED): pyproject.toml envs/constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run: make PYTHON=python3.x ...")'

@@ -5,6 +5,7 @@ person writes (the case table, decisions) is no input of a rule: keys tell when 
 Snakemake would refuse a file that a wrong clock has dated in the future.
 """
 
+import os
 import socket
 from pathlib import Path
 
@@ -28,6 +29,9 @@ try:
     BATCHES = list(PLAN.batches)
 except (BacksplitError, CaseError) as error:
     raise WorkflowError(f"\n{error}") from None
+
+# for envs/backsplit.post-deploy.sh
+os.environ["BACKSPLIT_SOURCE"] = str(Path(str(workflow.current_basedir)).parent)
 
 RESULTS = CONFIG.run.results.as_posix()
 COMPOSED = "unrestricted" if CONFIG.export.only_unrestricted else "labels"
