@@ -1,0 +1,19 @@
+"""The command `backsplit`: verbs, thin around the package."""
+
+from __future__ import annotations
+
+import typer
+
+from backsplit.cli import demo, questions, stages, weights
+
+app = typer.Typer(
+    help="Split the background of lesion data sets into anatomy.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(stages.app)
+app.add_typer(questions.app)
+app.add_typer(demo.app, name="demo")
+app.add_typer(weights.app, name="weights")

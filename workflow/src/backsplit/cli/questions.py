@@ -1,0 +1,131 @@
+"""Verbs that tell: what there is, what happened, what is wrong."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
+from backsplit.errors import BacksplitError, Code
+
+app = typer.Typer()
+
+
+@app.command()
+def labels(
+    segmenter: Annotated[
+        str | None, typer.Argument(help="List what this segmenter can label.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Print what a segmenter can label, or the resolved ids of the data set."""
+    from backsplit.check import load_scheme
+    from backsplit.config_file import load_config
+    from backsplit.segment import build
+
+    with errors(None):
+        settings = load_config(config)
+        if segmenter is None:
+            scheme, _ = load_scheme(settings, config)
+            for name, label in scheme.ids.items():
+                sources = [
+                    f"{s}/{c}" for s, m in scheme.sources.items() for c, n in m.items() if n == name
+                ]
+                typer.echo(f"{label}\t{name}\t{', '.join(sources)}")
+            return
+        if segmenter not in settings.segmenters:
+            raise BacksplitError(
+                Code.CONFIG_INVALID,
+                f"{config} has no segmenter {segmenter!r}; it has {', '.join(settings.segmenters)}",
+            )
+        for name, label in build(settings, segmenter).classes().items():
+            typer.echo(f"{label}\t{name}")
+
+
+@app.command()
+def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print how many cases each stage has done; works while jobs run anywhere."""
+    from backsplit import flow
+    from backsplit.config_file import load_config
+
+    with errors(None):
+        for line in flow.status(load_config(config)):
+            typer.echo(line)
+
+
+@app.command()
+def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Let the next run try failed cases again, where the reason has gone."""
+    from backsplit import flow
+    from backsplit.config_file import load_config
+
+    with errors(None) as say:
+        removed = flow.retry(load_config(config))
+        for table in removed:
+            typer.echo(str(table))
+        say(f"[backsplit] retry: {len(removed)} batches with failed cases are due again")
+
+
+@app.command()
+def explain(
+    case: Annotated[str, typer.Argument(help="Id of a case.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Print what happened to a case at each stage, and what its results were made from."""
+    from backsplit.config_file import load_config
+    from backsplit.explain import explain as lines
+
+    with errors(None):
+        for line in lines(load_config(config), case):
+            typer.echo(line)
+
+
+@app.command()
+def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Hold every file of the data set, and its inputs, against the manifest."""
+    from backsplit.config_file import load_config
+    from backsplit.verify import verify as verified
+
+    with errors(None) as say:
+        found = verified(load_config(config))
+        for line in found.wrong:
+            typer.echo(line)
+        say(f"[backsplit] verify: {found.files} files, {len(found.wrong)} differ")
+    if found.wrong:
+        raise typer.Exit(1)
+
+
+@app.command()
+def licences(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Print the licence of each segmenter, and whether its labels may be used commercially."""
+    from backsplit.config_file import load_config
+    from backsplit.licences import licences as licences_of
+
+    with errors(None):
+        for name, licence in licences_of(load_config(config)).items():
+            typer.echo(
+                f"{name}\t{licence.name}\tcommercial use: {licence.commercial}\t"
+                f"{licence.terms} (source: {licence.source})"
+            )
+
+
+class Schema(StrEnum):
+    """What there is a schema of."""
+
+    CONFIG = "config"
+    MANIFEST = "manifest"
+
+
+@app.command()
+def schema(
+    of: Annotated[Schema, typer.Argument(help="Of the configuration, or of the manifest.")] = (
+        Schema.CONFIG
+    ),
+) -> None:
+    """Print a JSON schema."""
+    from backsplit.config_file import config_schema
+    from backsplit.manifest import manifest_schema
+
+    typer.echo(config_schema() if of is Schema.CONFIG else manifest_schema(), nl=False)

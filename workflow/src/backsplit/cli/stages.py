@@ -1,0 +1,140 @@
+"""Verbs that work: one per stage. Rules call them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from backsplit.cli.common import DEFAULT_CONFIG, BatchOption, ConfigOption, LogOption, errors
+
+app = typer.Typer()
+
+UnrestrictedOption = Annotated[
+    bool,
+    typer.Option(
+        "--only-unrestricted", help="Without segmenters that may not be used commercially."
+    ),
+]
+
+
+@app.command()
+def check(
+    config: ConfigOption = DEFAULT_CONFIG,
+    batch: BatchOption = None,
+    threads: Annotated[int, typer.Option(min=1, help="Files read at the same time.")] = 4,
+    log: LogOption = None,
+) -> None:
+    """Check a configuration and its case table; say all that is wrong at once."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.check(config, batch, threads, say)
+
+
+@app.command()
+def cases(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Gather what `check` said of each batch: results/cases.tsv and labels.json."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.cases(config, say)
+
+
+@app.command()
+def segment(
+    segmenter: Annotated[str, typer.Argument(help="Name of a segmenter of the configuration.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    batch: BatchOption = None,
+    timings: Annotated[
+        Path | None, typer.Option(help="File for where the time went, as JSON.")
+    ] = None,
+    log: LogOption = None,
+) -> None:
+    """Label cases with one segmenter; networks load once."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.segment(config, segmenter, batch, say, timings)
+
+
+@app.command()
+def compose(
+    config: ConfigOption = DEFAULT_CONFIG,
+    batch: BatchOption = None,
+    only_unrestricted: UnrestrictedOption = False,
+    log: LogOption = None,
+) -> None:
+    """Put lesions and anatomy on one label map per case."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        if only_unrestricted:
+            flow.compose_unrestricted(config, batch, say)
+        else:
+            flow.compose(config, batch, say)
+
+
+@app.command()
+def measure(
+    config: ConfigOption = DEFAULT_CONFIG, batch: BatchOption = None, log: LogOption = None
+) -> None:
+    """Measure every structure of each case and draw a picture of it."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.measure(config, batch, say)
+
+
+@app.command()
+def judge(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Gather measures, flag what is wrong, give every case a verdict."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.judge(config, say)
+
+
+@app.command()
+def export(
+    config: ConfigOption = DEFAULT_CONFIG,
+    only_unrestricted: UnrestrictedOption = False,
+    log: LogOption = None,
+) -> None:
+    """Write the data set in the trainers' own layouts."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.export(config, say, only_unrestricted=only_unrestricted)
+
+
+@app.command()
+def pages(
+    config: ConfigOption = DEFAULT_CONFIG,
+    threads: Annotated[int, typer.Option(min=1, help="Cases drawn at the same time.")] = 1,
+    log: LogOption = None,
+) -> None:
+    """Write a page for each case to review or rejected: pictures, reasons, decisions."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.pages(config, threads, say)
+
+
+@app.command()
+def report(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Write the report: one page that opens offline."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.report(config, say)
+
+
+@app.command()
+def manifest(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Write the manifest of the exported data set: sources, versions, licences, every file."""
+    from backsplit import flow
+
+    with errors(log) as say:
+        flow.manifest(config, say)

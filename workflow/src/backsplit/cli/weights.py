@@ -1,0 +1,77 @@
+"""Weights of networks: which there are, and which may be loaded."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
+from backsplit.errors import BacksplitError, Code
+
+app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
+
+
+@app.command("list")
+def weights_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """List the weights of a configuration's segmenters, and whether each may be loaded."""
+    from backsplit.config_file import load_config
+    from backsplit.segment import build
+    from backsplit.segment.weights import trust
+
+    with errors(None):
+        settings = load_config(config)
+        for name in settings.segmenters:
+            for path, verdict in trust(build(settings, name).weights()).items():
+                typer.echo(f"{name}\t{verdict}\t{path}")
+
+
+@app.command("verify")
+def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Fail unless every file of weights is the one that was accepted."""
+    from backsplit.config_file import load_config
+    from backsplit.segment import build
+    from backsplit.segment.weights import require_accepted
+
+    with errors(None):
+        settings = load_config(config)
+        for name in settings.segmenters:
+            require_accepted(build(settings, name).weights())
+
+
+@app.command("accept")
+def weights_accept(
+    segmenter: Annotated[str, typer.Argument(help="Name of a segmenter of the configuration.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+) -> None:
+    """Record the weights of a segmenter as trusted: loading them runs code of their maker."""
+    from backsplit.config_file import load_config
+    from backsplit.provenance import file_sha256
+    from backsplit.segment import build
+    from backsplit.segment.weights import accept
+
+    with errors(None):
+        settings = load_config(config)
+        if segmenter not in settings.segmenters:
+            raise BacksplitError(
+                Code.CONFIG_INVALID,
+                f"{config} has no segmenter {segmenter!r}; it has {', '.join(settings.segmenters)}",
+            )
+        files = build(settings, segmenter).weights()
+        accept(files)
+        for path in files:
+            typer.echo(f"{file_sha256(path)}  {path}")
+
+
+@app.command("get")
+def weights_get(
+    task: Annotated[str, typer.Argument(help="Task of TotalSegmentator.")],
+    fast: Annotated[bool, typer.Option("--fast", help="The 3 mm network.")] = False,
+    fastest: Annotated[bool, typer.Option("--fastest", help="The 6 mm network.")] = False,
+) -> None:
+    """Download the weights of a TotalSegmentator task (needs internet)."""
+    from backsplit.segment.weights import download
+
+    with errors(None):
+        for folder in download(task, fast=fast, fastest=fastest):
+            typer.echo(str(folder))
