@@ -131,10 +131,19 @@ def report_key(wildcards):
     return PLAN.report_key()
 
 
+def is_network(segmenter):
+    """Whether a segmenter is a network."""
+    return CONFIG.segmenters[segmenter].kind in ("totalsegmentator", "nnunet")
+
+
 def segment_gpus(wildcards):
     """One GPU for a network, none for what needs none."""
-    kind = CONFIG.segmenters[wildcards.segmenter].kind
-    return int(kind in ("totalsegmentator", "nnunet") and CONFIG.run.device != "cpu")
+    return int(is_network(wildcards.segmenter) and CONFIG.run.device != "cpu")
+
+
+def segment_threads(wildcards):
+    """Cores for reading and preparing ahead, and for a network without a GPU."""
+    return 4 if is_network(wildcards.segmenter) else 1
 
 
 def weight_of_cases(minutes_a_case):

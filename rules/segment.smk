@@ -17,7 +17,7 @@ rule segment:
         "<benchmarks>/segment/{segmenter}/{batch}.tsv"
     conda:
         "../envs/backsplit.yaml"
-    threads: 4
+    threads: segment_threads
     resources:
         gpu=segment_gpus,
         mem_mb=more_memory(16000),
