@@ -1,8 +1,9 @@
-"""nnU-Net's layout: folds, names, and what a second export leaves behind."""
+"""nnU-Net's and MONAI's layouts: folds, names, and what a second export leaves behind."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -132,6 +133,10 @@ def test_a_channel_on_its_own_grid_and_a_skewed_header_are_written_anew(project)
     np.testing.assert_allclose(
         sitk.GetArrayFromImage(other), sitk.GetArrayFromImage(moved), atol=1e-5
     )
+    listed = json.loads((project.results / "datasets" / "monai" / "datalist.json").read_text())
+    assert listed["modality"] == {"0": "CT", "1": "pet"}
+    names = [Path(name).name for name in listed["training"][0]["image"]]
+    assert names == ["a_0000.nii.gz", "a_0001.nii.gz"]
     sidecar = json.loads((project.results / "labels" / "a.json").read_text())
     lesion_ml = sidecar["voxels"]["tumor"] * sidecar["voxel_ml"]
     assert lesion_ml == pytest.approx(27 * 4.0**3 / 1000, rel=0.1)
@@ -141,3 +146,40 @@ def test_a_channel_on_its_own_grid_and_a_skewed_header_are_written_anew(project)
     project.write(dataset=project.settings["dataset"] | {"other_grids": "refuse"})
     refused = project.run("check", ok=True)
     assert "GRID_MISMATCH" in refused.stdout + refused.stderr
+
+
+def test_monai_reads_the_images_the_label_maps_and_the_folds(organs):
+    """MONAI's own reader of data lists, and its own loader of what they name."""
+    from monai.data import load_decathlon_datalist, load_decathlon_properties
+    from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
+
+    root = export(organs, nested=["liver"])
+    folder = root.parent / "monai"
+    names = ["datalist.json", "datalist_nested0.json", "datalist_nested1.json"]
+    assert sorted(path.name for path in folder.iterdir()) == names
+    load = Compose([LoadImaged(["image", "label"]), EnsureChannelFirstd(["image", "label"])])
+    keys = ["name", "description", "reference", "licence", "tensorImageSize", "modality"]
+    keys += ["labels", "numTraining", "numTest", "training", "test"]
+    ids = json.loads((organs.results / "labels" / "labels.json").read_text())
+    for name in names:
+        properties = load_decathlon_properties(str(folder / name), keys)
+        items = load_decathlon_datalist(str(folder / name), is_segmentation=True)
+        assert [item["case"] for item in items] == ["a", "b"]
+        assert properties["numTraining"] == len(items)
+        for item in items:
+            data = load(item)
+            image = sitk.GetArrayFromImage(
+                sitk.ReadImage(str(organs.folder / "images" / f"{item['case']}.nii.gz"))
+            )
+            np.testing.assert_array_equal(data["image"][0].numpy().transpose(2, 1, 0), image)
+            np.testing.assert_array_equal(data["image"].affine, data["label"].affine)
+            found = {properties["labels"][str(int(v))] for v in np.unique(data["label"])}
+            assert {"background", "tumor"} <= found <= ids.keys()
+            if name == "datalist.json":
+                assert {"liver", "kidney"} <= found
+        splits = json.loads((root / "Dataset007_Test" / "splits_final.json").read_text())
+        assert all(item["case"] in splits[item["fold"]]["val"] for item in items)
+
+    organs.settings["export"] = {"monai": None}
+    export(organs)
+    assert not list(folder.iterdir())

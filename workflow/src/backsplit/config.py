@@ -207,10 +207,17 @@ class NnUNetExport(Section):
     )
 
 
+class MonaiExport(Section):
+    """A data list over the images and label maps of the nnU-Net data set; nothing is copied."""
+
+
 class Export(Section):
     """Which trainers to write for."""
 
     nnunet: NnUNetExport = NnUNetExport()
+    monai: MonaiExport | None = Field(
+        default=MonaiExport(), description="A data list for MONAI; null for none."
+    )
     only_unrestricted: bool = Field(
         default=False,
         description="Write DatasetNNN_NAME_unrestricted, composed without the segmenters whose "

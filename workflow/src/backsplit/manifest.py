@@ -23,6 +23,7 @@ from backsplit.cases import Case, load_checked, open_table, read_rows
 from backsplit.config import Config, Files
 from backsplit.config_base import Section
 from backsplit.config_file import dump_config
+from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import FILE_ENDING, NnUNetDataset, datasets
 from backsplit.given import label_files
 from backsplit.licences import licences
@@ -76,8 +77,8 @@ class Counts(Section):
 class DatasetEntry(Section):
     """One data set that a trainer reads."""
 
-    folder: str
-    format: Literal["nnU-Net v2"] = "nnU-Net v2"
+    path: str = Field(description="Folder, or for MONAI file, from the results.")
+    format: Literal["nnU-Net v2", "MONAI"]
     cases: int
     labels: dict[str, int | list[int]]
 
@@ -136,14 +137,7 @@ def write_manifest(config: Config) -> Manifest:
             exported=len(exported),
             left_out=left_out,
         ),
-        datasets=[
-            DatasetEntry(
-                folder=dataset.folder.relative_to(results).as_posix(),
-                cases=len(_cases_in(dataset)),
-                labels=read_json(dataset.json)["labels"],
-            )
-            for dataset in datasets(config)
-        ],
+        datasets=list(_datasets(config)),
         files=FileTable(
             path="manifest.parquet", rows=rows, sha256=file_sha256(results / "manifest.parquet")
         ),
@@ -151,6 +145,25 @@ def write_manifest(config: Config) -> Manifest:
     with atomic_path(manifest_path(config)) as temporary:
         temporary.write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
     return manifest
+
+
+def _datasets(config: Config) -> Iterator[DatasetEntry]:
+    """What each trainer reads."""
+    for dataset in datasets(config):
+        yield DatasetEntry(
+            path=dataset.folder.relative_to(config.run.results).as_posix(),
+            format="nnU-Net v2",
+            cases=len(_cases_in(dataset)),
+            labels=read_json(dataset.json)["labels"],
+        )
+    for path in data_lists(config):
+        data_list = read_json(path)
+        yield DatasetEntry(
+            path=path.relative_to(config.run.results).as_posix(),
+            format="MONAI",
+            cases=data_list["numTraining"],
+            labels={name: int(label) for label, name in data_list["labels"].items()},
+        )
 
 
 def manifest_path(config: Config) -> Path:
@@ -271,6 +284,8 @@ def _of_datasets(config: Config, linked: dict[Path, str]) -> Iterator[Row]:
             case = path.name.removesuffix(FILE_ENDING) if path.parent.name == "labelsTr" else ""
             where = path.relative_to(results).as_posix()
             yield case, "dataset", path.parent.name, where, sha256 or file_sha256(path)
+    for path in data_lists(config):
+        yield "", "dataset", "monai", path.relative_to(results).as_posix(), file_sha256(path)
 
 
 def dataset_files(dataset: NnUNetDataset) -> list[Path]:

@@ -86,6 +86,6 @@ def _look(path: Path, expected: str) -> str:
 def _strangers(manifest: Manifest, results: Path, known: set[Path]) -> Iterator[str]:
     """Files in a data set that the manifest does not name: a trainer would read them too."""
     for entry in manifest.datasets:
-        for path in dataset_files(NnUNetDataset(results / entry.folder)):
+        for path in dataset_files(NnUNetDataset(results / entry.path)):
             if path not in known:
                 yield f"{path} is not in the manifest"

@@ -114,8 +114,8 @@ def _write(
     dataset.json.unlink(missing_ok=True)
     images, labels = dataset.folder / "imagesTr", dataset.folder / "labelsTr"
     channels = config.dataset.channels
-    _keep_only(images, {_image_name(c, n) for c in cases for n in range(len(channels))})
-    _keep_only(labels, {f"{case.id}{FILE_ENDING}" for case in cases})
+    _keep_only(images, {image_name(c.id, n) for c in cases for n in range(len(channels))})
+    _keep_only(labels, {label_name(case.id) for case in cases})
     link = config.export.nnunet.mode == "symlink"
     table = (
         None if dataset.nested is None else scheme.nested_table(dataset.nested, keep_ignore=ignored)
@@ -124,11 +124,11 @@ def _write(
         geometries = {channel: read_geometry(case.images[channel]) for channel in channels}
         grid = geometries[config.dataset.grid_channel].grid
         for number, channel in enumerate(channels):
-            target = images / _image_name(case, number)
+            target = images / image_name(case.id, number)
             _place_image(target, case.images[channel], geometries[channel], grid, link=link)
-        _place_labels(labels / f"{case.id}{FILE_ENDING}", _labels(composed, case), table)
+        _place_labels(labels / label_name(case.id), _labels(composed, case), table)
     splits = cross_validation([case.id for case in cases], _groups(cases))
-    with atomic_path(dataset.folder / "splits_final.json") as temporary:
+    with atomic_path(splits_path(dataset)) as temporary:
         temporary.write_text(json.dumps(splits, indent=1) + "\n", "utf-8")
     description = describe(config, scheme, len(cases), nested=dataset.nested, ignored=ignored)
     write_json(dataset.json, description)
@@ -142,9 +142,7 @@ def describe(
     `ignore` is declared only when a label map holds it: declaring it makes nnU-Net train with a
     partial loss.
     """
-    names = scheme.names
-    if nested is not None:
-        names = (BACKGROUND, *scheme.targets, *scheme.nested[:nested])
+    names = label_names(scheme, nested)
     ids = {name: label for label, name in enumerate(names)}
     labels: dict[str, int | list[int]] = dict(ids)
     order: dict[str, object] = {}
@@ -166,6 +164,13 @@ def describe(
         "name": config.dataset.name,
         "targets": list(scheme.targets),
     }
+
+
+def label_names(scheme: Scheme, nested: int | None) -> Sequence[str]:
+    """Names of a data set's labels by id, background first; `nested` as `NnUNetDataset` has it."""
+    if nested is None:
+        return scheme.names
+    return (BACKGROUND, *scheme.targets, *scheme.nested[:nested])
 
 
 def cross_validation(cases: Sequence[str], groups: Mapping[str, str]) -> list[dict[str, list[str]]]:
@@ -201,11 +206,22 @@ def _channel_name(channel: str) -> str:
 
 
 def _labels(composed: Path, case: Case) -> Path:
-    return composed / f"{case.id}{FILE_ENDING}"
+    return composed / label_name(case.id)
 
 
-def _image_name(case: Case, channel: int) -> str:
-    return f"{case.id}_{channel:04d}{FILE_ENDING}"
+def image_name(case: str, channel: int) -> str:
+    """File of a case's channel."""
+    return f"{case}_{channel:04d}{FILE_ENDING}"
+
+
+def label_name(case: str) -> str:
+    """File of a case's label map."""
+    return f"{case}{FILE_ENDING}"
+
+
+def splits_path(dataset: NnUNetDataset) -> Path:
+    """The folds of cross-validation."""
+    return dataset.folder / "splits_final.json"
 
 
 def _keep_only(folder: Path, names: set[str]) -> None:

@@ -94,6 +94,7 @@ def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
 
 
 def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> None:
+    from backsplit.export.monai import UNRESTRICTED, export_monai
     from backsplit.export.nnunet import export_nnunet
     from backsplit.qc.judge import REJECT
 
@@ -117,6 +118,8 @@ def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> No
     }
     cases = [c.case for c in load_checked(table) if c.case.id in done - rejected]
     dataset = export_nnunet(settings, scheme, cases, composed)
+    variant = UNRESTRICTED if only_unrestricted else ""
+    export_monai(settings, scheme, [case.id for case in cases], variant)
     left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
     write_tsv(left_out, config.run.results / "datasets" / name)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
