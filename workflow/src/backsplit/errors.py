@@ -9,6 +9,9 @@ from enum import StrEnum
 class Code(StrEnum):
     """Stable names of everything that can be wrong; tables and scripts may rely on them."""
 
+    # the start
+    LAYOUT_UNKNOWN = "LAYOUT_UNKNOWN"
+    WOULD_OVERWRITE = "WOULD_OVERWRITE"
     # the configuration
     CONFIG_INVALID = "CONFIG_INVALID"
     PATTERN_UNMATCHED = "PATTERN_UNMATCHED"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from backsplit.cli import demo, questions, stages, weights
+from backsplit.cli import demo, questions, stages, start, weights
 
 app = typer.Typer(
     help="Split the background of lesion data sets into anatomy.",
@@ -13,6 +13,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
+app.add_typer(start.app)
 app.add_typer(stages.app)
 app.add_typer(questions.app)
 app.add_typer(demo.app, name="demo")

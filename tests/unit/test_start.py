@@ -1,0 +1,198 @@
+"""`backsplit init`: every layout gives a table and a configuration that `check` takes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backsplit.check import check
+from backsplit.config_file import load_config
+from backsplit.errors import BacksplitError, Code
+from backsplit.start.found import channel_of, lesions_and_anatomy, name_of
+from backsplit.start.init import find, init
+from backsplit.start.proposal import config_text
+from conftest import ct_like, save
+
+
+def volume(path: Path, *values: int) -> None:
+    """An image, or a label file with some values."""
+    array = ct_like()
+    if values:
+        array = np.zeros(array.shape, np.uint8)
+        for number, value in enumerate(values):
+            array[3, 4 + 3 * number, 5:8] = value
+    save(path, array)
+
+
+def nnunet(root: Path) -> None:
+    for case in ("a", "b_c"):
+        for channel in (0, 1):
+            volume(root / "imagesTr" / f"{case}_{channel:04d}.nii.gz")
+        volume(root / "labelsTr" / f"{case}.nii.gz", 1, 2)
+    labels = {"background": 0, "liver": 1, "Liver tumour (HCC)": 2, "ignore": 3}
+    names = {"1": "PET suv", "0": "CT"}
+    data = {"channel_names": names, "labels": labels, "file_ending": ".nii.gz", "numTraining": 2}
+    (root / "dataset.json").write_text(json.dumps(data))
+
+
+def msd(root: Path) -> None:
+    for case in ("pancreas_001", "pancreas_004"):
+        volume(root / "imagesTr" / f"{case}.nii.gz")
+        volume(root / "labelsTr" / f"{case}.nii.gz", 1, 2)
+    names = ("pancreas_001", "pancreas_004")
+    pairs = [{k: f"./{k}sTr/{n}.nii.gz" for k in ("image", "label")} for n in names]
+    labels = {"0": "background", "1": "pancreas", "2": "cancer"}
+    data = {"modality": {"0": "CT"}, "labels": labels, "training": pairs, "test": []}
+    (root / "dataset.json").write_text(json.dumps(data))
+
+
+def kits(root: Path) -> None:
+    for case in ("case_00000", "case_00007"):
+        volume(root / case / "imaging.nii.gz")
+        volume(root / case / "segmentation.nii.gz", 1, 2, 3)
+
+
+def autopet(root: Path) -> None:
+    for study in ("PETCT_1/01-01-2000-A", "PETCT_1/02-02-2001-B"):
+        for name in ("CTres", "SUV"):
+            volume(root / study / f"{name}.nii.gz")
+        volume(root / study / "SEG.nii.gz", 1)
+
+
+def bids(root: Path) -> None:
+    (root / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+    for number in ("01", "02"):
+        name = f"sub-{number}_ses-1"
+        folder = root / f"sub-{number}" / "ses-1" / "anat"
+        volume(folder / f"{name}_T1w.nii.gz")
+        (folder / f"{name}_T1w.json").write_text("{}")
+        mask = root / "derivatives" / "manual" / f"sub-{number}" / "ses-1" / "anat"
+        volume(mask / f"{name}_space-orig_label-lesion_mask.nii.gz", 1)
+    volume(root / "sub-01" / "ses-1" / "anat" / "sub-01_ses-1_FLAIR.nii.gz")
+
+
+EXPECTED = {
+    "nnunet": (nnunet, ["a", "b_c"], ("ct", "pet_suv"), {"Liver_tumour_HCC": (2,)}, "liver"),
+    "msd": (msd, ["pancreas_001", "pancreas_004"], ("ct",), {"cancer": (2,)}, "pancreas"),
+    "kits": (kits, ["case_00000", "case_00007"], ("ct",), {"tumor": (2,), "cyst": (3,)}, "kidney"),
+    "autopet": (
+        autopet,
+        ["PETCT_1_01-01-2000-A", "PETCT_1_02-02-2001-B"],
+        ("ct", "pet"),
+        {"lesion": (1,)},
+        None,
+    ),
+    "bids": (bids, ["sub-01_ses-1", "sub-02_ses-1"], ("t1w",), {"lesion": (1,)}, None),
+}
+
+
+def codes(report) -> set[str]:
+    return {str(problem.code) for problem in (*report.fatal, *report.problems)}
+
+
+@pytest.mark.parametrize("layout", EXPECTED)
+def test_a_layout_is_recognised_and_its_proposal_passes_check(tmp_path, layout):
+    make, ids, channels, targets, anatomy = EXPECTED[layout]
+    root = tmp_path / "data"
+    root.mkdir()
+    make(root)
+    said: list[str] = []
+    path = init(root, tmp_path / "mine", "", 501, find(root, None, {}, None), said.append)
+    assert f"2 cases ({layout})" in "\n".join(said)
+    config = load_config(path)
+    assert config.dataset.channels == channels and config.targets == targets
+    assert config.dataset.name == "data"
+    report = check(path)
+    assert [c.case.id for c in report.checked] == ids
+    assert all(c.status == "ok" for c in report.checked), report.problems
+    assert codes(report) == {"WEIGHTS_MISSING"}  # nothing is downloaded unasked
+    assert report.scheme is not None and list(report.scheme.targets) == list(targets)
+    if anatomy is not None:
+        sources = report.scheme.sources
+        assert sources["given"] == {anatomy: anatomy}
+        assert anatomy in sources["organs"].values()  # and the segmenter's of the same name
+    task = config.segmenters["organs"].task
+    assert task == ("total_mr" if layout == "bids" else "total")
+    if layout == "autopet":
+        assert {c.case.columns["patient"] for c in report.checked} == {"PETCT_1"}
+    if layout == "bids":
+        assert "flair is not there for every case" in path.read_text() + "\n".join(said)
+
+
+def test_any_other_layout_goes_by_patterns_and_values_are_read(tmp_path):
+    root = tmp_path / "data"
+    for case in ("p 1", "p2"):
+        volume(root / case / "scan" / "ct.nii.gz")
+    volume(root / "p2" / "gtv_final.nii.gz", 1, 4)
+    images, lesion = {"ct": "{case}/scan/ct.nii.gz"}, "{case}/gtv_*.nii.gz"
+    said: list[str] = []
+    path = init(root, root, "Mine", 7, find(root, None, images, lesion), said.append)
+    assert load_config(path).targets == {"lesion_1": (1,), "lesion_4": (4,)}
+    table = (root / "cases.tsv").read_text().splitlines()
+    assert table[1:] == ["p 1\tp 1/scan/ct.nii.gz\t", "p2\tp2/scan/ct.nii.gz\tp2/gtv_final.nii.gz"]
+    assert any("1 of 2 cases have no lesion file" in line for line in said)
+    first, second = check(path).checked  # what is not known is not taken for `none`
+    assert first.status == "refused" and second.status == "ok"
+
+
+def test_nothing_is_overwritten_and_nothing_is_guessed(tmp_path):
+    kits(tmp_path / "data")
+    found = find(tmp_path / "data", "kits", {}, None)
+    init(tmp_path / "data", tmp_path, "", 1, found, lambda _: None)
+    before = (tmp_path / "config.yaml").read_bytes()
+    with pytest.raises(BacksplitError) as caught:
+        init(tmp_path / "data", tmp_path, "Other", 2, found, lambda _: None)
+    assert caught.value.code is Code.WOULD_OVERWRITE
+    assert (tmp_path / "config.yaml").read_bytes() == before
+    volume(tmp_path / "data" / "case_00000" / "imaging2.nii.gz")
+    for arguments in (
+        (tmp_path / "data", "bids", {}, None),
+        (tmp_path / "nowhere", None, {}, None),
+        (tmp_path / "data", None, {"ct": "ct.nii.gz"}, None),
+        (tmp_path / "data", None, {"ct": "{case}/imaging*.nii.gz"}, None),
+    ):
+        with pytest.raises(BacksplitError) as caught:
+            find(*arguments)
+        assert caught.value.code is Code.LAYOUT_UNKNOWN
+
+
+def test_a_case_that_lacks_a_file_stays_in_the_table(tmp_path):
+    kits(tmp_path)
+    (tmp_path / "case_00007" / "imaging.nii.gz").unlink()
+    path = init(tmp_path, tmp_path, "K", 1, find(tmp_path, None, {}, None), lambda _: None)
+    assert [c.status for c in check(path).checked] == ["ok", "refused"]
+
+
+@pytest.mark.parametrize(
+    ("names", "lesions"),
+    [
+        ("kidney tumor cyst", "tumor cyst"),
+        ("liver cancer", "cancer"),
+        ("GTVp lung", "GTVp"),
+        ("left right", "left right"),
+        ("brain_mets brain", "brain_mets"),
+        ("meniscus metatarsal Lesion", "Lesion"),
+    ],
+)
+def test_lesions_are_told_from_anatomy_by_name(names, lesions):
+    found, _ = lesions_and_anatomy({name: i + 1 for i, name in enumerate(names.split())})
+    assert list(found) == lesions.split()
+
+
+@given(st.text(max_size=30), st.lists(st.text(max_size=12), min_size=1, max_size=4, unique=True))
+def test_whatever_a_folder_calls_things_the_proposal_is_yaml_of_what_was_found(name, labels):
+    from backsplit.start.found import Found
+
+    wanted = {name_of(label): i + 1 for i, label in enumerate(labels)}
+    channels = list(dict.fromkeys(channel_of(label) for label in labels))
+    text = config_text(Found("x", [], channels, wanted), name, 9, "mine/cases.tsv")
+    data = yaml.safe_load(text)
+    assert data["dataset"] == data["dataset"] | {"name": name, "channels": channels}
+    given_ = data["segmenters"].get("given", {}).get("labels", {})
+    assert data["targets"] | given_ == wanted

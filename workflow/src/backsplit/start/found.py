@@ -1,0 +1,81 @@
+"""What is found in a folder: cases, channels, and what the lesion files' values mean."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
+
+LESION_WORDS = re.compile(
+    r"lesion|tumou?r|cancer|carcinoma|sarcoma|lymphoma|metasta|(^|[_ -])mets?($|[_ -])|cyst|nodule"
+    r"|gtv|ptv|ctv|neoplasm|malignan|stroke|infarct|h(a?)emorrhage|edema|oedema|necro|enhancing",
+    re.IGNORECASE,
+)
+"""Names that mean a lesion; where a data set has such labels, its others are anatomy."""
+
+
+@dataclass(frozen=True)
+class FoundCase:
+    """One image with its lesion file.
+
+    Attributes
+    ----------
+    id : as the folder names it
+    images : channel to file
+    lesion : None where no file was found: that is not known to be a patient without lesions
+    patient : where cases of one patient can be told
+    """
+
+    id: str
+    images: Mapping[str, Path]
+    lesion: Path | None
+    patient: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    layout : whose way of laying out it is
+    cases : by id
+    channels : in order
+    labels : name to value in the lesion files, background left out; empty where nothing says
+    notes : what a person should know
+    """
+
+    layout: str
+    cases: Sequence[FoundCase]
+    channels: Sequence[str]
+    labels: Mapping[str, int] = field(default_factory=dict)
+    notes: Sequence[str] = ()
+
+
+def stem(name: str) -> str | None:
+    """Name of a volume without its ending; None for any other file."""
+    ending = next((e for e in VOLUMES if name.lower().endswith(e)), None)
+    return None if ending is None else name[: -len(ending)]
+
+
+def channel_of(name: str) -> str:
+    """A name that a channel can have: letters, digits and _, in lower case."""
+    clean = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
+    return clean if clean[:1].isalpha() else f"channel_{clean}".rstrip("_")
+
+
+def name_of(text: str) -> str:
+    """A name that a label can have."""
+    clean = re.sub(r"[^A-Za-z0-9_.-]+", "_", text.strip()).strip("_.-")
+    return clean if clean[:1].isalpha() else f"label_{clean}".rstrip("_")
+
+
+def lesions_and_anatomy(labels: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
+    """Which labels are lesions, by their names; all of them where no name says so."""
+    lesions = {name: value for name, value in labels.items() if LESION_WORDS.search(name)}
+    if not lesions:
+        return dict(labels), {}
+    return lesions, {name: value for name, value in labels.items() if name not in lesions}

@@ -1,0 +1,92 @@
+"""A first configuration for what was found: valid, commented, and to be read by a person."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+import yaml
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from backsplit.start.found import Found, lesions_and_anatomy
+
+MR = re.compile(r"(^|_)(mri?|t1|t2|pd|flair|dwi|adc|dce)", re.IGNORECASE)
+
+ORGANS: Mapping[str, Sequence[str]] = {
+    "lungs": ("lung_*",),
+    "liver": ("liver",),
+    "spleen": ("spleen",),
+    "kidneys": ("kidney_right", "kidney_left"),
+    "pancreas": ("pancreas",),
+    "stomach": ("stomach",),
+    "bowel": ("small_bowel", "duodenum", "colon"),
+    "bladder": ("urinary_bladder",),
+    "heart": ("heart",),
+    "aorta": ("aorta",),
+    "vertebrae": ("vertebrae*",),
+    "muscles": ("autochthon_*", "iliopsoas_*", "gluteus_*"),
+}
+"""Structures that TotalSegmentator labels on CT and MR, few enough to be learnt."""
+
+SINGULAR = {"lung": "lungs", "kidney": "kidneys", "urinary_bladder": "bladder"}
+
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./*-]*")
+
+LONG_LINE = 100_000
+
+WORDS = {"y", "n", "yes", "no", "true", "false", "on", "off", "null"}
+"""What YAML takes for something else than text."""
+
+
+def config_text(found: Found, name: str, number: int, cases: str) -> str:
+    """The configuration as YAML.
+
+    Parameters
+    ----------
+    found : what the folder holds
+    name, number : of the data set
+    cases : path of the case table
+    """
+    targets, anatomy = lesions_and_anatomy(found.labels)
+    mr = [channel for channel in found.channels if MR.search(channel)]
+    channel = "ct" if "ct" in found.channels else [*mr, found.channels[0]][0]
+    on_mr = channel in mr
+    structures = {**_structures(anatomy), **({} if on_mr else {"fat": ["tissue/fat"]})}
+    environment = Environment(
+        loader=PackageLoader("backsplit", "start"),
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=StrictUndefined,
+        autoescape=False,  # noqa: S701 (YAML: the filter `yaml` quotes)
+    )
+    environment.filters["yaml"] = _quoted
+    return environment.get_template("config.yaml.j2").render(
+        found=found,
+        name=name,
+        number=number,
+        cases=cases,
+        targets=targets or {"lesion": 1},
+        anatomy=anatomy,
+        channel=channel,
+        on_mr=on_mr,
+        structures=structures,
+        kidney=next(n for n, s in structures.items() if "organs/kidney_right" in s),
+    )
+
+
+def _quoted(value: str) -> str:
+    """Text as YAML has it, on one line and free of anything but ASCII where it needs quotes."""
+    if PLAIN.fullmatch(value) and value.lower() not in WORDS:
+        return value
+    return yaml.safe_dump(value, default_style='"', width=LONG_LINE).strip()
+
+
+def _structures(anatomy: Mapping[str, int]) -> dict[str, list[str]]:
+    """Given anatomy first, each with the organ of the same name; then the other organs."""
+    left = {name: [f"organs/{c}" for c in classes] for name, classes in ORGANS.items()}
+    structures = {}
+    for name in anatomy:
+        key = name.lower()
+        structures[name] = [f"given/{name}", *left.pop(SINGULAR.get(key, key), [])]
+    return {**structures, **left}
