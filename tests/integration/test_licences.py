@@ -83,6 +83,13 @@ def test_the_unrestricted_data_set_is_as_if_the_restricted_had_never_been(projec
     assert [path.name for path in root.iterdir()] == ["Dataset008_Test_unrestricted"]
     found = root / "Dataset008_Test_unrestricted"
     assert "liver" not in labels_of(found) and "spleen" in labels_of(found)
+    assert "compose unrestricted: 3 done, 0 failed, 3 in all" in project.run("status").stdout
+    explained = project.run("explain", "case_1").stdout
+    made = project.results / "unrestricted" / "case_1.nii.gz"
+    assert f"compose unrestricted: {made.relative_to(project.folder)}" in explained
+    assert project.run("verify").returncode == 0
+    lists = project.results / "datasets" / "monai"
+    assert [path.name for path in lists.iterdir()] == ["datalist_unrestricted.json"]
     # the same data set by somebody who never had those files
     never = type(project)(tmp_path / "never")
     two_sources(never)
@@ -103,6 +110,9 @@ def test_the_unrestricted_data_set_is_as_if_the_restricted_had_never_been(projec
     project.write(export={})
     project.snakemake()
     assert "liver" in labels_of(root / "Dataset007_Test") and found.exists()
+    names = {path.name: json.loads(path.read_text())["labels"] for path in lists.iterdir()}
+    assert "liver" in names["datalist.json"].values()
+    assert "liver" not in names["datalist_unrestricted.json"].values()
 
 
 def test_a_data_set_of_restricted_sources_alone_is_refused_with_their_names(project):

@@ -49,6 +49,8 @@ def explain(config: Config, case: str) -> Iterator[str]:
         yield from _stage(results, f"segment {segmenter}", f"segment/{segmenter}", case)
         yield f"  licence: {licence.name}, commercial use: {licence.commercial} ({licence.terms})"
     yield from _stage(results, "compose", "labels", case)
+    if config.export.only_unrestricted:
+        yield from _stage(results, "compose unrestricted", "unrestricted", case)
     yield from _stage(results, "measure", "qc/cases", case, ENDING)
     yield from _judged(results, case)
     for dataset in datasets(config):

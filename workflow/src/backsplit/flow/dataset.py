@@ -16,9 +16,9 @@ from backsplit.flow.places import (
     Say,
     job,
     labels_folder,
-    stage_folders,
     status_rows,
     status_tables,
+    working_folders,
 )
 from backsplit.jobs import RecordedStage, Recorder
 from backsplit.plan import TABLES as STATUS_TABLES
@@ -185,7 +185,7 @@ def manifest(path: Path, say: Say) -> None:
 def status(config: Config) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
     total = len(load_checked(open_table(config)))
-    for name, folder in stage_folders(config).items():
+    for name, folder in working_folders(config).items():
         tables = [read_rows(table) for table in sorted(folder.glob(STATUS_TABLES))]
         failed = sum(row["status"] == "failed" for rows in tables for row in rows)
         sidecars = _count_sidecars(folder)
@@ -212,7 +212,7 @@ def retry(config: Config) -> list[Path]:
         raise claim.problem
     removed = [
         table
-        for folder in stage_folders(config).values()
+        for folder in working_folders(config).values()
         for table in sorted(folder.glob(STATUS_TABLES))
         if any(row["status"] == "failed" for row in read_rows(table))
     ]

@@ -55,6 +55,14 @@ def stage_folders(config: Config) -> dict[str, Path]:
     }
 
 
+def working_folders(config: Config) -> dict[str, Path]:
+    """As `stage_folders`, and the stage without restricted segmenters where it is wanted."""
+    folders = stage_folders(config)
+    if config.export.only_unrestricted:
+        folders["compose unrestricted"] = config.run.results / "unrestricted"
+    return folders
+
+
 def status_tables(config: Config) -> dict[str, pd.DataFrame]:
     """Status of every case after each stage, in order of the flow.
 
