@@ -31,7 +31,7 @@ except (BacksplitError, CaseError) as error:
     raise WorkflowError(f"\n{error}") from None
 
 # for envs/backsplit.post-deploy.sh
-os.environ["BACKSPLIT_SOURCE"] = str(Path(str(workflow.current_basedir)).parent)
+os.environ.update(BACKSPLIT_SOURCE=str(Path(str(workflow.current_basedir)).parent))
 
 RESULTS = CONFIG.run.results.as_posix()
 COMPOSED = "unrestricted" if CONFIG.export.only_unrestricted else "labels"
