@@ -56,6 +56,12 @@ def test_few_cases_say_little():
     assert by_chance(distances(values, FLOORS)[0], 6)[0] > 0.01
 
 
+@pytest.mark.filterwarnings("error")
+def test_where_all_but_one_are_the_same_the_one_stands_out_and_no_other():
+    chances = by_chance(np.array([0.0] * 11 + [0.5]), 4)
+    assert (chances[:-1] == 1).all() and chances[-1] == 0
+
+
 def test_quantiles_over_cases_are_numpy_s():
     rng = np.random.default_rng(3)
     values = np.where(rng.random((30, 4, 5)) < 0.3, np.nan, rng.normal(size=(30, 4, 5)))

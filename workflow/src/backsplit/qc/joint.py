@@ -65,7 +65,11 @@ def by_chance(squares: Array, width: int) -> Array:
     """
     freedom = max(len(squares) - 1 - width, 1)
     calm = fdtri(width, freedom, CALM)
-    return np.asarray(fdtrc(width, freedom, squares / np.quantile(squares, CALM) * calm))
+    with np.errstate(divide="ignore"):  # where most cases are one and the same
+        far = np.divide(
+            squares, np.quantile(squares, CALM), np.zeros(len(squares)), where=squares > 0
+        )
+    return np.asarray(fdtrc(width, freedom, far * calm))
 
 
 def combined(chances: Array) -> Array:
