@@ -52,14 +52,14 @@ endif
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,browser]'
 	python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
-BUILDAH := $(shell command -v buildah)
+BUILDERS := $(and $(shell command -v buildah),$(wildcard /usr/sbin/debootstrap))
 
 test-container:  ## build the image and run the demo in it; about six minutes, as root
-ifeq ($(BUILDAH),)
+ifeq ($(BUILDERS),)
 	$(SUDO) apt-get update --quiet
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends buildah debootstrap
 endif
-	$(SUDO) tests/container/run
+	$(SUDO) $(and $(SUDO),env BUILD_ARGS="$(BUILD_ARGS)") tests/container/run
 
 test-survival: $(INSTALLED)  ## fifty kills of the demo, and other faults; about half an hour
 	python -m pytest -m survival tests/survival -s $(PYTEST_ARGS)

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Snakemake runs this in the new environment. Editable, so that it is always the version of the
-# rules that call it; the Snakefile says where they lie.
+# Snakemake runs this in the new environment; the Snakefile says where backsplit's source lies.
+# Editable: the environment goes on with that checkout, whatever becomes of it, and with no other.
 set -eu
 python -m pip install --quiet --no-deps --editable "$BACKSPLIT_SOURCE"

@@ -6,7 +6,7 @@ out: results/datasets
 
 
 rule export:
-    """Write nnU-Net's raw layout; dataset.json comes last."""
+    """Write nnU-Net's raw layout, and data lists for MONAI over its files."""
     input:
         "<results>/qc/verdicts.tsv",
         "<results>/labels/labels.json",

@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
+from backsplit.config_file import load_config
 from backsplit.export.nnunet import cross_validation
+from backsplit.plan import Plan, forget_incomplete
 from conftest import ct_like, load, save
 
 
@@ -69,6 +71,8 @@ def test_nested_sets_are_data_sets_that_agree_and_nnunet_takes_them(organs):
     (organs.folder / "organs" / "b.nii.gz").unlink()  # b has unknown anatomy
     root = export(organs, nested=["kidney", "liver"])
     names = ["Dataset007_Test", *(f"Dataset{8 + k:03d}_Test_nested{k}" for k in range(3))]
+    (root / names[1] / "labelsTr" / "a.nii.gz").write_bytes(b"half a fi")
+    organs.run("export")  # what lies there is not taken for a label map
     assert sorted(p.name for p in root.iterdir()) == names
     for name in names:
         verify_dataset_integrity(str(root / name), num_processes=1)
@@ -134,6 +138,7 @@ def test_a_channel_on_its_own_grid_and_a_skewed_header_are_written_anew(project)
         sitk.GetArrayFromImage(other), sitk.GetArrayFromImage(moved), atol=1e-5
     )
     listed = json.loads((project.results / "datasets" / "monai" / "datalist.json").read_text())
+    assert "fold" not in listed["training"][0]  # a single patient can not be split
     assert listed["modality"] == {"0": "CT", "1": "pet"}
     names = [Path(name).name for name in listed["training"][0]["image"]]
     assert names == ["a_0000.nii.gz", "a_0001.nii.gz"]
@@ -148,7 +153,7 @@ def test_a_channel_on_its_own_grid_and_a_skewed_header_are_written_anew(project)
     assert "GRID_MISMATCH" in refused.stdout + refused.stderr
 
 
-def test_monai_reads_the_images_the_label_maps_and_the_folds(organs):
+def test_monai_reads_the_images_the_label_maps_and_the_folds(organs, monkeypatch):
     """MONAI's own reader of data lists, and its own loader of what they name."""
     from monai.data import load_decathlon_datalist, load_decathlon_properties
     from monai.transforms import Compose, EnsureChannelFirstd, LoadImaged
@@ -179,6 +184,17 @@ def test_monai_reads_the_images_the_label_maps_and_the_folds(organs):
                 assert {"liver", "kidney"} <= found
         splits = json.loads((root / "Dataset007_Test" / "splits_final.json").read_text())
         assert all(item["case"] in splits[item["fold"]]["val"] for item in items)
+
+    (folder / names[0]).unlink()  # as by hand: it is not whole without, and nobody takes it so
+    assert "code FILE_MISSING" in organs.run("manifest", ok=False).stderr
+    monkeypatch.chdir(organs.folder)
+    removed = forget_incomplete(Plan(load_config(organs.write())))
+    assert [path.resolve() for path in removed] == [root / "Dataset007_Test" / "dataset.json"]
+    organs.run("export")
+    organs.run("manifest")
+    (folder / "datalist_old.json").write_text("{}")
+    assert "datalist_old.json is not in the manifest" in organs.run("verify", ok=False).stdout
+    (folder / "datalist_old.json").unlink()
 
     organs.settings["export"] = {"monai": None}
     export(organs)

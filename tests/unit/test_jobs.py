@@ -15,10 +15,15 @@ from backsplit.errors import CaseError
 from backsplit.jobs import RecordedStage, job_file, job_of, recorded
 from backsplit.plan import Plan
 
-HEAVY = ("torch", "nnunetv2", "scipy.ndimage", "scipy.spatial", "pandas", "matplotlib", "highdicom")
+HEAVY = (
+    *("torch", "nnunetv2", "totalsegmentator", "nibabel", "pydicom", "highdicom", "SimpleITK"),
+    *("scipy.ndimage", "scipy.spatial", "pandas", "pyarrow", "matplotlib"),
+)
 
 
-@pytest.mark.parametrize("module", ["flow", "check", "segment.stage", "plan"])
+@pytest.mark.parametrize(
+    "module", ["flow", "check", "plan", "segment.stage", "segment.files", "compose.stage", "tables"]
+)
 def test_a_verb_starts_without_what_it_may_not_need(module):
     code = f"import sys, backsplit.{module}; print([m for m in {HEAVY} if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -10,11 +10,13 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
 from backsplit.check import check
+from backsplit.cli import app
 from backsplit.config_file import load_config
 from backsplit.errors import BacksplitError, Code
-from backsplit.start.found import channel_of, lesions_and_anatomy, name_of
+from backsplit.start.found import Found, channel_of, lesions_and_anatomy, name_of
 from backsplit.start.init import find, init
 from backsplit.start.proposal import config_text
 from conftest import ct_like, save
@@ -59,7 +61,10 @@ def kits(root: Path) -> None:
 
 
 def autopet(root: Path) -> None:
-    for study in ("PETCT_1/01-01-2000-A", "PETCT_1/02-02-2001-B"):
+    for study in (
+        "PETCT_1/03-23-2003-NA-PET-CT Ganzkoerper  primaer mit KM-10445",
+        "PETCT_1/12-05-2004-NA-PET-CT  Ganzkoerper-88121",
+    ):
         for name in ("CTres", "SUV"):
             volume(root / study / f"{name}.nii.gz")
         volume(root / study / "SEG.nii.gz", 1)
@@ -83,7 +88,10 @@ EXPECTED = {
     "kits": (kits, ["case_00000", "case_00007"], ("ct",), {"tumor": (2,), "cyst": (3,)}, "kidney"),
     "autopet": (
         autopet,
-        ["PETCT_1_01-01-2000-A", "PETCT_1_02-02-2001-B"],
+        [
+            "PETCT_1_03-23-2003-NA-PET-CT-Ganzkoerper-primaer-mit-KM-10445",
+            "PETCT_1_12-05-2004-NA-PET-CT-Ganzkoerper-88121",
+        ],
         ("ct", "pet"),
         {"lesion": (1,)},
         None,
@@ -135,10 +143,117 @@ def test_any_other_layout_goes_by_patterns_and_values_are_read(tmp_path):
     path = init(root, root, "Mine", 7, find(root, None, images, lesion), said.append)
     assert load_config(path).targets == {"lesion_1": (1,), "lesion_4": (4,)}
     table = (root / "cases.tsv").read_text().splitlines()
-    assert table[1:] == ["p 1\tp 1/scan/ct.nii.gz\t", "p2\tp2/scan/ct.nii.gz\tp2/gtv_final.nii.gz"]
+    assert table[1:] == ["p-1\tp 1/scan/ct.nii.gz\t", "p2\tp2/scan/ct.nii.gz\tp2/gtv_final.nii.gz"]
     assert any("1 of 2 cases have no lesion file" in line for line in said)
     first, second = check(path).checked  # what is not known is not taken for `none`
     assert first.status == "refused" and second.status == "ok"
+
+
+def proposed(root: Path, images=(), lesion=None):
+    """The configuration and the checked table that init makes of a folder."""
+    path = init(root, root, "D", 1, find(root, None, dict(images), lesion), lambda _: None)
+    return load_config(path), check(path)
+
+
+def test_what_belongs_together_in_bids_is_not_guessed(tmp_path):
+    bids(tmp_path)
+    (tmp_path / "sub-01/ses-1/anat/sub-01_ses-1_T1w.nii.gz").unlink()
+    for run in ("run-1", "run-2"):
+        volume(tmp_path / f"sub-01/ses-1/anat/sub-01_ses-1_{run}_T1w.nii.gz")
+    volume(tmp_path / "sub-02/ses-1/func/sub-02_ses-1_bold.nii.gz")
+    found = find(tmp_path, None, {}, None)
+    assert found.channels == ["t1w"]
+    assert any("sub-01_ses-1 has 2 files for t1w" in note for note in found.notes)
+    _, report = proposed(tmp_path)
+    assert [c.status for c in report.checked] == ["refused", "ok"]
+
+
+def test_two_channels_of_one_name_stay_two(tmp_path):
+    nnunet(tmp_path)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    data["channel_names"] = {"0": "zscore", "1": "zscore"}
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    config, report = proposed(tmp_path)
+    assert config.dataset.channels == ("zscore_0", "zscore_1")
+    images = report.checked[0].case.images
+    assert [path.name for path in images.values()] == ["a_0000.nii.gz", "a_0001.nii.gz"]
+    assert "tissue" not in config.segmenters  # no Hounsfield units
+
+
+def test_labels_that_are_all_organs_become_targets_and_no_structures(tmp_path):
+    msd(tmp_path)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    data["labels"] = {"0": "background", "1": "Spleen", "2": "kidney"}
+    del data["modality"]
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    config, report = proposed(tmp_path)
+    assert list(config.targets) == ["Spleen", "kidney"]
+    assert not {"spleen", "kidneys"} & set(config.structures) and "liver" in config.structures
+    assert codes(report) == {"WEIGHTS_MISSING"}
+
+
+def test_names_that_become_one_are_numbered_and_fat_of_the_file_is_its_own(tmp_path):
+    msd(tmp_path)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    data["labels"] = {"0": "background", "1": "肝", "2": "肿瘤", "3": "lesion", "4": "fat"}
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    config, report = proposed(tmp_path)
+    assert config.targets == {"lesion": (3,)}
+    assert config.segmenters["given"].labels == {"label": 1, "label_2": 2, "fat": 4}
+    assert config.structures["fat"] == ("given/fat",)
+    assert codes(report) == {"WEIGHTS_MISSING"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"labels": ["a"]}, {"channel_names": {"CT": 0}}, {"training": [{}], "modality": {}}]
+)
+def test_a_description_of_another_shape_has_a_code(tmp_path, wrong):
+    nnunet(tmp_path)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    if "training" in wrong:
+        del data["channel_names"]
+    (tmp_path / "dataset.json").write_text(json.dumps(data | wrong))
+    with pytest.raises(BacksplitError) as caught:
+        find(tmp_path, None, {}, None)
+    assert caught.value.code is Code.LAYOUT_UNKNOWN
+
+
+def test_kits21_and_the_folder_that_it_is_cloned_into(tmp_path):
+    for case in ("case_00000", "case_00001"):
+        volume(tmp_path / "dataset" / case / "imaging.nii.gz")
+        volume(tmp_path / "dataset" / case / "aggregated_MAJ_seg.nii.gz", 1, 2)
+    _, report = proposed(tmp_path)
+    assert [c.status for c in report.checked] == ["ok", "ok"]
+
+
+def test_a_patient_is_known_from_whichever_pattern_names_it(tmp_path):
+    for patient, case in (("p1", "a"), ("p1", "b"), ("p2", "c")):
+        volume(tmp_path / "images" / f"{case}.nii.gz")
+        volume(tmp_path / patient / f"{case}_seg.nii.gz", 1)
+    images = {"ct": "images/{case}.nii.gz"}
+    _, report = proposed(tmp_path, images, "{patient}/{case}_seg.nii.gz")
+    assert [c.case.columns["patient"] for c in report.checked] == ["p1", "p1", "p2"]
+    with pytest.raises(BacksplitError) as caught:
+        find(tmp_path, None, {"ct": "{patient}/{case}.nii.gz"}, "{patient}/{case}_seg.nii.gz")
+    assert "patients images and p1" in str(caught.value)
+
+
+def test_the_command(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    volume(tmp_path / "data" / "x" / "ct.nii.gz")
+    volume(tmp_path / "data" / "x" / "gtv.nii.gz", 1)
+    images, lesion = ["--image", "ct={case}/ct.nii.gz"], ["--lesion", "{case}/gtv.nii.gz"]
+
+    def command(*arguments: str):
+        return CliRunner().invoke(app, ["init", "data", *arguments])
+
+    assert command(*images, *lesion, "--name", "Ours", "--id", "7").exit_code == 0
+    config = load_config(Path("mine/config.yaml"))
+    assert (config.dataset.name, config.dataset.id) == ("Ours", 7)
+    assert check(Path("mine/config.yaml")).checked[0].status == "ok"
+    for arguments in ([*images, *lesion], lesion, [*images, "--layout", "kits"], ["--image", "x"]):
+        failed = command(*arguments)
+        assert failed.exit_code == 1 and "(code " in failed.output
 
 
 def test_nothing_is_overwritten_and_nothing_is_guessed(tmp_path):
@@ -187,11 +302,10 @@ def test_lesions_are_told_from_anatomy_by_name(names, lesions):
 
 @given(st.text(max_size=30), st.lists(st.text(max_size=12), min_size=1, max_size=4, unique=True))
 def test_whatever_a_folder_calls_things_the_proposal_is_yaml_of_what_was_found(name, labels):
-    from backsplit.start.found import Found
-
     wanted = {name_of(label): i + 1 for i, label in enumerate(labels)}
     channels = list(dict.fromkeys(channel_of(label) for label in labels))
-    text = config_text(Found("x", [], channels, wanted), name, 9, "mine/cases.tsv")
+    found = Found("x", [], channels, wanted, [f"a note: {label}" for label in labels])
+    text = config_text(found, name, 9, "mine/cases.tsv")
     data = yaml.safe_load(text)
     assert data["dataset"] == data["dataset"] | {"name": name, "channels": channels}
     given_ = data["segmenters"].get("given", {}).get("labels", {})

@@ -23,6 +23,7 @@ from backsplit.cases import Case, load_checked, open_table, read_rows
 from backsplit.config import Config, Files
 from backsplit.config_base import Section
 from backsplit.config_file import dump_config
+from backsplit.errors import CaseError, Code
 from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import FILE_ENDING, NnUNetDataset, datasets
 from backsplit.given import label_files
@@ -30,7 +31,6 @@ from backsplit.licences import licences
 from backsplit.provenance import file_sha256, read_json, versions
 from backsplit.volume import atomic_path
 
-VERSION = 1
 PACKAGES = (
     "numpy",
     "SimpleITK",
@@ -94,7 +94,7 @@ class FileTable(Section):
 class Manifest(Section):
     """What a data set is and where it comes from."""
 
-    manifest_version: Literal[1] = 1
+    manifest_version: Literal[2] = 2
     name: str
     id: int
     made_with: dict[str, str]
@@ -111,10 +111,15 @@ def write_manifest(config: Config) -> Manifest:
 
     Raises
     ------
-    CaseError, OSError
-        When the data set has not been exported.
+    CaseError
+        FILE_MISSING when the data set has not been exported.
     """
     results = config.run.results
+    for path in (*(dataset.json for dataset in datasets(config)), *data_lists(config)):
+        if not path.exists():
+            raise CaseError(
+                Code.FILE_MISSING, f"{path} does not exist; run `backsplit export` first"
+            )
     sidecars = _Sidecars(config)
     table = open_table(config)
     cases = [c.case for c in load_checked(table) if c.status == "ok"]

@@ -18,6 +18,7 @@ from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files, what_labels
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
 from backsplit.disk import atomic_path, disk_errors
+from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
 from backsplit.lesion import declared_values
@@ -207,7 +208,8 @@ def forget_incomplete(plan: Plan) -> list[Path]:
         if table.exists() and noted.exists() and noted.read_text("utf-8") != key:
             removed.append(table)
     every = datasets(config)
-    if not all(_is_whole(dataset) for dataset in every) and every[0].json.exists():
+    whole = all(_is_whole(d) for d in every) and all(p.exists() for p in data_lists(config))
+    if not whole and every[0].json.exists():
         removed.append(every[0].json)
     for path in removed:
         path.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
 """One table a batch of what its cases have in a file each: gathering a data set opens few files.
 
 Each is written before its batch's status table, which says that the batch is whole. Where one is
-not there (results of an older version, a folder tidied up) it is made again from the cases' files.
+not there it is made again from the cases' files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from backsplit.batch import Outcome
 from backsplit.cases import batches
 from backsplit.config import Config
 from backsplit.provenance import read_json
-from backsplit.qc.rows import ENDING, TEXT, Columns, join_rows
+from backsplit.qc.rows import ENDING, FLAGS, TEXT, Columns, join_rows
 from backsplit.volume import atomic_path
 
 if TYPE_CHECKING:
@@ -121,7 +121,8 @@ def _arrow(name: str, values: list[Any]) -> pa.Array:
     if name in TEXT:
         return pa.array(values, pa.string(), from_pandas=True)
     column = pa.array(values, from_pandas=True)
-    return column.cast(pa.float64()) if pa.types.is_null(column.type) else column
+    empty = pa.types.is_null(column.type) and name not in FLAGS
+    return column.cast(pa.float64()) if empty else column
 
 
 def _read_statuses(path: Path) -> pa.Table:

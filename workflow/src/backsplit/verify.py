@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from backsplit.config import Config
 from backsplit.errors import BacksplitError, Code
+from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
 from backsplit.export.nnunet import NnUNetDataset
 from backsplit.manifest import INPUT, Manifest, dataset_files, manifest_path
 from backsplit.provenance import file_sha256
@@ -48,7 +49,7 @@ def verify(config: Config) -> Verified:
             digests = [row["sha256"] for row in rows]
             known.update(path for path in paths if path.is_relative_to(results))
             wrong += [told for told in pool.map(_look, paths, digests) if told]
-    wrong += _strangers(manifest, results, known)
+    wrong += _strangers(manifest, config, known)
     return Verified(manifest.files.rows, tuple(wrong))
 
 
@@ -83,9 +84,13 @@ def _look(path: Path, expected: str) -> str:
     return "" if found == expected else f"{path} has changed: sha256 {found}, was {expected}"
 
 
-def _strangers(manifest: Manifest, results: Path, known: set[Path]) -> Iterator[str]:
+def _strangers(manifest: Manifest, config: Config, known: set[Path]) -> Iterator[str]:
     """Files in a data set that the manifest does not name: a trainer would read them too."""
     for entry in manifest.datasets:
-        for path in dataset_files(NnUNetDataset(results / entry.path)):
+        for path in dataset_files(NnUNetDataset(config.run.results / entry.path)):
             if path not in known:
                 yield f"{path} is not in the manifest"
+    lists = {*data_lists(config, ""), *data_lists(config, UNRESTRICTED)}
+    for path in sorted(monai_folder(config).glob("*")):
+        if path not in known | lists:
+            yield f"{path} is not in the manifest"

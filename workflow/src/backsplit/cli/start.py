@@ -47,6 +47,12 @@ def init(
 
     with errors(None) as say:
         patterns = dict(_pattern(text) for text in image or ())
+        if (layout is not None and patterns) or (lesion is not None and not patterns):
+            raise BacksplitError(
+                Code.LAYOUT_UNKNOWN,
+                "--lesion belongs to --image, and --layout to neither: give patterns of both "
+                "images and lesions, or a layout",
+            )
         found = find(root, None if layout is None else layout.value, patterns, lesion)
         write(root, into, name, number, found, say)
 

@@ -35,11 +35,11 @@ def monai_folder(config: Config) -> Path:
 def export_monai(
     config: Config, scheme: Scheme, cases: Sequence[str], variant: str = ""
 ) -> list[Path]:
-    """Write a data list for each data set of nnU-Net; lists of sets that are no more go.
+    """Write a data list for each data set of nnU-Net.
 
     Parameters
     ----------
-    config : the configuration; with `export.monai` unset every list goes
+    config : the configuration; with `export.monai` unset nothing is written
     scheme : names and ids
     cases : ids of the cases that are part of it
     variant : `UNRESTRICTED` for the data set without restricted segmenters, which lies beside
@@ -50,16 +50,23 @@ def export_monai(
     written
         `datalist.json` with every label, `datalist_nestedN.json` for nested sets. Paths in them
         start at their own folder, as `load_decathlon_datalist` takes them; `fold` is the fold of
-        nnU-Net's `splits_final.json` in which a case is validated.
+        nnU-Net's `splits_final.json` in which a case is validated; a single patient has none.
     """
     folder = monai_folder(config)
     lists = data_lists(config, variant)
-    ours = [folder / f"datalist{variant}.json", *folder.glob(f"datalist{variant}_nested*.json")]
-    for stale in set(ours) - lists.keys():
-        stale.unlink(missing_ok=True)
     for path, dataset in lists.items():
         write_json(path, describe(config, scheme, dataset, cases, folder))
     return list(lists)
+
+
+def remove_lists(config: Config, variant: str = "") -> None:
+    """Remove the data lists of a variant: the files that they name are about to change."""
+    folder = monai_folder(config)
+    for path in (
+        folder / f"datalist{variant}.json",
+        *folder.glob(f"datalist{variant}_nested*.json"),
+    ):
+        path.unlink(missing_ok=True)
 
 
 def data_lists(config: Config, variant: str | None = None) -> dict[Path, NnUNetDataset]:
@@ -98,7 +105,8 @@ def describe(
         ]
         label = (where / "labelsTr" / label_name(case)).as_posix()
         image = images[0] if len(images) == 1 else images
-        training.append({"case": case, "image": image, "label": label, "fold": fold.get(case, 0)})
+        item = {"case": case, "image": image, "label": label}
+        training.append({**item, "fold": fold[case]} if case in fold else item)
     names = [*label_names(scheme, dataset.nested)]
     if IGNORE in described["labels"]:
         names.append(IGNORE)

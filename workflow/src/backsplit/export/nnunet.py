@@ -27,6 +27,7 @@ from backsplit.volume import (
     save_nifti,
 )
 from backsplit.volume.nifti import read_header
+from backsplit.volume.read import UNREADABLE
 from backsplit.volume.resample import resample_image
 
 FILE_ENDING = ".nii.gz"
@@ -272,7 +273,10 @@ def _mark(source: Path, settings: object) -> str:
 def _is_marked(target: Path, mark: str) -> bool:
     if target.is_symlink() or not target.is_file():
         return False
-    return read_header(target).description == mark
+    try:
+        return read_header(target).description == mark
+    except UNREADABLE:
+        return False  # written anew
 
 
 def _link_or_copy(target: Path, source: Path, *, link: bool) -> None:

@@ -78,7 +78,7 @@ def _groups(config: Config, done: Sequence[str]) -> dict[str, dict[str, list[str
 
 
 def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
-    """Write the data set for nnU-Net; without restricted segmenters if the configuration says so.
+    """Write the data set for its trainers; without restricted segmenters if the configuration says.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
 
 
 def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> None:
-    from backsplit.export.monai import UNRESTRICTED, export_monai
+    from backsplit.export.monai import UNRESTRICTED, export_monai, remove_lists
     from backsplit.export.nnunet import export_nnunet
     from backsplit.qc.judge import REJECT
 
@@ -117,8 +117,9 @@ def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> No
         if row["status"] == "done"
     }
     cases = [c.case for c in load_checked(table) if c.case.id in done - rejected]
-    dataset = export_nnunet(settings, scheme, cases, composed)
     variant = UNRESTRICTED if only_unrestricted else ""
+    remove_lists(settings, variant)
+    dataset = export_nnunet(settings, scheme, cases, composed)
     export_monai(settings, scheme, [case.id for case in cases], variant)
     left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
     write_tsv(left_out, config.run.results / "datasets" / name)

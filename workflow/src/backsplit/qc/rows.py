@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from isal import isal_zlib
 
+from backsplit.errors import CaseError, Code
 from backsplit.volume import atomic_path
 
 if TYPE_CHECKING:
@@ -22,7 +24,10 @@ if TYPE_CHECKING:
 ENDING = ".rows.json.gz"
 
 TEXT = frozenset({"case", "source", "structure", "target", "host", "host_basis", "first", "second"})
-"""Columns of names; all others are of numbers, or say whether."""
+"""Columns of names."""
+
+FLAGS = frozenset({"touches_border"})
+"""Columns that say whether; all others are of numbers."""
 
 Columns = Mapping[str, Sequence[str]]
 """Name of a table to its columns."""
@@ -51,11 +56,24 @@ def write_rows(path: Path, case: str, tables: Mapping[str, pd.DataFrame], column
 
 
 def join_rows(paths: Iterable[Path], columns: Columns) -> Rows:
-    """Read the rows of several cases, one case after the other."""
+    """Read the rows of several cases, one case after the other.
+
+    Raises
+    ------
+    CaseError
+        FILE_MISSING when a file can not be read, or has not these columns.
+    """
     joined: Rows = {name: {column: [] for column in columns[name]} for name in columns}
     for path in paths:
-        rows = json.loads(gzip.decompress(path.read_bytes()))
-        for name, of_table in joined.items():
-            for column, values in of_table.items():
-                values.extend(rows[name][column])
+        try:
+            rows = json.loads(gzip.decompress(path.read_bytes()))
+            for name, of_table in joined.items():
+                for column, values in of_table.items():
+                    values.extend(rows[name][column])
+        except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
+            raise CaseError(
+                Code.FILE_MISSING,
+                f"{path} can not be read as rows of measures ({error}); remove it, and run "
+                "`backsplit measure` again",
+            ) from None
     return joined

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+LONGEST_ID = 120
+
 VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 LESION_WORDS = re.compile(
@@ -59,6 +61,21 @@ def stem(name: str) -> str | None:
     """Name of a volume without its ending; None for any other file."""
     ending = next((e for e in VOLUMES if name.lower().endswith(e)), None)
     return None if ending is None else name[: -len(ending)]
+
+
+def case_ids(names: Sequence[str]) -> list[str]:
+    """An id for each name: other characters become `-`, and equal ids are numbered."""
+    ids: list[str] = []
+    for name in names:
+        clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:LONGEST_ID] or "case"
+        same = sum(other.lower() == clean.lower() for other in ids)
+        ids.append(f"{clean}-{same + 1}" if same else clean)
+    return ids
+
+
+def numbered(names: Sequence[str]) -> list[str]:
+    """Names that differ: those that come several times get their position."""
+    return [f"{n}_{at}" if names.count(n) > 1 else n for at, n in enumerate(names)]
 
 
 def channel_of(name: str) -> str:

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import csv
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from backsplit.cases import write_rows
 from backsplit.disk import atomic_path
 from backsplit.errors import BacksplitError, CaseError, Code
-from backsplit.start.found import Found, FoundCase, name_of
+from backsplit.start.found import Found, case_ids, name_of
 from backsplit.start.layouts import LAYOUTS
 from backsplit.start.patterns import find_by_patterns
 from backsplit.start.proposal import config_text
@@ -43,8 +43,8 @@ def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str 
     if images:
         found: Found | None = find_by_patterns(root, images, lesion)
     else:
-        readers = LAYOUTS if layout is None else {layout: LAYOUTS[layout]}
-        found = next((f for reader in readers.values() if (f := reader(root)) is not None), None)
+        names = LAYOUTS if layout is None else [layout]
+        found = next((f for name in names if (f := _read(name, root)) is not None), None)
     if found is None or not found.cases:
         wanted = "--image patterns" if images else layout or ", ".join(LAYOUTS)
         raise BacksplitError(
@@ -53,6 +53,18 @@ def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str 
             "--image ct='{case}/ct.nii.gz' --lesion '{case}/lesion.nii.gz'",
         )
     return found
+
+
+def _read(layout: str, root: Path) -> Found | None:
+    """What a reader finds; a description of another shape than the layout's has a code."""
+    try:
+        return LAYOUTS[layout](root)
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
+        raise BacksplitError(
+            Code.LAYOUT_UNKNOWN,
+            f"{root / 'dataset.json'} is not as the layout {layout} has it ({error!r}); mend it, "
+            "or name the files by patterns (--image, --lesion)",
+        ) from None
 
 
 def init(
@@ -92,26 +104,44 @@ def init(
     if not found.labels:
         found = replace(found, labels=_values(found))
     into.mkdir(parents=True, exist_ok=True)
-    patients = any(case.patient for case in found.cases)
-    columns = ["case", *(f"image_{c}" for c in found.channels), "lesion"]
-    rows = [_row(case, found, into, patient=patients) for case in found.cases]
-    write_rows([*columns, *(["patient"] if patients else [])], rows, into / TABLE)
-    text = config_text(
-        found, name or name_of(root.resolve().name).replace(".", "_"), number, str(into / TABLE)
-    )
+    ids = case_ids([case.id for case in found.cases])
+    _write_table(into / TABLE, found, ids)
+    name = name or name_of(root.resolve().name).replace(".", "_")
+    text = config_text(found, name, number, (into / TABLE).as_posix())
     with atomic_path(into / CONFIG) as temporary:
         temporary.write_text(text, "utf-8")
-    bare = [case.id for case in found.cases if case.lesion is None]
-    for note in found.notes:
-        say(f"[backsplit] init: {note}")
-    if bare:
-        say(
-            f"[backsplit] init: {len(bare)} of {len(rows)} cases have no lesion file ({bare[0]}, "
-            "…): write `none` in the table where the patient has no lesion, or remove the row"
-        )
-    say(f"[backsplit] init: {len(rows)} cases ({found.layout}) in {into / TABLE}")
+    for line in (*found.notes, *_remarks(found, ids)):
+        say(f"[backsplit] init: {line}")
+    say(f"[backsplit] init: {len(ids)} cases ({found.layout}) in {into / TABLE}")
     say(f"[backsplit] init: next: read {into / CONFIG}, then backsplit check -c {into / CONFIG}")
     return into / CONFIG
+
+
+def _write_table(path: Path, found: Found, ids: Sequence[str]) -> None:
+    """Write the case table; paths stand in it to the letter, double spaces and all."""
+    columns = ["case", *(f"image_{channel}" for channel in found.channels), "lesion"]
+    patients = any(case.patient for case in found.cases)
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
+        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+        writer.writerow([*columns, *(["patient"] if patients else [])])
+        for name, case in zip(ids, found.cases, strict=True):
+            files = [*(case.images.get(channel) for channel in found.channels), case.lesion]
+            cells = [_shown(file, path.parent) for file in files]
+            writer.writerow([name, *cells, *([case.patient] if patients else [])])
+
+
+def _remarks(found: Found, ids: Sequence[str]) -> Iterator[str]:
+    """What a person should know of the table."""
+    renamed = [(c.id, i) for c, i in zip(found.cases, ids, strict=True) if c.id != i]
+    if renamed:
+        old, new = renamed[0]
+        yield f"{len(renamed)} cases have other names in the table, as {new} for {old!r}"
+    bare = [i for c, i in zip(found.cases, ids, strict=True) if c.lesion is None]
+    if bare:
+        yield (
+            f"{len(bare)} of {len(ids)} cases have no lesion file ({bare[0]}, …): write `none` in "
+            "the table where the patient has no lesion, or remove the row"
+        )
 
 
 def _values(found: Found) -> dict[str, int]:
@@ -122,12 +152,6 @@ def _values(found: Found) -> dict[str, int]:
             values.update(np.unique(read_labels(path).array).tolist())
     above = sorted(values - {0})
     return {"lesion" if len(above) == 1 else f"lesion_{value}": value for value in above}
-
-
-def _row(case: FoundCase, found: Found, into: Path, *, patient: bool) -> list[str]:
-    images = [_shown(case.images.get(channel), into) for channel in found.channels]
-    row = [case.id, *images, _shown(case.lesion, into)]
-    return [*row, case.patient] if patient else row
 
 
 def _shown(path: Path | None, into: Path) -> str:

@@ -2,9 +2,10 @@
 
 - nnunet: dataset.json, imagesTr/CASE_0000.nii.gz, labelsTr/CASE.nii.gz (nnU-Net v2 raw)
 - msd: dataset.json with a list `training` of images and labels (Medical Segmentation Decathlon)
-- kits: case_00000/imaging.nii.gz and segmentation.nii.gz (KiTS19, 21, 23)
+- kits: [dataset/]case_00000/imaging.nii.gz and segmentation.nii.gz (KiTS19, 23), or of KiTS21
+  aggregated_MAJ_seg.nii.gz, the majority of its annotators
 - autopet: PATIENT/STUDY/CTres.nii.gz, SUV.nii.gz, SEG.nii.gz (FDG-PET-CT-Lesions as NIfTI)
-- bids: sub-*/[ses-*/]TYPE/*_SUFFIX.nii.gz, lesion masks in derivatives
+- bids: sub-*/[ses-*/]{anat,ct,pet}/*_SUFFIX.nii.gz, lesion masks in derivatives
 """
 
 from __future__ import annotations
@@ -15,13 +16,20 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from backsplit.start.found import Found, FoundCase, channel_of, name_of, stem
+from backsplit.start.found import Found, FoundCase, channel_of, name_of, numbered, stem
 
 KITS_LABELS = {"kidney": 1, "tumor": 2, "cyst": 3}
 """Of the KiTS challenges; KiTS19 has no cysts."""
 
+KITS_LESIONS = ("segmentation.nii.gz", "aggregated_MAJ_seg.nii.gz")
+
+BIDS_TYPES = ("anat", "ct", "pet")
 BIDS_MASK = re.compile(r"(lesion|tumou?r)", re.IGNORECASE)
 BIDS_SUFFIXES = ("mask", "dseg")
+BIDS_IMAGES = ("sub-*/*/*", "sub-*/ses-*/*/*")
+
+Session = tuple[str, str]
+"""Subject and session."""
 
 
 def find_nnunet(root: Path) -> Found | None:
@@ -31,7 +39,8 @@ def find_nnunet(root: Path) -> Found | None:
         return None
     ending = str(data.get("file_ending", ".nii.gz"))
     numbers = sorted(data["channel_names"], key=int)
-    channels = {f"{int(n):04d}": channel_of(str(data["channel_names"][n])) for n in numbers}
+    names = numbered([channel_of(str(data["channel_names"][number])) for number in numbers])
+    channels = {f"{int(number):04d}": name for number, name in zip(numbers, names, strict=True)}
     images: dict[str, dict[str, Path]] = {}
     for path in _files(root / "imagesTr"):
         match = re.fullmatch(rf"(.+)_(\d{{4}}){re.escape(ending)}", path.name)
@@ -50,7 +59,8 @@ def find_msd(root: Path) -> Found | None:
     data = _description(root)
     if data is None or not isinstance(data.get("training"), list):
         return None
-    channels = [channel_of(str(name)) for _, name in sorted(data.get("modality", {}).items())]
+    modality = data.get("modality") or {"0": "image"}
+    channels = [channel_of(str(name)) for _, name in sorted(modality.items())]
     cases = []
     for item in data["training"]:
         image, label = (root / str(item[key]) for key in ("image", "label"))
@@ -63,13 +73,13 @@ def find_msd(root: Path) -> Found | None:
 
 def find_kits(root: Path) -> Found | None:
     """The KiTS challenges' layout."""
+    root = root if list(root.glob("case_*")) else root / "dataset"
     if not list(root.glob("case_*/imaging.nii.gz")):
         return None
-    cases = [
-        FoundCase(f.name, {"ct": f / "imaging.nii.gz"}, _there(f / "segmentation.nii.gz"))
-        for f in sorted(root.glob("case_*"))
-        if f.is_dir()
-    ]
+    cases = []
+    for folder in sorted(path for path in root.glob("case_*") if path.is_dir()):
+        given = (path for name in KITS_LESIONS if (path := _there(folder / name)) is not None)
+        cases.append(FoundCase(folder.name, {"ct": folder / "imaging.nii.gz"}, next(given, None)))
     return Found("kits", cases, ["ct"], KITS_LABELS)
 
 
@@ -89,16 +99,15 @@ def find_bids(root: Path) -> Found | None:
     """The Brain Imaging Data Structure: one case a subject and session."""
     if not list(root.glob("sub-*")):
         return None
-    images: dict[tuple[str, str], dict[str, Path]] = {}
-    for pattern in ("sub-*/*/*", "sub-*/ses-*/*/*"):
-        for path in sorted(root.glob(pattern)):
-            who, suffix = _bids_name(path)
-            if who and suffix and suffix not in BIDS_SUFFIXES:
-                images.setdefault(who, {}).setdefault(channel_of(suffix), path)
-    masks: dict[tuple[str, str], list[Path]] = {}
+    images: dict[Session, dict[str, list[Path]]] = {}
+    for path in sorted(p for start in BIDS_IMAGES for p in root.glob(start)):
+        who, suffix = _bids_name(path)
+        if suffix and suffix not in BIDS_SUFFIXES and path.parent.name in BIDS_TYPES:
+            images.setdefault(who, {}).setdefault(channel_of(suffix), []).append(path)
+    masks: dict[Session, list[Path]] = {}
     for path in sorted(root.rglob("sub-*")):
         who, suffix = _bids_name(path)
-        if who and suffix in BIDS_SUFFIXES and BIDS_MASK.search(path.name):
+        if suffix in BIDS_SUFFIXES and BIDS_MASK.search(path.name):
             masks.setdefault(who, []).append(path)
     everywhere = [set(found) for found in images.values()]
     channels = sorted(set.intersection(*everywhere)) if everywhere else []
@@ -108,20 +117,18 @@ def find_bids(root: Path) -> Found | None:
         f"{channel} is not there for every case, and left out"
         for channel in sorted(set.union(*everywhere) - set(channels))
     ]
-    notes += [
-        f"{'_'.join(filter(None, who))} has {len(found)} lesion masks: choose one in the table"
-        for who, found in masks.items()
-        if len(found) > 1
-    ]
-    cases = [
-        FoundCase(
-            "_".join(filter(None, who)),
-            {channel: found[channel] for channel in channels},
-            masks[who][0] if len(masks.get(who, ())) == 1 else None,
-            who[0],
-        )
-        for who, found in sorted(images.items())
-    ]
+    cases = []
+    for who, found in sorted(images.items()):
+        case = "_".join(filter(None, who))
+        kinds = {**{channel: found[channel] for channel in channels}, "lesion": masks.get(who, [])}
+        notes += [
+            f"{case} has {len(paths)} files for {kind}: choose in the table what belongs together"
+            for kind, paths in kinds.items()
+            if len(paths) > 1
+        ]
+        single = {kind: paths[0] for kind, paths in kinds.items() if len(paths) == 1}
+        lesion = single.pop("lesion", None)
+        cases.append(FoundCase(case, single, lesion, who[0]))
     return Found("bids", cases, channels, {"lesion": 1}, notes)
 
 
@@ -147,13 +154,14 @@ def _labels(items: Any) -> tuple[dict[str, int], list[str]]:  # noqa: ANN401 (pa
     labels: dict[str, int] = {}
     notes: list[str] = []
     for name, value in items:
+        label = name_of(str(name))
         try:
             number = int(value)
         except (TypeError, ValueError):
             notes.append(f"{name} is a region of the values {value}: name its values yourself")
             continue
         if number > 0 and str(name).lower() != "ignore":
-            labels[name_of(str(name))] = number
+            labels[f"{label}_{number}" if label in labels else label] = number
     return labels, notes
 
 
@@ -166,7 +174,7 @@ def _there(path: Path) -> Path | None:
     return path if path.exists() else None
 
 
-def _bids_name(path: Path) -> tuple[tuple[str, str], str]:
+def _bids_name(path: Path) -> tuple[Session, str]:
     """Subject and session, and the suffix, of a file; empty where it is no volume of BIDS."""
     name = stem(path.name)
     if name is None or not name.startswith("sub-"):

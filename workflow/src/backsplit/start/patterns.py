@@ -28,7 +28,16 @@ def find_by_patterns(root: Path, images: Mapping[str, str], lesion: str | None) 
     """
     found = {channel: _matching(root, pattern) for channel, pattern in images.items()}
     lesions = _matching(root, lesion) if lesion else {}
-    patients = {case: who for of in (lesions, *found.values()) for case, (_, who) in of.items()}
+    patients: dict[str, str] = {}
+    for case, (path, patient) in (item for of in (*found.values(), lesions) for item in of.items()):
+        known = patients.setdefault(case, patient) or patient
+        if patient and patient != known:
+            raise BacksplitError(
+                Code.LAYOUT_UNKNOWN,
+                f"the case {case} belongs to the patients {known} and {patient} ({path}); "
+                "make the patterns narrower",
+            )
+        patients[case] = known
     cases = [
         FoundCase(
             case,
@@ -43,6 +52,10 @@ def find_by_patterns(root: Path, images: Mapping[str, str], lesion: str | None) 
 
 def _matching(root: Path, pattern: str) -> dict[str, tuple[Path, str]]:
     """Case to its file and its patient."""
+    if Path(pattern).is_absolute():
+        raise BacksplitError(
+            Code.LAYOUT_UNKNOWN, f"the pattern {pattern!r} does not start at {root}; leave that out"
+        )
     fields = FIELD.findall(pattern)
     if "case" not in fields:
         raise BacksplitError(

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from backsplit.scheme import BACKGROUND
 from backsplit.start.found import Found, lesions_and_anatomy
 
 MR = re.compile(r"(^|_)(mri?|t1|t2|pd|flair|dwi|adc|dce)", re.IGNORECASE)
@@ -27,6 +28,8 @@ ORGANS: Mapping[str, Sequence[str]] = {
     "muscles": ("autochthon_*", "iliopsoas_*", "gluteus_*"),
 }
 """Structures that TotalSegmentator labels on CT and MR, few enough to be learnt."""
+
+KIDNEY = "organs/kidney_right"
 
 SINGULAR = {"lung": "lungs", "kidney": "kidneys", "urinary_bladder": "bladder"}
 
@@ -51,7 +54,10 @@ def config_text(found: Found, name: str, number: int, cases: str) -> str:
     mr = [channel for channel in found.channels if MR.search(channel)]
     channel = "ct" if "ct" in found.channels else [*mr, found.channels[0]][0]
     on_mr = channel in mr
-    structures = {**_structures(anatomy), **({} if on_mr else {"fat": ["tissue/fat"]})}
+    on_ct = channel == "ct"
+    structures = _structures(targets, anatomy)
+    if on_ct and "fat" not in {name.lower() for name in (*targets, *structures)}:
+        structures["fat"] = ["tissue/fat"]
     environment = Environment(
         loader=PackageLoader("backsplit", "start"),
         trim_blocks=True,
@@ -61,6 +67,7 @@ def config_text(found: Found, name: str, number: int, cases: str) -> str:
         autoescape=False,  # noqa: S701 (YAML: the filter `yaml` quotes)
     )
     environment.filters["yaml"] = _quoted
+    environment.filters["comment"] = _commented
     return environment.get_template("config.yaml.j2").render(
         found=found,
         name=name,
@@ -70,8 +77,9 @@ def config_text(found: Found, name: str, number: int, cases: str) -> str:
         anatomy=anatomy,
         channel=channel,
         on_mr=on_mr,
+        on_ct=on_ct,
         structures=structures,
-        kidney=next(n for n, s in structures.items() if "organs/kidney_right" in s),
+        kidney=next((n for n, s in structures.items() if KIDNEY in s), BACKGROUND),
     )
 
 
@@ -82,11 +90,18 @@ def _quoted(value: str) -> str:
     return yaml.safe_dump(value, default_style='"', width=LONG_LINE).strip()
 
 
-def _structures(anatomy: Mapping[str, int]) -> dict[str, list[str]]:
-    """Given anatomy first, each with the organ of the same name; then the other organs."""
+def _commented(text: str) -> str:
+    """Text that stays within a comment."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _structures(targets: Mapping[str, int], anatomy: Mapping[str, int]) -> dict[str, list[str]]:
+    """Given anatomy first, each with the organ of the same name; then organs that are no target."""
     left = {name: [f"organs/{c}" for c in classes] for name, classes in ORGANS.items()}
-    structures = {}
-    for name in anatomy:
-        key = name.lower()
-        structures[name] = [f"given/{name}", *left.pop(SINGULAR.get(key, key), [])]
+    for name in targets:
+        left.pop(SINGULAR.get(name.lower(), name.lower()), None)
+    structures = {
+        name: [f"given/{name}", *left.pop(SINGULAR.get(name.lower(), name.lower()), [])]
+        for name in anatomy
+    }
     return {**structures, **left}

@@ -15,7 +15,7 @@ import numpy as np
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
-from backsplit.volume.nifti import MM, NiftiHeader
+from backsplit.volume.nifti import MM, MOST_VOXELS, NiftiHeader
 
 READINGS_VOXELS = 0.5
 """Two readings of one header (sform and qform; as it stands and made orthonormal) may differ by
@@ -100,7 +100,9 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
         (float(chosen[0, 3]), float(chosen[1, 3]), float(chosen[2, 3])),
         tuple(float(cosine) for cosine in rotation.ravel()),
     )
-    return Geometry(grid, tuple(notes), faithful=not repaired)
+    if header.version == 2:
+        notes.append("it is NIfTI-2, which ITK does not open; trainers get it as NIfTI-1")
+    return Geometry(grid, tuple(notes), faithful=not repaired and header.version == 1)
 
 
 def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[int, int, int]:
@@ -120,6 +122,12 @@ def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[in
             Code.NOT_3D,
             f"{path} has size {shown}; one 3D volume with at least 2 voxels a side is needed; "
             "split or convert it",
+        )
+    if max(size) > MOST_VOXELS:
+        raise CaseError(
+            Code.NOT_3D,
+            f"{path} has size {shown}; label maps are NIfTI-1, whose sides have at most "
+            f"{MOST_VOXELS} voxels; crop or resample it",
         )
     return int(size[0]), int(size[1]), int(size[2])
 

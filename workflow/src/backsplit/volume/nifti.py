@@ -10,24 +10,19 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
-from isal import isal_zlib
+from isal import igzip
 
 from backsplit.volume.grid import Array, Grid
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
-GZIP_MAGIC = b"\x1f\x8b"
-
 HEADER_1_BYTES, HEADER_2_BYTES = 348, 540
 
 FIRST_VOXEL = HEADER_1_BYTES + 4
 """Where voxels begin at the earliest: behind the header and four bytes about extensions."""
-
-PACKED_HEADER_BYTES = 1 << 14
-"""So many bytes of a gzip file hold its header, whatever stands in the gzip header before it."""
 
 _NIFTI_1 = np.dtype(
     [
@@ -70,6 +65,12 @@ _CODES = {np.dtype(kind): code for code, kind in _TYPES.items()}
 QUATERNION_ROUNDING = 3 * float(np.finfo(np.float32).eps)
 """By so much the squares of three components of a float32 quaternion may exceed 1."""
 
+FORM_CODES = range(6)
+"""Of sform and qform: 0 is none, then scanner, aligned, Talairach, MNI 152, template."""
+
+MOST_VOXELS = 32767
+"""Of a side: NIfTI-1 counts in 16 bits."""
+
 MM = 2
 """NIFTI_UNITS_MM."""
 
@@ -85,7 +86,8 @@ class NiftiHeader:
     spacing : `pixdim` of the first three axes
     unit : code of the unit of lengths
     sform, qform : 4x4 matrices from voxel (x, y, z) to mm in RAS; None where the code is 0; NaN
-        where the quaternion is none
+        where readers go by different rules: a code that there is not, a quaternion that is none,
+        a sign of the third axis other than 1, -1 and 0 (which counts as 1)
     dtype : type of the voxels, in the file's byte order
     offset : first byte of the voxels
     slope, intercept : of the voxels' values
@@ -103,6 +105,11 @@ class NiftiHeader:
     intercept: float
 
     @property
+    def version(self) -> int:
+        """1 or 2."""
+        return 1 if self.record.dtype.itemsize == HEADER_1_BYTES else 2
+
+    @property
     def description(self) -> str:
         """The field `descrip`."""
         return bytes(self.record["descrip"]).decode("latin-1")
@@ -113,27 +120,17 @@ def read_header(path: Path) -> NiftiHeader:
 
     Raises
     ------
-    ValueError, OSError, isal_zlib.error
+    ValueError, OSError, EOFError, isal_zlib.error
         It is no NIfTI header, or says of the voxels what can not be.
     """
     with path.open("rb") as stream:
-        return parse_header(stream.read(PACKED_HEADER_BYTES), packed=path.name.endswith(".gz"))
+        return parse_header(stream, packed=path.name.endswith(".gz"))
 
 
-def parse_header(content: bytes, *, packed: bool) -> NiftiHeader:
-    """Read a header from the first bytes of a file; raises as `read_header`.
-
-    Parameters
-    ----------
-    content : at least `PACKED_HEADER_BYTES`, or the whole file
-    packed : whether they are gzip
-    """
-    if packed:
-        if not content.startswith(GZIP_MAGIC):
-            raise ValueError("it is no gzip file")
-        start = content[:PACKED_HEADER_BYTES]
-        content = isal_zlib.decompressobj(16 + 15).decompress(start, HEADER_2_BYTES)
-    record = _record(content)
+def parse_header(stream: BinaryIO, *, packed: bool) -> NiftiHeader:
+    """Read a header where a stream begins, gzip or not; raises as `read_header`."""
+    whole: BinaryIO = igzip.GzipFile(fileobj=stream) if packed else stream
+    record = _record(whole.read(HEADER_2_BYTES))
     axes = int(record["dim"][0])
     if not 1 <= axes <= 7:
         raise ValueError(f"it says that it has {axes} axes")
@@ -144,8 +141,8 @@ def parse_header(content: bytes, *, packed: bool) -> NiftiHeader:
         tuple(int(n) for n in record["dim"][1 : axes + 1]),
         (x, y, z),
         int(record["xyzt_units"]) % 8,  # the bits above are the unit of time
-        _sform(record) if record["sform_code"] > 0 else None,
-        _qform(record) if record["qform_code"] > 0 else None,
+        _sform(record) if record["sform_code"] else None,
+        _qform(record) if record["qform_code"] else None,
         _dtype(record),
         _offset(record),
         slope,
@@ -164,10 +161,7 @@ def label_header(grid: Grid, dtype: np.dtype[Any], like: NiftiHeader | None, tex
         bit; one of NIfTI-2 does not fit and is left aside
     text : for `descrip`, at most 79 bytes
     """
-    if like is not None and like.record.dtype.itemsize == HEADER_1_BYTES:
-        record = like.record.copy()
-    else:
-        record = _record_of(grid)
+    record: Any = like.record.copy() if like and like.version == 1 else _record_of(grid)
     record["dim"] = [3, *grid.size, 1, 1, 1, 1]
     record["pixdim"][4:] = 1
     record["datatype"], record["bitpix"] = _CODES[dtype.newbyteorder("=")], 8 * dtype.itemsize
@@ -227,6 +221,8 @@ def _scaling(record: Any) -> tuple[float, float]:  # noqa: ANN401
 
 
 def _sform(record: Any) -> Array:  # noqa: ANN401
+    if record["sform_code"] not in FORM_CODES:
+        return np.full((4, 4), np.nan)
     return np.vstack([record["srow"].astype(float), [0, 0, 0, 1]])
 
 
@@ -234,7 +230,8 @@ def _qform(record: Any) -> Array:  # noqa: ANN401
     """Method 2 of nifti1.h: rotation, spacing, offset; NaN where no quaternion can be meant."""
     b, c, d = (float(part) for part in record["quatern"])
     rest = 1.0 - (b * b + c * c + d * d)
-    if not rest > -QUATERNION_ROUNDING:
+    known = record["qform_code"] in FORM_CODES and record["pixdim"][0] in (-1, 0, 1)
+    if not known or not rest > -QUATERNION_ROUNDING:
         return np.full((4, 4), np.nan)
     a = math.sqrt(max(rest, 0.0))
     rotation = np.array(

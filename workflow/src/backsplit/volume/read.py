@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import zlib
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from backsplit.errors import CaseError, Code, shown
 from backsplit.volume.geometry import Geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
 from backsplit.volume.nifti import (
-    GZIP_MAGIC,
     NIFTI_ENDINGS,
     NiftiHeader,
     parse_header,
@@ -24,6 +24,8 @@ from backsplit.volume.nifti import (
 INTEGER_TOLERANCE = 1e-3
 """A float label file is accepted when every value is that near to an integer."""
 
+GZIP_MAGIC = b"\x1f\x8b"
+
 MOST_LABEL = 65535
 """Label values and ids are at most 16 bits wide."""
 
@@ -32,7 +34,7 @@ INFLATE_BYTES = 1 << 20
 
 _CORRUPT: type[Exception] = vars(isal_zlib)["error"]  # its stub calls it an instance
 
-_UNREADABLE: tuple[type[Exception], ...] = (
+UNREADABLE: tuple[type[Exception], ...] = (
     RuntimeError,
     MemoryError,
     OSError,
@@ -41,6 +43,7 @@ _UNREADABLE: tuple[type[Exception], ...] = (
     zlib.error,
     _CORRUPT,
 )
+"""What readers raise for a file that is no volume."""
 
 
 def read_geometry(path: Path) -> Geometry:
@@ -49,7 +52,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises
     ------
     CaseError
-        FILE_MISSING, FILE_UNREADABLE, NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN,
+        FILE_MISSING, FILEUNREADABLE, NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN,
         ORIENTATION_AMBIGUOUS or DIRECTION_SHEARED.
     """
     _require_file(path)
@@ -63,7 +66,7 @@ def read_geometry(path: Path) -> Geometry:
         from backsplit.volume.itk import itk_geometry
 
         return itk_geometry(path)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from None
 
 
@@ -88,13 +91,13 @@ def read_volume(path: Path) -> Volume:
     try:
         if path.name.endswith(NIFTI_ENDINGS):
             content, packed = path.read_bytes(), path.name.endswith(".gz")
-            header = parse_header(content, packed=packed)
+            header = parse_header(BytesIO(content), packed=packed)
             grid = nifti_geometry(path, header).grid
             return Volume(_voxels(header, content, packed=packed).reshape(grid.shape), grid)
         from backsplit.volume.itk import read_with_itk
 
         return read_with_itk(path)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise unreadable(path, error) from None
 
 
@@ -179,10 +182,7 @@ def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
     length = header.offset + count * dtype.itemsize
     raw = _inflate(content, length) if packed else content
     if len(raw) < length:
-        raise ValueError(
-            f"{len(raw) - header.offset} bytes of voxels where the header says "
-            f"{count * dtype.itemsize}"
-        )
+        raise ValueError(f"{len(raw)} bytes where the header says {length}")
     array: Array = np.frombuffer(raw, dtype, count, header.offset).reshape(header.size[::-1])
     if (header.slope, header.intercept) == (1.0, 0.0):
         return array.astype(dtype.newbyteorder("="), copy=False)

@@ -1,0 +1,73 @@
+"""A case's rows: what is written is read, and columns keep their types over cases and batches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from backsplit.batch import Outcome
+from backsplit.config_file import load_config
+from backsplit.errors import CaseError, Code
+from backsplit.qc.rows import ENDING, join_rows, write_rows
+from backsplit.tables import gather_measures, join_measures
+
+COLUMNS = {
+    "lesions": ("case", "host", "volume_ml", "voxels", "touches_border"),
+    "agreement": ("case", "dice"),
+}
+
+
+def rows(host, volume, voxels, touches):
+    table = {"host": [host], "volume_ml": [volume], "voxels": [voxels], "touches_border": [touches]}
+    return {"lesions": pd.DataFrame(table), "agreement": pd.DataFrame()}
+
+
+def test_rows_of_several_cases_come_back_in_order(tmp_path):
+    for case, volume in (("a", 1.5), ("b", np.nan)):
+        write_rows(tmp_path / f"{case}{ENDING}", case, rows("liver", volume, 7, True), COLUMNS)
+    joined = join_rows([tmp_path / f"{case}{ENDING}" for case in "ba"], COLUMNS)
+    assert joined["lesions"]["case"] == ["b", "a"] and joined["agreement"]["dice"] == []
+    assert np.isnan(joined["lesions"]["volume_ml"][0]) and joined["lesions"]["volume_ml"][1] == 1.5
+
+
+def test_the_same_rows_are_the_same_bytes(tmp_path):
+    for name in "ab":
+        write_rows(tmp_path / f"{name}{ENDING}", "x", rows(None, np.inf, 7, False), COLUMNS)
+    assert (tmp_path / f"a{ENDING}").read_bytes() == (tmp_path / f"b{ENDING}").read_bytes()
+
+
+def test_what_no_case_of_a_batch_has_keeps_its_type_beside_those_that_have_it(project):
+    for case in "ab":
+        project.add(case)
+    config = load_config(project.write(run={"batch_size": 1, "results": str(project.results)}))
+    folder = project.results / "qc" / "cases"
+    write_rows(folder / f"a{ENDING}", "a", rows(None, np.nan, 3, None), COLUMNS)
+    write_rows(folder / f"b{ENDING}", "b", rows("liver", 2.0, 4, True), COLUMNS)
+    measured = pd.DataFrame(
+        [("a", "done", "", ""), ("b", "done", "", "")],
+        columns=["case", "status", "code", "message"],
+    )
+    found = join_measures(config, measured, COLUMNS)["lesions"]
+    assert found["volume_ml"].dtype == float and found["voxels"].tolist() == [3, 4]
+    assert pd.isna(found.loc[0, ["host", "volume_ml", "touches_border"]]).all()
+    assert found.loc[1, ["host", "volume_ml", "touches_border"]].tolist() == ["liver", 2.0, True]
+    schema = pq.read_schema(project.results / "qc" / "lesions.parquet")
+    types = [str(schema.field(name).type) for name in COLUMNS["lesions"]]
+    assert types == ["string", "string", "double", "int64", "bool"]
+    nulls = pq.read_table(project.results / "qc" / "lesions.parquet")["volume_ml"].null_count
+    assert nulls == 1  # NaN is no value for whoever reads it elsewhere
+
+
+@pytest.mark.parametrize("content", [None, b"", b"\x1f\x8b\x08", b"no gzip"])
+def test_rows_that_are_gone_or_damaged_have_a_code_and_the_remedy(project, content):
+    project.add("a")
+    config = load_config(project.write(run={"results": str(project.results)}))
+    path = project.results / "qc" / "cases" / f"a{ENDING}"
+    path.parent.mkdir(parents=True)
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(CaseError) as caught:
+        gather_measures(config, "00001", [Outcome("a", "done")], COLUMNS)
+    assert caught.value.code is Code.FILE_MISSING and "backsplit measure" in caught.value.message
