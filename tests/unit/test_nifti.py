@@ -223,7 +223,7 @@ def test_trainers_get_nifti_2_as_nifti_1(project):
     project.add("a")
     path = project.folder / "images" / "a.nii.gz"
     image = nib.load(path)
-    array = np.array(image.dataobj)
+    array = np.asarray(image.dataobj)
     nib.save(nib.Nifti2Image(array, image.affine), path)
     project.write()
     for verb in (["check"], ["segment", "tissue"], ["compose"], ["measure"], ["judge"], ["export"]):
