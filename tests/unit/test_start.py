@@ -204,6 +204,17 @@ def test_names_that_become_one_are_numbered_and_fat_of_the_file_is_its_own(tmp_p
     assert codes(report) == {"WEIGHTS_MISSING"}
 
 
+def test_a_side_that_the_files_hold_is_no_second_label_of_the_segmenter(tmp_path):
+    msd(tmp_path)
+    data = json.loads((tmp_path / "dataset.json").read_text())
+    data["labels"] = {"0": "background", "1": "kidney_right", "2": "lesion"}
+    (tmp_path / "dataset.json").write_text(json.dumps(data))
+    config, report = proposed(tmp_path)
+    assert config.structures["kidney_right"] == ("given/kidney_right", "organs/kidney_right")
+    assert config.structures["kidneys"] == ("organs/kidney_left",)
+    assert codes(report) == {"WEIGHTS_MISSING"}
+
+
 @pytest.mark.parametrize(
     "wrong", [{"labels": ["a"]}, {"channel_names": {"CT": 0}}, {"training": [{}], "modality": {}}]
 )

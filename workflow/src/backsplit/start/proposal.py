@@ -97,11 +97,20 @@ def _commented(text: str) -> str:
 
 def _structures(targets: Mapping[str, int], anatomy: Mapping[str, int]) -> dict[str, list[str]]:
     """Given anatomy first, each with the organ of the same name; then organs that are no target."""
-    left = {name: [f"organs/{c}" for c in classes] for name, classes in ORGANS.items()}
+    left = {name: list(classes) for name, classes in ORGANS.items()}
+
+    def take(name: str) -> list[str]:
+        """Classes of the same name, as a whole or as one of two sides; nobody else gets them."""
+        key = name.lower()
+        if (whole := left.pop(SINGULAR.get(key, key), None)) is not None:
+            return whole
+        sides = [classes for classes in left.values() if key in classes]
+        for classes in sides:
+            classes.remove(key)
+        return [key] if sides else []
+
     for name in targets:
-        left.pop(SINGULAR.get(name.lower(), name.lower()), None)
-    structures = {
-        name: [f"given/{name}", *left.pop(SINGULAR.get(name.lower(), name.lower()), [])]
-        for name in anatomy
-    }
-    return {**structures, **left}
+        take(name)
+    given = {name: [f"given/{name}", *(f"organs/{c}" for c in take(name))] for name in anatomy}
+    others = {name: [f"organs/{c}" for c in classes] for name, classes in left.items() if classes}
+    return {**given, **others}
