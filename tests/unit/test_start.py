@@ -212,6 +212,10 @@ def test_a_side_that_the_files_hold_is_no_second_label_of_the_segmenter(tmp_path
     config, report = proposed(tmp_path)
     assert config.structures["kidney_right"] == ("given/kidney_right", "organs/kidney_right")
     assert config.structures["kidneys"] == ("organs/kidney_left",)
+    cysts = {
+        f"organs/kidney_cyst_{s}": n for s, n in (("right", "kidney_right"), ("left", "kidneys"))
+    }
+    assert config.compose.segmenter_lesions == cysts
     assert codes(report) == {"WEIGHTS_MISSING"}
 
 

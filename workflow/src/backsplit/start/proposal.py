@@ -29,8 +29,6 @@ ORGANS: Mapping[str, Sequence[str]] = {
 }
 """Structures that TotalSegmentator labels on CT and MR, few enough to be learnt."""
 
-KIDNEY = "organs/kidney_right"
-
 SINGULAR = {"lung": "lungs", "kidney": "kidneys", "urinary_bladder": "bladder"}
 
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./*-]*")
@@ -79,7 +77,7 @@ def config_text(found: Found, name: str, number: int, cases: str) -> str:
         on_mr=on_mr,
         on_ct=on_ct,
         structures=structures,
-        kidney=next((n for n, s in structures.items() if KIDNEY in s), BACKGROUND),
+        cysts={side: _holder(structures, f"organs/kidney_{side}") for side in ("right", "left")},
     )
 
 
@@ -93,6 +91,11 @@ def _quoted(value: str) -> str:
 def _commented(text: str) -> str:
     """Text that stays within a comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _holder(structures: Mapping[str, Sequence[str]], source: str) -> str:
+    """The structure that a class goes to."""
+    return next((name for name, sources in structures.items() if source in sources), BACKGROUND)
 
 
 def _structures(targets: Mapping[str, int], anatomy: Mapping[str, int]) -> dict[str, list[str]]:
