@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-cluster test-browser test-container test-survival lint unit bench schema pins clean
+.PHONY: demo test test-search test-cluster test-browser test-container test-survival lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -29,6 +29,12 @@ TESTS_AT_ONCE ?= 2
 
 unit: $(INSTALLED)
 	python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile --cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)
+
+PROPERTIES = $(shell grep -l '^from examples import' tests/unit/*.py)
+SEARCH_TIMES ?= 20
+
+test-search: $(INSTALLED)  ## the tests of properties on many more and other examples than `make test`
+	SEARCH_TIMES=$(SEARCH_TIMES) python -m pytest --numprocesses $(TESTS_AT_ONCE) $(PROPERTIES) $(PYTEST_ARGS)
 
 # Slurm comes from Debian's or Ubuntu's packages, only where it is missing.
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)

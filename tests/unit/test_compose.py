@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
@@ -25,6 +25,7 @@ from backsplit.lesion import Lesion
 from backsplit.scheme import Scheme
 from backsplit.volume import Grid, LabelMap, read_grid, write_labels
 from conftest import save
+from examples import examples
 
 SHAPE = (3, 4, 5)
 SCHEME = Scheme(
@@ -50,7 +51,7 @@ def rules_of(scheme=SCHEME, **settings_):
 LAYERS = hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 1))
 
 
-@settings(max_examples=60, deadline=None)
+@examples(60)
 @given(
     hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 7, 9])),
     LAYERS,
@@ -144,7 +145,7 @@ def test_a_lesion_yields_only_where_an_exception_names_the_pair():
     assert (pair.loser.layer, pair.winner.layer, pair.voxels) == ("targets", "tissue", 20)
 
 
-@settings(max_examples=50, deadline=None)
+@examples(50)
 @given(
     hnp.arrays(np.uint8, (6, 7, 8), elements=st.sampled_from([0, 0, 0, 1, 2])), st.integers(1, 4)
 )

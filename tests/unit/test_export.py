@@ -18,8 +18,10 @@ from backsplit.config_file import load_config
 from backsplit.export.nnunet import cross_validation
 from backsplit.plan import Plan, forget_incomplete
 from conftest import ct_like, load, save
+from examples import examples
 
 
+@examples()
 @given(st.lists(st.integers(0, 30), min_size=2, max_size=60))
 def test_folds_cover_every_case_once_and_never_split_a_patient(patients):
     cases = [f"c{i:03d}" for i in range(len(patients))]

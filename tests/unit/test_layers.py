@@ -6,12 +6,13 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from backsplit.compose.layers import Composer, Layer, Precedence, State
 from backsplit.volume import pieces as module
+from examples import examples
 
 SHAPE = (3, 4, 5)
 PAIRS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), max_size=6).map(
@@ -67,7 +68,7 @@ def composed(arrays, exceptions=(), claims=CLAIMS, shape=SHAPE):
     return composer
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(VOLUMES, PAIRS)
 def test_equals_the_obvious_rule_and_the_account_balances(arrays, exceptions):
     composer = composed(arrays, exceptions)
@@ -97,7 +98,7 @@ def test_walking_in_pieces_changes_nothing(monkeypatch, piece):
     assert cut.overruled() == whole.overruled() and cut.accounts() == whole.accounts()
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(VOLUMES, PAIRS)
 def test_composing_the_result_again_changes_nothing(arrays, exceptions):
     once = composed(arrays, exceptions).labels(np.uint8)
@@ -105,7 +106,7 @@ def test_composing_the_result_again_changes_nothing(arrays, exceptions):
     np.testing.assert_array_equal(once, again)
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 5)), st.permutations(range(4)), PAIRS)
 def test_order_of_layers_that_do_not_overlap_does_not_matter(labels, order, exceptions):
     part = np.arange(labels.size).reshape(SHAPE) % 4

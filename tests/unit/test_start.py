@@ -20,6 +20,7 @@ from backsplit.start.found import Found, channel_of, lesions_and_anatomy, name_o
 from backsplit.start.init import find, init
 from backsplit.start.proposal import config_text
 from conftest import ct_like, save
+from examples import examples
 
 
 def volume(path: Path, *values: int) -> None:
@@ -315,6 +316,7 @@ def test_lesions_are_told_from_anatomy_by_name(names, lesions):
     assert list(found) == lesions.split()
 
 
+@examples()
 @given(st.text(max_size=30), st.lists(st.text(max_size=12), min_size=1, max_size=4, unique=True))
 def test_whatever_a_folder_calls_things_the_proposal_is_yaml_of_what_was_found(name, labels):
     wanted = {name_of(label): i + 1 for i, label in enumerate(labels)}

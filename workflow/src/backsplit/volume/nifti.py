@@ -65,6 +65,10 @@ _CODES = {np.dtype(kind): code for code, kind in _TYPES.items()}
 QUATERNION_ROUNDING = 3 * float(np.finfo(np.float32).eps)
 """By so much the squares of three components of a float32 quaternion may exceed 1."""
 
+HALF_TURN = 1e-7
+"""Below it the square of the fourth component is rounding's, and counts as 0: nifti1_io.c, and so
+ITK. nibabel takes 0 up to QUATERNION_ROUNDING, which turns a volume by up to 0.07 degrees."""
+
 FORM_CODES = range(6)
 """Of sform and qform: 0 is none, then scanner, aligned, Talairach, MNI 152, template."""
 
@@ -233,7 +237,7 @@ def _qform(record: Any) -> Array:  # noqa: ANN401
     known = record["qform_code"] in FORM_CODES and record["pixdim"][0] in (-1, 0, 1)
     if not known or not rest > -QUATERNION_ROUNDING:
         return np.full((4, 4), np.nan)
-    a = math.sqrt(max(rest, 0.0))
+    a = math.sqrt(rest) if rest >= HALF_TURN else 0.0
     rotation = np.array(
         [
             [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
