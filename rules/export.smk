@@ -6,7 +6,7 @@ out: results/datasets
 
 
 rule export:
-    """Write nnU-Net's raw layout, and data lists for MONAI over its files."""
+    """Write nnU-Net's raw layout, and over its files data lists for MONAI and BIDS."""
     input:
         "<results>/qc/verdicts.tsv",
         "<results>/labels/labels.json",

@@ -75,7 +75,7 @@ def labels_of(folder):
 @pytest.mark.slow
 def test_the_unrestricted_data_set_is_as_if_the_restricted_had_never_been(project, tmp_path):
     two_sources(project)
-    project.write(export={"only_unrestricted": True})
+    project.write(export={"only_unrestricted": True, "bids": {}})
     project.snakemake()
     told = project.run("licences").stdout.splitlines()
     assert [line.split("\t")[2].split(": ")[1] for line in told] == ["no", "yes", "yes"]
@@ -90,6 +90,10 @@ def test_the_unrestricted_data_set_is_as_if_the_restricted_had_never_been(projec
     assert project.run("verify").returncode == 0
     lists = project.results / "datasets" / "monai"
     assert [path.name for path in lists.iterdir()] == ["datalist_unrestricted.json"]
+    bids = project.results / "datasets" / "bids"
+    assert [path.name for path in bids.iterdir()] == ["Test_unrestricted"]
+    table = bids / "Test_unrestricted" / "derivatives" / "backsplit" / "dseg.tsv"
+    assert "liver" not in table.read_text() and "spleen" in table.read_text()
     # the same data set by somebody who never had those files
     never = type(project)(tmp_path / "never")
     two_sources(never)

@@ -38,6 +38,17 @@ def affines(draw):
     return affine
 
 
+def qform_of(raw, ours):
+    """What nibabel reads; it refuses of its own writing what rounding made longer than 1."""
+    try:
+        return raw.get_qform(coded=True)
+    except ValueError as error:
+        assert "w2 should be positive, but is -" in str(error) and raw["qform_code"] > 0
+        beyond = sum(float(raw[f"quatern_{axis}"]) ** 2 for axis in "bcd") - 1
+        assert beyond < 1e-14  # NIfTI-2: a few steps of a double
+        return ours.qform, int(raw["qform_code"])
+
+
 def parsed(image) -> NiftiHeader:
     return parse_header(BytesIO(gzip.compress(image.to_bytes())), packed=True)
 
@@ -78,7 +89,7 @@ def test_what_nibabel_writes_is_read_as_nibabel_reads_it(
     turned = 2 * np.sqrt(QUATERNION_ROUNDING) * max(raw["pixdim"][1:4]) if half_turn else 0
     for mine, (theirs, code), apart in (
         (ours.sform, raw.get_sform(coded=True), 0),
-        (ours.qform, raw.get_qform(coded=True), turned),
+        (ours.qform, qform_of(raw, ours), turned),
     ):
         assert (mine is None) == (code == 0)
         if mine is not None:
@@ -112,8 +123,9 @@ def test_what_we_write_is_read_by_nibabel_and_itk_from_either_form(affine, tmp_p
     image = nib.load(path)
     size = np.abs(affine).max()
     np.testing.assert_allclose(image.get_sform(), affine, atol=1e-6 * size)
-    # half turns: what is left for the fourth part of a float32 quaternion is rounding's root
-    np.testing.assert_allclose(image.get_qform(), affine, atol=1e-3 * size)
+    # near half turns nibabel takes the fourth part of a quaternion for rounding's
+    near_half_turn = 2 * np.sqrt(QUATERNION_ROUNDING)
+    np.testing.assert_allclose(image.get_qform(), affine, atol=1.01 * near_half_turn * size)
     assert image.header.get_xyzt_units()[0] == "mm"
     assert [int(image.header[code]) for code in ("sform_code", "qform_code")] == [1, 1]
     again = sitk.ReadImage(str(path))

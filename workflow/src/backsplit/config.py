@@ -12,6 +12,7 @@ from pydantic import Field, StringConstraints, field_validator, model_validator
 
 from backsplit.config_base import RESERVED_NAMES, LabelValue, Name, OneOrMore, Section, TargetValue
 from backsplit.config_compose import Compose
+from backsplit.config_export import Export
 from backsplit.config_quality import Quality
 
 PATH_FIELD = re.compile(r"[^.\[\]{}!:]+")
@@ -199,32 +200,6 @@ SegmenterConfig = Annotated[
 ]
 
 
-class NnUNetExport(Section):
-    """nnU-Net v2 raw layout."""
-
-    mode: Literal["symlink", "copy"] = Field(
-        default="symlink", description="Link the images or copy them."
-    )
-
-
-class MonaiExport(Section):
-    """A data list over the images and label maps of the nnU-Net data set; nothing is copied."""
-
-
-class Export(Section):
-    """Which trainers to write for."""
-
-    nnunet: NnUNetExport = NnUNetExport()
-    monai: MonaiExport | None = Field(
-        default=MonaiExport(), description="A data list for MONAI; null for none."
-    )
-    only_unrestricted: bool = Field(
-        default=False,
-        description="Write DatasetNNN_NAME_unrestricted, composed without the segmenters whose "
-        "labels are not known to be free for commercial use, instead of the data set with all.",
-    )
-
-
 class Run(Section):
     """How the work is done; nothing here changes a label."""
 
@@ -311,6 +286,7 @@ class Config(Section):
                 raise ValueError(f"segmenter {name!r}: {sorted(wrong)[0]!r} is no channel")
         if self.compose.nested and self.dataset.id + len(self.compose.nested) + 1 > 999:
             raise ValueError("nested label sets take the data set ids after dataset.id, up to 999")
+        self.export.check_channels(self.dataset.channels)
         unlisted = sorted(set(self.compose.nested) - set(self.structures))
         if unlisted:
             raise ValueError(f"compose.nested: {unlisted[0]!r} is no structure")

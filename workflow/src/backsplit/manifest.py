@@ -24,6 +24,7 @@ from backsplit.config import Config, Files
 from backsplit.config_base import Section
 from backsplit.config_file import dump_config
 from backsplit.errors import CaseError, Code
+from backsplit.export.bids import bids_files, bids_sets, description_path
 from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import FILE_ENDING, NnUNetDataset, datasets
 from backsplit.given import label_files
@@ -78,7 +79,7 @@ class DatasetEntry(Section):
     """One data set that a trainer reads."""
 
     path: str = Field(description="Folder, or for MONAI file, from the results.")
-    format: Literal["nnU-Net v2", "MONAI"]
+    format: Literal["nnU-Net v2", "MONAI", "BIDS"]
     cases: int
     labels: dict[str, int | list[int]]
 
@@ -115,7 +116,11 @@ def write_manifest(config: Config) -> Manifest:
         FILE_MISSING when the data set has not been exported.
     """
     results = config.run.results
-    for path in (*(dataset.json for dataset in datasets(config)), *data_lists(config)):
+    for path in (
+        *(dataset.json for dataset in datasets(config)),
+        *data_lists(config),
+        *(description_path(folder) for folder in bids_sets(config)),
+    ):
         if not path.exists():
             raise CaseError(
                 Code.FILE_MISSING, f"{path} does not exist; run `backsplit export` first"
@@ -168,6 +173,13 @@ def _datasets(config: Config) -> Iterator[DatasetEntry]:
             format="MONAI",
             cases=data_list["numTraining"],
             labels={name: int(label) for label, name in data_list["labels"].items()},
+        )
+    for folder, dataset in bids_sets(config).items():
+        yield DatasetEntry(
+            path=folder.relative_to(config.run.results).as_posix(),
+            format="BIDS",
+            cases=len(_cases_in(dataset)),
+            labels=read_json(dataset.json)["labels"],
         )
 
 
@@ -281,16 +293,23 @@ def _output(case: Case, folder: str, kind: str, sidecar: dict[str, Any]) -> Row:
 
 
 def _of_datasets(config: Config, linked: dict[Path, str]) -> Iterator[Row]:
-    """Files of the data sets; an image that is a link is known already."""
+    """Files of the data sets; what a link leads to is known already."""
     results = config.run.results
+
+    def row(path: Path, role: str, case: str = "") -> Row:
+        known = linked.get(path.resolve()) if path.is_symlink() else None
+        sha256 = known or file_sha256(path)
+        if not path.is_symlink():
+            linked[path.resolve()] = sha256
+        return case, "dataset", role, path.relative_to(results).as_posix(), sha256
+
     for dataset in datasets(config):
         for path in dataset_files(dataset):
-            sha256 = linked.get(path.resolve()) if path.is_symlink() else None
             case = path.name.removesuffix(FILE_ENDING) if path.parent.name == "labelsTr" else ""
-            where = path.relative_to(results).as_posix()
-            yield case, "dataset", path.parent.name, where, sha256 or file_sha256(path)
-    for path in data_lists(config):
-        yield "", "dataset", "monai", path.relative_to(results).as_posix(), file_sha256(path)
+            yield row(path, path.parent.name, case)
+    yield from (row(path, "monai") for path in data_lists(config))
+    if config.export.bids is not None:
+        yield from (row(path, "bids") for path in bids_files(config))
 
 
 def dataset_files(dataset: NnUNetDataset) -> list[Path]:

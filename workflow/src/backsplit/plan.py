@@ -18,6 +18,8 @@ from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files, what_labels
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
 from backsplit.disk import atomic_path, disk_errors
+from backsplit.export.bids import bids_sets
+from backsplit.export.bids import is_whole as is_whole_bids
 from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
@@ -208,7 +210,11 @@ def forget_incomplete(plan: Plan) -> list[Path]:
         if table.exists() and noted.exists() and noted.read_text("utf-8") != key:
             removed.append(table)
     every = datasets(config)
-    whole = all(_is_whole(d) for d in every) and all(p.exists() for p in data_lists(config))
+    whole = (
+        all(_is_whole(dataset) for dataset in every)
+        and all(path.exists() for path in data_lists(config))
+        and all(is_whole_bids(folder, dataset) for folder, dataset in bids_sets(config).items())
+    )
     if not whole and every[0].json.exists():
         removed.append(every[0].json)
     for path in removed:

@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from backsplit.config import Config
 from backsplit.errors import BacksplitError, Code
+from backsplit.export.bids import bids_files
 from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
 from backsplit.export.nnunet import NnUNetDataset
 from backsplit.manifest import INPUT, Manifest, dataset_files, manifest_path
@@ -87,9 +88,13 @@ def _look(path: Path, expected: str) -> str:
 def _strangers(manifest: Manifest, config: Config, known: set[Path]) -> Iterator[str]:
     """Files in a data set that the manifest does not name: a trainer would read them too."""
     for entry in manifest.datasets:
-        for path in dataset_files(NnUNetDataset(config.run.results / entry.path)):
-            if path not in known:
-                yield f"{path} is not in the manifest"
+        if entry.format == "nnU-Net v2":
+            for path in dataset_files(NnUNetDataset(config.run.results / entry.path)):
+                if path not in known:
+                    yield f"{path} is not in the manifest"
+    for path in bids_files(config):
+        if path not in known:
+            yield f"{path} is not in the manifest"
     lists = {*data_lists(config, ""), *data_lists(config, UNRESTRICTED)}
     for path in sorted(monai_folder(config).glob("*")):
         if path not in known | lists:

@@ -5,7 +5,6 @@ The images and label maps are those of the nnU-Net data set beside it: nothing i
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,10 +14,10 @@ from backsplit.config import Config
 from backsplit.export.nnunet import (
     NnUNetDataset,
     datasets,
+    folds,
     image_name,
     label_name,
     label_names,
-    splits_path,
 )
 from backsplit.provenance import read_json, write_json
 from backsplit.scheme import IGNORE, Scheme
@@ -94,8 +93,7 @@ def describe(
     folder : what paths start from
     """
     described = read_json(dataset.json)
-    splits = json.loads(splits_path(dataset).read_text("utf-8"))
-    fold = {case: number for number, split in enumerate(splits) for case in split["val"]}
+    fold = folds(dataset)
     where = Path(os.path.relpath(dataset.folder, folder))
     training = []
     for case in cases:

@@ -225,6 +225,12 @@ def splits_path(dataset: NnUNetDataset) -> Path:
     return dataset.folder / "splits_final.json"
 
 
+def folds(dataset: NnUNetDataset) -> dict[str, int]:
+    """The fold in which a case is validated; no case where a single patient can not be split."""
+    splits = json.loads(splits_path(dataset).read_text("utf-8"))
+    return {case: number for number, split in enumerate(splits) for case in split["val"]}
+
+
 def _keep_only(folder: Path, names: set[str]) -> None:
     """Make a folder, and remove from it what is no longer part of the data set."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -237,7 +243,7 @@ def _place_image(target: Path, source: Path, geometry: Geometry, grid: Grid, *, 
     """Link or copy an image; write it anew where trainers could not read it as it is."""
     same = geometry.grid.is_same(grid)
     if same and geometry.faithful and source.name.endswith(FILE_ENDING):
-        _link_or_copy(target, source, link=link)
+        link_or_copy(target, source, link=link)
         return
     mark = _mark(source, grid)
     if _is_marked(target, mark):
@@ -250,7 +256,7 @@ def _place_image(target: Path, source: Path, geometry: Geometry, grid: Grid, *, 
 def _place_labels(target: Path, source: Path, table: Array | None) -> None:
     """Copy a label map, or write it with other ids by looking them up."""
     if table is None:
-        _link_or_copy(target, source, link=False)
+        link_or_copy(target, source, link=False)
         return
     mark = _mark(source, table.tolist())
     if _is_marked(target, mark):
@@ -279,13 +285,24 @@ def _is_marked(target: Path, mark: str) -> bool:
         return False  # written anew
 
 
-def _link_or_copy(target: Path, source: Path, *, link: bool) -> None:
-    wanted = os.path.realpath(source)
+def link_or_copy(target: Path, source: Path, *, link: bool, inside: Path | None = None) -> None:
+    """Make a file the same as another one, unless it is.
+
+    Parameters
+    ----------
+    target, source : the files; where `source` is a link, what it leads to is meant
+    link : a symbolic link, or a copy
+    inside : a link to what lies in this folder is relative, so that the folder can be moved
+    """
+    wanted = Path(os.path.realpath(source))
     if link:
-        if target.is_symlink() and os.path.realpath(target) == wanted:
+        place = Path(os.path.realpath(target.parent))
+        near = inside is not None and wanted.is_relative_to(os.path.realpath(inside))
+        leads_to = os.path.relpath(wanted, place) if near else str(wanted)
+        if target.is_symlink() and str(target.readlink()) == leads_to:
             return
         target.unlink(missing_ok=True)
-        target.symlink_to(wanted)
+        target.symlink_to(leads_to)
         return
     if target.is_file() and not target.is_symlink() and file_sha256(target) == file_sha256(source):
         return

@@ -94,6 +94,7 @@ def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
 
 
 def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> None:
+    from backsplit.export.bids import export_bids, remove_bids
     from backsplit.export.monai import UNRESTRICTED, export_monai, remove_lists
     from backsplit.export.nnunet import export_nnunet
     from backsplit.qc.judge import REJECT
@@ -119,8 +120,10 @@ def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> No
     cases = [c.case for c in load_checked(table) if c.case.id in done - rejected]
     variant = UNRESTRICTED if only_unrestricted else ""
     remove_lists(settings, variant)
+    remove_bids(settings)
     dataset = export_nnunet(settings, scheme, cases, composed)
     export_monai(settings, scheme, [case.id for case in cases], variant)
+    export_bids(settings, scheme, cases)
     left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
     write_tsv(left_out, config.run.results / "datasets" / name)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")

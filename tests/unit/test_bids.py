@@ -1,0 +1,229 @@
+"""The BIDS data set, held against BIDS's own validator."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from backsplit.cases import Case
+from backsplit.config_export import BidsExport, Export
+from backsplit.config_file import load_config
+from backsplit.export.bids_names import members_of
+from backsplit.plan import Plan, forget_incomplete
+from conftest import ct_like, load, save
+from examples import examples
+
+LABEL = re.compile("[0-9A-Za-z]+")
+IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
+
+
+def case(name: str, patient: str = "") -> Case:
+    return Case(name, 2, {}, None, {"patient": patient}, Path())
+
+
+def places(*cases: tuple[str, str]) -> list[tuple[str, str]]:
+    return [(m.subject, m.session) for m in members_of([case(*c) for c in cases])]
+
+
+def test_subjects_are_patients_and_sessions_their_cases():
+    assert places(("pt_001", ""), ("pt_002", "")) == [("pt001", ""), ("pt002", "")]
+    assert places(("p1_before", "p1"), ("p1_after", "p1"), ("p2", "p2")) == [
+        ("p1", "before"), ("p1", "after"), ("p2", "1"),
+    ]  # fmt: skip
+    assert places(("sub-01_ses-a", "sub-01"), ("sub-02_ses-a", "sub-02")) == [
+        ("01", "a"), ("02", "a"),
+    ]  # fmt: skip
+    # 10 is no case of patient 1 that is called 0
+    assert places(("10", "1"), ("1_x", "1")) == [("1", "10"), ("1", "x")]
+
+
+def test_names_that_would_become_one_stay_apart():
+    (first, _), (second, _), (third, _) = places(("pt-1", ""), ("pt_1", ""), ("pt_2", ""))
+    assert {first[:4], second[:4]} == {"pt1x"} and first != second and third == "pt2"
+    ((_, one), (_, two)) = places(("p_scan.1", "p"), ("p_scan-1", "p"))
+    assert one != two and one.startswith("pscan1x")
+
+
+@examples(300)
+@given(
+    st.dictionaries(IDS, st.one_of(st.just(""), st.sampled_from("pqr"), st.text(max_size=4))),
+)
+def test_every_case_has_a_place_of_its_own_and_its_patient_one_subject(table):
+    members = members_of([case(name, patient) for name, patient in table.items()])
+    assert [m.case for m in members] == list(table)
+    spots = {(m.subject.casefold(), m.session.casefold()) for m in members}
+    assert len(spots) == len(table)
+    assert all(LABEL.fullmatch(m.subject) for m in members)
+    assert len({bool(m.session) for m in members}) <= 1
+    assert all(LABEL.fullmatch(m.session) for m in members if m.session)
+    subjects = {m.patient: m.subject for m in members}
+    assert all(subjects[m.patient] == m.subject for m in members)
+    assert len({s.casefold() for s in subjects.values()}) == len(subjects)
+
+
+@pytest.mark.parametrize(
+    ("channel", "suffix"),
+    [
+        *(("t1", "T1w"), ("T2w", "T2w"), ("flair", "FLAIR"), ("ct", "ct"), ("PET", "pet")),
+        *(("pd", "PDw"), ("adc_map", "adcmap")),
+    ],
+)
+def test_channels_have_the_suffix_that_bids_has_for_them(channel, suffix):
+    assert BidsExport().suffix(channel) == suffix
+
+
+@pytest.mark.parametrize(
+    ("section", "said"),
+    [
+        ({"suffixes": {"mr": "T1w"}}, "'mr' is no channel"),
+        ({"suffixes": {"t1": "T1w/../x"}}, "is not like"),
+        ({"suffixes": {"t1": "FLAIR", "flair": "FLAIR"}}, "2 channels have the suffix 'FLAIR'"),
+        ({"description": {"Name": "x"}}, "Name is written by the export"),
+    ],
+)
+def test_what_can_not_be_is_refused_before_any_work(section, said):
+    with pytest.raises(ValueError, match=said):
+        Export(bids=section).check_channels(["t1", "flair"])
+
+
+@pytest.fixture
+def sessions(project):
+    """Two cases of a patient and one of another; MR in two channels, PET, a map, CT."""
+    channels = ["t2", "t1ce", "pet", "adc", "ct"]
+    for name, patient in (("a_1", "a"), ("a_2", "a"), ("b", "")):
+        project.add(name, patient=patient)
+        row = project.rows[-1]
+        for number, channel in enumerate(channels[:-1]):
+            path = f"{channel}/{name}.nii.gz"
+            save(project.folder / path, ct_like(number).astype(np.int16))
+            row[f"image_{channel}"] = path
+    project.settings["dataset"] |= {"channels": channels, "grid": "ct"}
+    project.settings["segmenters"]["tissue"]["channel"] = "ct"
+    project.settings["compose"] = {"nested": ["bone"]}
+    return project
+
+
+def export(project, **bids):
+    project.write(export={"bids": bids})
+    for verb in ("check", "segment", "compose", "measure", "judge", "export"):
+        project.run(verb, *(["tissue"] if verb == "segment" else []))
+    return project.results / "datasets" / "bids" / "Test"
+
+
+def errors_of(folder: Path) -> list[str]:
+    """What BIDS's validator finds wrong in a data set and in its derivatives."""
+    command = [Path(sys.executable).parent / "bids-validator-deno", folder, "--format", "json"]
+    done = subprocess.run([*command, "--recursive"], capture_output=True, text=True, check=False)
+    report = json.loads(done.stdout)
+    parts = (report, *report.get("derivativesSummary", {}).values())
+    issues = [issue for part in parts for issue in part["issues"]["issues"]]
+    return [f"{i['code']} {i.get('location')}" for i in issues if i["severity"] == "error"]
+
+
+def test_the_validator_of_bids_takes_it_with_sessions_channels_and_nested_labels(sessions):
+    root = export(sessions, suffixes={"t1ce": "ce-gd_T1w"}, description={"Authors": ["A", "B"]})
+    assert errors_of(root) == []
+    images = {p.relative_to(root / "sub-a").as_posix() for p in (root / "sub-a").rglob("*.gz")}
+    assert images == {
+        f"ses-{s}/{kind}/sub-a_ses-{s}_{suffix}.nii.gz"
+        for s in "12"
+        for kind, suffix in (
+            *(("anat", "T2w"), ("anat", "ce-gd_T1w"), ("anat", "adc")),
+            *(("pet", "pet"), ("ct", "ct")),
+        )
+    }
+    for name, count in (("backsplit", 3), ("backsplit-nested0", 1), ("backsplit-nested1", 2)):
+        folder = root / "derivatives" / name
+        table = [line.split("\t") for line in (folder / "dseg.tsv").read_text().splitlines()]
+        assert table[:4] == [
+            ["index", "name", "kind"], ["0", "background", "background"],
+            ["1", "tumor", "target"], ["2", "cyst", "target"],
+        ]  # fmt: skip
+        assert len(table) == 3 + count
+        for case_id, place in (("a_1", "sub-a/ses-1"), ("b", "sub-b/ses-1")):
+            base = f"{place.replace('/', '_')}_dseg"
+            labels = load(folder / place / "anat" / f"{base}.nii.gz")
+            assert labels.max() < 2 + count
+            lesion = load(sessions.folder / "lesions" / f"{case_id}.nii.gz")
+            np.testing.assert_array_equal(np.where(labels <= 2, labels, 0), lesion)
+            about = json.loads((folder / place / "anat" / f"{base}.json").read_text())
+            reference = about["SpatialReference"].removeprefix("bids:raw:")
+            image = sessions.folder / "images" / f"{case_id}.nii.gz"
+            assert (root / reference).resolve() == image
+            assert len(about["Sources"]) == 5 and about["Case"] == case_id
+    names = (root / "sourcedata" / "cases.tsv").read_text().splitlines()
+    assert [line.rsplit("\t", 1)[0] for line in names[1:]] == [
+        "a_1\ta\tsub-a\tses-1", "a_2\ta\tsub-a\tses-2", "b\tb\tsub-b\tses-1",
+    ]  # fmt: skip
+    assert len({line.rsplit("\t", 1)[1] for line in names[1:3]}) == 1  # one patient, one fold
+    for place in (root, root / "derivatives" / "backsplit"):  # the validator can fail, in both
+        wrong = place / "sub-b" / "ses-1" / "anat" / "sub-b_wrong.nii.gz"
+        wrong.write_bytes(b"")
+        assert any(wrong.name in error for error in errors_of(root))
+        wrong.unlink()
+
+
+def test_links_move_with_the_results_and_copies_stand_alone(project, tmp_path):
+    project.add("a")
+    root = export(project)
+    moved = tmp_path / "moved"
+    project.results.rename(moved)
+    at = Path("derivatives/backsplit/sub-a/anat/sub-a_dseg.nii.gz")
+    lesion = load(project.folder / "lesions" / "a.nii.gz")
+    linked = load(moved / root.relative_to(project.results) / at)
+    np.testing.assert_array_equal(np.where(linked <= 2, linked, 0), lesion)
+    moved.rename(project.results)
+
+    root = export(project, mode="copy")
+    alone = shutil.move(root, tmp_path / "alone")
+    shutil.rmtree(project.folder / "results")
+    shutil.rmtree(project.folder / "images")
+    assert not any(path.is_symlink() for path in Path(alone).rglob("*"))
+    np.testing.assert_array_equal(load(Path(alone) / at), linked)
+    assert errors_of(Path(alone)) == []
+
+
+def test_what_is_no_longer_part_goes_and_what_others_put_there_stays(project, monkeypatch):
+    project.add("a")
+    project.add("b")
+    root = export(project)
+    project.run("manifest")
+    project.run("verify")
+    maps = root / "derivatives" / "backsplit"
+    (root / "LICENSE").write_text("mine")
+    (root / "derivatives" / "mine").mkdir()
+    project.run("verify")
+    stray = maps / "sub-a" / "anat" / "sub-a_desc-old_dseg.nii.gz"
+    stray.write_text("old")
+    assert f"{stray.name} is not in the manifest" in project.run("verify", ok=False).stdout
+
+    (project.results / "qc" / "decisions.tsv").write_text("case\tdecision\tnote\nb\treject\t\n")
+    project.run("judge")
+    project.run("export")
+    assert sorted(p.name for p in root.glob("sub-*")) == ["sub-a"]
+    assert sorted(p.name for p in maps.glob("sub-*")) == ["sub-a"] and not stray.exists()
+    assert (root / "participants.tsv").read_text() == "participant_id\nsub-a\n"
+    assert (root / "LICENSE").exists() and (root / "derivatives" / "mine").exists()
+
+    # a link less: it is not whole, and due again
+    monkeypatch.chdir(project.folder)
+    plan = Plan(load_config(Path("config.yaml")))
+    assert forget_incomplete(plan) == []
+    (maps / "sub-a" / "anat" / "sub-a_dseg.nii.gz").unlink()
+    removed = forget_incomplete(plan)
+    assert [path.name for path in removed] == ["dataset.json"]
+    project.run("export")
+    assert forget_incomplete(plan) == [] and errors_of(root) == []
+
+    project.write(export={"bids": None})
+    project.run("export")
+    assert sorted(p.name for p in root.iterdir()) == ["LICENSE", "derivatives"]
