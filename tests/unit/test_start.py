@@ -132,6 +132,9 @@ def test_a_layout_is_recognised_and_its_proposal_passes_check(tmp_path, layout):
         assert {c.case.columns["patient"] for c in report.checked} == {"PETCT_1"}
     if layout == "bids":
         assert "flair is not there for every case" in path.read_text() + "\n".join(said)
+    asked = load_config(path).export.bids  # what came as BIDS goes out as BIDS
+    assert (asked is not None) == (layout == "bids")
+    assert asked is None or asked.suffix("t1w") == "T1w"
 
 
 def test_any_other_layout_goes_by_patterns_and_values_are_read(tmp_path):
