@@ -304,6 +304,22 @@ def test_figures_and_tables_lie_beside_the_page(tmp_path):
     assert lesions.loc[0, "volume_ml"] == 150
 
 
+def test_where_a_structure_is_unknown_is_said(tmp_path, page):
+    assert "unknown in" not in page  # nothing is, so nobody need read of it
+    config = make_config(tmp_path)
+    rows = [
+        ["small", "liver", "unknown"], ["large", "liver", "unknown"], ["worry", "liver", "absent"],
+        ["gone", "liver", "unknown"], ["large", "kidney", "labelled"],
+    ]  # fmt: skip
+    table = pd.DataFrame(rows, columns=["case", "structure", "status"])
+    (config.run.results / "labels").mkdir(exist_ok=True)
+    table.to_parquet(config.run.results / "labels" / "status.parquet")
+    output = tmp_path / "report" / "index.html"
+    write_report(config, make_scheme(), output)
+    text = " ".join(Page(output.read_text("utf-8")).text.split())
+    assert "given/kidney 2 of 3 0 200.5" in text and "organs/liver 0 of 3 2 " in text
+
+
 def test_a_person_s_verdict_is_said_and_kept(tmp_path):
     config = make_config(tmp_path)
     make_results(config.run.results)

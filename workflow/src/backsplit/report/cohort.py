@@ -33,8 +33,17 @@ SEVERITIES = ("reject", "review", "warn")
 """The worst first."""
 
 
-def structures(scheme: Scheme, measures: pd.DataFrame) -> tuple[StructureFacts, ...]:
-    """Sum up each label of the scheme over the cases that hold it."""
+def structures(
+    scheme: Scheme, measures: pd.DataFrame, unknown: Mapping[str, int]
+) -> tuple[StructureFacts, ...]:
+    """Sum up each label of the scheme over the cases that hold it.
+
+    Parameters
+    ----------
+    scheme : names and ids
+    measures : of the label maps
+    unknown : structure to the number of cases in which it is unknown
+    """
     sources: dict[str, list[str]] = defaultdict(list)
     for segmenter, classes in scheme.sources.items():
         for name, structure in classes.items():
@@ -58,6 +67,7 @@ def structures(scheme: Scheme, measures: pd.DataFrame) -> tuple[StructureFacts, 
                 colour=as_hex(colours[number]),
                 sources=tuple(sources[name]),
                 cases=len(rows),
+                unknown=unknown.get(name, 0),
                 volume_ml=(_median(volume), *_range(volume)),
                 mean=_median(rows["mean"].to_numpy(dtype=float)),
                 sd=_median(rows["sd"].to_numpy(dtype=float)),

@@ -160,6 +160,7 @@ class StructureFacts:
     kind : target, structure or ignore
     sources : who labels it, as `segmenter/class`
     cases : cases with at least one voxel
+    unknown : cases in which it could not be labelled, so that its voxels are `ignore`
     volume_ml : median, smallest and largest over these cases
     mean, sd : medians of the intensity's mean and standard deviation over these cases
     """
@@ -170,6 +171,7 @@ class StructureFacts:
     colour: str
     sources: tuple[str, ...]
     cases: int
+    unknown: int
     volume_ml: tuple[float, float, float]
     mean: float
     sd: float

@@ -35,6 +35,7 @@ from backsplit.report.tables import (
     read_pages,
     read_sidecars,
     read_text_table,
+    read_unknown,
 )
 from backsplit.scheme import Scheme
 
@@ -53,7 +54,7 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
     exported = _exported(config)
     cases = gather_cases(results, scheme, table, measures, flags, composed, exported or frozenset())
     by_id = {case.id: case for case in cases if case.status == "ok"}
-    structures = cohort.structures(scheme, measures)
+    structures = cohort.structures(scheme, measures, read_unknown(results, ready))
     return ReportFacts(
         name=config.dataset.name,
         dataset_id=config.dataset.id,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from backsplit.cases import read_tsv
+from backsplit.compose.status import Known
 from backsplit.provenance import read_json
 from backsplit.qc.judge import FLAG_COLUMNS
 from backsplit.report.facts import Flag, LesionFacts
@@ -71,6 +73,13 @@ def read_lesions(results: Path, ready: Sequence[str]) -> tuple[LesionFacts, ...]
         )
         for row in table.sort_values("volume_ml", ascending=False).to_dict("records")
     )
+
+
+def read_unknown(results: Path, ready: Sequence[str]) -> Mapping[str, int]:
+    """Structure to the number of cases, of those that the table still has, where it is unknown."""
+    path = results / "labels" / "status.parquet"
+    table = _read_parquet(path, ("case", "structure", "status"), ready)
+    return Counter(table[table["status"] == Known.UNKNOWN]["structure"])
 
 
 def read_flags(results: Path) -> list[Flag]:
