@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import re
 import shutil
@@ -17,13 +18,15 @@ from hypothesis import strategies as st
 from backsplit.cases import Case
 from backsplit.config_export import BidsExport, Export
 from backsplit.config_file import load_config
+from backsplit.errors import BacksplitError
 from backsplit.export.bids_names import members_of
+from backsplit.export.nnunet import link_or_copy
 from backsplit.plan import Plan, forget_incomplete
 from conftest import ct_like, load, save
 from examples import examples
 
 LABEL = re.compile("[0-9A-Za-z]+")
-IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}", fullmatch=True)
+IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}([A-Z]{119})?", fullmatch=True)
 
 
 def case(name: str, patient: str = "") -> Case:
@@ -42,6 +45,8 @@ def test_subjects_are_patients_and_sessions_their_cases():
     assert places(("sub-01_ses-a", "sub-01"), ("sub-02_ses-a", "sub-02")) == [
         ("01", "a"), ("02", "a"),
     ]  # fmt: skip
+    # ids of BIDS say whose they are; its folds follow
+    assert places(("sub-01_ses-a", ""), ("sub-01_ses-b", "")) == [("01", "a"), ("01", "b")]
     # 10 is no case of patient 1 that is called 0
     assert places(("10", "1"), ("1_x", "1")) == [("1", "10"), ("1", "x")]
 
@@ -55,7 +60,10 @@ def test_names_that_would_become_one_stay_apart():
 
 @examples(300)
 @given(
-    st.dictionaries(IDS, st.one_of(st.just(""), st.sampled_from("pqr"), st.text(max_size=4))),
+    st.dictionaries(
+        IDS | st.from_regex(r"sub-[0-9]{1,2}_ses-[0-9]{1,2}(_run-[12])?", fullmatch=True),
+        st.just("") | st.sampled_from("pqr") | st.text(max_size=4) | st.text("ab", min_size=58),
+    ),
 )
 def test_every_case_has_a_place_of_its_own_and_its_patient_one_subject(table):
     members = members_of([case(name, patient) for name, patient in table.items()])
@@ -65,6 +73,7 @@ def test_every_case_has_a_place_of_its_own_and_its_patient_one_subject(table):
     assert all(LABEL.fullmatch(m.subject) for m in members)
     assert len({bool(m.session) for m in members}) <= 1
     assert all(LABEL.fullmatch(m.session) for m in members if m.session)
+    assert all(len(m.path("anat", "T" * 60, ".nii.gz").name) < 255 for m in members)
     subjects = {m.patient: m.subject for m in members}
     assert all(subjects[m.patient] == m.subject for m in members)
     assert len({s.casefold() for s in subjects.values()}) == len(subjects)
@@ -86,8 +95,11 @@ def test_channels_have_the_suffix_that_bids_has_for_them(channel, suffix):
     [
         ({"suffixes": {"mr": "T1w"}}, "'mr' is no channel"),
         ({"suffixes": {"t1": "T1w/../x"}}, "is not like"),
-        ({"suffixes": {"t1": "FLAIR", "flair": "FLAIR"}}, "2 channels have the suffix 'FLAIR'"),
+        ({"suffixes": {"t1": "FLAIR", "flair": "FLAIR"}}, "t1 and flair have the suffix 'FLAIR'"),
+        ({"suffixes": {"t1": "flair"}}, "t1 and flair have the suffix"),
+        ({"suffixes": {"t1": "T" * 61}}, "is not like"),
         ({"description": {"Name": "x"}}, "Name is written by the export"),
+        ({"description": {"Release": datetime.date(2024, 1, 1)}}, "valid JSON"),
     ],
 )
 def test_what_can_not_be_is_refused_before_any_work(section, said):
@@ -159,7 +171,7 @@ def test_the_validator_of_bids_takes_it_with_sessions_channels_and_nested_labels
             reference = about["SpatialReference"].removeprefix("bids:raw:")
             image = sessions.folder / "images" / f"{case_id}.nii.gz"
             assert (root / reference).resolve() == image
-            assert len(about["Sources"]) == 5 and about["Case"] == case_id
+            assert len(about["Sources"]) == 5
     names = (root / "sourcedata" / "cases.tsv").read_text().splitlines()
     assert [line.rsplit("\t", 1)[0] for line in names[1:]] == [
         "a_1\ta\tsub-a\tses-1", "a_2\ta\tsub-a\tses-2", "b\tb\tsub-b\tses-1",
@@ -192,38 +204,103 @@ def test_links_move_with_the_results_and_copies_stand_alone(project, tmp_path):
     assert errors_of(Path(alone)) == []
 
 
+def due(project) -> bool:
+    """Whether a workflow would export again."""
+    plan = Plan(load_config(project.folder / "config.yaml"))
+    return [path.name for path in forget_incomplete(plan)] == ["dataset.json"]
+
+
 def test_what_is_no_longer_part_goes_and_what_others_put_there_stays(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
     project.add("a")
     project.add("b")
     root = export(project)
+    maps = root / "derivatives" / "backsplit"
+    theirs = {
+        root / "LICENSE": "mine",
+        root / "sub-a" / "ct" / "sub-a_ct.json": "{}",
+        root / "derivatives" / "backsplit.zip": "x",
+        root / "derivatives" / "backsplit-corrected" / "sub-a" / "sub-a_dseg.nii.gz": "better",
+        root / "sourcedata" / "ages.tsv": "x",
+        maps / "sub-b" / "notes.txt": "look again",
+    }
+    for path, text in theirs.items():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
     project.run("manifest")
     project.run("verify")
-    maps = root / "derivatives" / "backsplit"
-    (root / "LICENSE").write_text("mine")
-    (root / "derivatives" / "mine").mkdir()
-    project.run("verify")
     stray = maps / "sub-a" / "anat" / "sub-a_desc-old_dseg.nii.gz"
-    stray.write_text("old")
+    stray.write_text("a trainer would take it")
     assert f"{stray.name} is not in the manifest" in project.run("verify", ok=False).stdout
+    stray.unlink()
 
     (project.results / "qc" / "decisions.tsv").write_text("case\tdecision\tnote\nb\treject\t\n")
     project.run("judge")
     project.run("export")
+    assert [p.name for p in root.rglob("*.nii.gz") if "sub-b" in p.name] == []
     assert sorted(p.name for p in root.glob("sub-*")) == ["sub-a"]
-    assert sorted(p.name for p in maps.glob("sub-*")) == ["sub-a"] and not stray.exists()
     assert (root / "participants.tsv").read_text() == "participant_id\nsub-a\n"
-    assert (root / "LICENSE").exists() and (root / "derivatives" / "mine").exists()
-
-    # a link less: it is not whole, and due again
-    monkeypatch.chdir(project.folder)
-    plan = Plan(load_config(Path("config.yaml")))
-    assert forget_incomplete(plan) == []
-    (maps / "sub-a" / "anat" / "sub-a_dseg.nii.gz").unlink()
-    removed = forget_incomplete(plan)
-    assert [path.name for path in removed] == ["dataset.json"]
-    project.run("export")
-    assert forget_incomplete(plan) == [] and errors_of(root) == []
+    assert not due(project)
 
     project.write(export={"bids": None})
     project.run("export")
-    assert sorted(p.name for p in root.iterdir()) == ["LICENSE", "derivatives"]
+    assert {path for path in root.rglob("*") if path.is_file()} == set(theirs)
+    assert {path: path.read_text() for path in theirs} == theirs
+
+
+@pytest.mark.parametrize(
+    "gone",
+    [
+        *("dataset_description.json", "participants.tsv", "sub-a", "derivatives"),
+        *("derivatives/backsplit/sub-a", "derivatives/backsplit/dseg.tsv"),
+    ],
+)
+def test_what_a_kill_or_a_hand_took_is_due_again(project, monkeypatch, gone):
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    root = export(project)
+    assert not due(project)
+    path = root / gone
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    if gone == "dataset_description.json":  # the last to be written
+        assert "code FILE_MISSING" in project.run("manifest", ok=False).stderr
+    assert due(project)
+    project.run("export")
+    assert not due(project) and path.exists()
+
+
+def test_links_become_copies_and_links_again(project):
+    project.add("a")
+    places = ("sub-a/ct/sub-a_ct.nii.gz", "derivatives/backsplit/sub-a/anat/sub-a_dseg.nii.gz")
+    for mode in ("symlink", "copy", "symlink"):
+        root = export(project, mode=mode)
+        assert [(root / place).is_symlink() for place in places] == [mode == "symlink"] * 2
+    assert load(root / places[0]).shape == ct_like().shape
+
+
+def test_a_data_set_of_no_case_is_valid_too(project):
+    project.add("a")
+    project.write(export={"bids": {}})
+    project.run("check")
+    (project.results / "qc").mkdir()
+    (project.results / "qc" / "decisions.tsv").write_text("case\tdecision\tnote\na\treject\t\n")
+    assert errors_of(export(project)) == []
+
+
+def test_a_disk_without_links_says_what_to_set(project, monkeypatch, tmp_path):
+    def refuse(*_):
+        raise PermissionError(1, "Operation not permitted")
+
+    (tmp_path / "file").write_text("x")
+    monkeypatch.setattr(Path, "symlink_to", refuse)
+    with pytest.raises(BacksplitError, match=r"mode to copy.*LINKS_UNSUPPORTED"):
+        link_or_copy(tmp_path / "link", tmp_path / "file", link=True)
+
+
+def test_another_data_set_of_the_same_id_is_named(project):
+    project.add("a")
+    export(project)
+    project.settings["dataset"]["name"] = "Renamed"
+    project.write()
+    told = project.run("export")
+    assert "Dataset007_Test has the same id" in told.stdout + told.stderr

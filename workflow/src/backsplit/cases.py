@@ -50,6 +50,15 @@ class Case:
     columns: Mapping[str, str]
     folder: Path
 
+    @property
+    def patient(self) -> str:
+        """Whose case it is: the column `patient`, else `sub-X` of an id `sub-X_ses-Y`, else the id.
+
+        Cases of a patient are never split over training and validation.
+        """
+        session = re.match(r"(sub-[A-Za-z0-9]+)_ses-", self.id)
+        return self.columns.get("patient") or (session[1] if session else self.id)
+
     def column_path(self, column: str) -> str:
         """A cell as a path: relative ones start at the table's folder."""
         return str(self.folder / self.columns[column])
@@ -315,9 +324,16 @@ def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
 def write_rows(columns: Sequence[str], rows: Iterable[Sequence[str]], path: Path) -> None:
     """Write rows of text as TSV, atomically, with no cell over several lines."""
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-        writer.writerow(map(one_line, columns))
-        writer.writerows([one_line(cell) for cell in row] for row in rows)
+        out.write(rows_as_text(columns, rows))
+
+
+def rows_as_text(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows as the text of a TSV, with no cell over several lines."""
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, delimiter="\t", lineterminator="\n")
+    writer.writerow(map(one_line, columns))
+    writer.writerows([one_line(cell) for cell in row] for row in rows)
+    return out.getvalue()
 
 
 def read_rows(path: Path) -> Iterator[dict[str, str]]:

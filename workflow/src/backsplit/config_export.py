@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal, Self
+from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, JsonValue, model_validator
 
 from backsplit.config_base import Section
 
@@ -17,8 +16,9 @@ BIDS_MRI = ("T1w", "T2w", "PDw", "T2starw", "FLAIR", "angio", "T1map", "T2map", 
 BIDS_TYPES = {**dict.fromkeys(BIDS_MRI, "anat"), "ct": "ct", "pet": "pet"}
 """Suffix to data type, which is a folder. Of CT BIDS knows nothing yet; `ct` is what people use."""
 
-BIDS_SUFFIX = re.compile(r"([a-z]+-[A-Za-z0-9]+_)*[A-Za-z][A-Za-z0-9]*")
-"""Entities that tell images of one suffix apart (`ce-gd_T1w`), and the suffix."""
+BIDS_SUFFIX = re.compile(r"(?=.{1,60}$)([a-z]+-[A-Za-z0-9]+_)*[A-Za-z][A-Za-z0-9]*")
+"""Entities that tell images of one suffix apart (`ce-gd_T1w`), and the suffix; not longer than
+the name of a file has room for beside subject and session."""
 
 BIDS_OWN_FIELDS = ("Name", "BIDSVersion", "DatasetType", "GeneratedBy", "DatasetLinks")
 """Fields of dataset_description.json that are written here."""
@@ -50,7 +50,7 @@ class BidsExport(Section):
         "{t1ce: ce-gd_T1w}. Default: BIDS's own suffix of the channel's name (t2 is T2w), else "
         "the name.",
     )
-    description: dict[str, Any] = Field(
+    description: dict[str, JsonValue] = Field(
         default_factory=dict,
         description="Further fields of dataset_description.json: Authors, License, Funding, …",
     )
@@ -68,7 +68,7 @@ class BidsExport(Section):
     def suffix(self, channel: str) -> str:
         """Suffix of a channel's images."""
         known = {name.casefold().removesuffix("w"): name for name in BIDS_TYPES}
-        plain = re.sub(r"[^A-Za-z0-9]", "", channel)
+        plain = re.sub(r"[^A-Za-z0-9]", "", channel)[:60]
         return self.suffixes.get(channel) or known.get(plain.casefold().removesuffix("w"), plain)
 
 
@@ -101,10 +101,12 @@ class Export(Section):
         strange = sorted(set(self.bids.suffixes) - set(channels))
         if strange:
             raise ValueError(f"export.bids.suffixes: {strange[0]!r} is no channel")
-        suffixes = Counter(self.bids.suffix(channel) for channel in channels)
-        suffix, times = suffixes.most_common(1)[0]
-        if times > 1:
-            raise ValueError(
-                f"export.bids: {times} channels have the suffix {suffix!r}; tell them apart in "
-                "export.bids.suffixes"
-            )
+        alike: dict[str, list[str]] = {}
+        for channel in channels:
+            alike.setdefault(self.bids.suffix(channel).casefold(), []).append(channel)
+        for same in alike.values():
+            if len(same) > 1:
+                raise ValueError(
+                    f"export.bids: {' and '.join(same)} have the suffix "
+                    f"{self.bids.suffix(same[0])!r}; tell them apart in export.bids.suffixes"
+                )

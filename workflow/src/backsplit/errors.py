@@ -58,6 +58,7 @@ class Code(StrEnum):
     # where the results lie
     DISK_FULL = "DISK_FULL"
     RESULTS_READ_ONLY = "RESULTS_READ_ONLY"
+    LINKS_UNSUPPORTED = "LINKS_UNSUPPORTED"
     RESULTS_BUSY = "RESULTS_BUSY"
 
 

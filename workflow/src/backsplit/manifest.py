@@ -24,7 +24,7 @@ from backsplit.config import Config, Files
 from backsplit.config_base import Section
 from backsplit.config_file import dump_config
 from backsplit.errors import CaseError, Code
-from backsplit.export.bids import bids_files, bids_sets, description_path
+from backsplit.export.bids import bids_description, bids_files, bids_sets
 from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import FILE_ENDING, NnUNetDataset, datasets
 from backsplit.given import label_files
@@ -119,7 +119,7 @@ def write_manifest(config: Config) -> Manifest:
     for path in (
         *(dataset.json for dataset in datasets(config)),
         *data_lists(config),
-        *(description_path(folder) for folder in bids_sets(config)),
+        *(path for path in [bids_description(config)] if path is not None),
     ):
         if not path.exists():
             raise CaseError(

@@ -18,8 +18,7 @@ from backsplit.check import check_segmenters, resolve_scheme
 from backsplit.config import Config, Files, what_labels
 from backsplit.config_file import ConfigError, dump_config, load_config, parse_config
 from backsplit.disk import atomic_path, disk_errors
-from backsplit.export.bids import bids_sets
-from backsplit.export.bids import is_whole as is_whole_bids
+from backsplit.export.bids import is_whole_bids
 from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.given import label_files
@@ -213,7 +212,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     whole = (
         all(_is_whole(dataset) for dataset in every)
         and all(path.exists() for path in data_lists(config))
-        and all(is_whole_bids(folder, dataset) for folder, dataset in bids_sets(config).items())
+        and is_whole_bids(config)
     )
     if not whole and every[0].json.exists():
         removed.append(every[0].json)
@@ -243,11 +242,16 @@ def date_back(results: Path) -> list[Path]:
 
 
 def _is_whole(dataset: NnUNetDataset) -> bool:
-    """Whether a data set is described, and has as many label maps as it says."""
+    """Whether a data set is described, and has as many label maps and images as it says."""
     if not dataset.json.exists():
         return False
-    labels = list((dataset.folder / "labelsTr").glob("[!.]*.nii.gz"))
-    return bool(read_json(dataset.json).get("numTraining") == len(labels))
+    described = read_json(dataset.json)
+    cases = described["numTraining"]
+    images = cases * len(described["channel_names"])
+    return all(
+        count == sum(fnmatch(name, "[!.]*.nii.gz") for name in _names(dataset.folder / folder))
+        for folder, count in (("labelsTr", cases), ("imagesTr", images))
+    )
 
 
 def _names(folder: Path) -> set[str]:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from backsplit.config import Config
 from backsplit.errors import BacksplitError, Code
-from backsplit.export.bids import bids_files
+from backsplit.export.bids import bids_strangers
 from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
 from backsplit.export.nnunet import NnUNetDataset
 from backsplit.manifest import INPUT, Manifest, dataset_files, manifest_path
@@ -92,7 +92,7 @@ def _strangers(manifest: Manifest, config: Config, known: set[Path]) -> Iterator
             for path in dataset_files(NnUNetDataset(config.run.results / entry.path)):
                 if path not in known:
                     yield f"{path} is not in the manifest"
-    for path in bids_files(config):
+    for path in bids_strangers(config):
         if path not in known:
             yield f"{path} is not in the manifest"
     lists = {*data_lists(config, ""), *data_lists(config, UNRESTRICTED)}

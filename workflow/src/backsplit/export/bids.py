@@ -4,18 +4,23 @@ Names and fields are of the Brain Imaging Data Structure 1.10 (bids-specificatio
 It has no name for CT, and asks of PET what a case table does not know (tracer, dose, times): their
 images lie where its users put them, and `.bidsignore` names them. Images and label maps are those
 of the nnU-Net data set beside it.
+
+People add to a data set of BIDS (sidecars, phenotypes, derivatives of their own). So the export
+notes in `sourcedata/files.txt` which files are its own, and touches no others.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import Case, write_rows
+from backsplit.cases import Case, rows_as_text
 from backsplit.config import Config
 from backsplit.config_export import BIDS_TYPES, BidsExport
-from backsplit.disk import atomic_path
+from backsplit.disk import atomic_path, disk_errors
 from backsplit.export.bids_names import Member, data_type, members_of
 from backsplit.export.nnunet import (
     FILE_ENDING,
@@ -27,7 +32,7 @@ from backsplit.export.nnunet import (
     label_names,
     link_or_copy,
 )
-from backsplit.provenance import read_json, write_json
+from backsplit.provenance import read_json
 from backsplit.scheme import BACKGROUND, IGNORE, Scheme
 
 VERSION = "1.10.0"
@@ -35,10 +40,11 @@ NOT_VALIDATED = ("ct", "pet")
 LABELS = "dseg"
 """Suffix of a discrete segmentation."""
 
-OURS = ("sub-*", "derivatives/backsplit*")
-"""Folders in which every file is of the export."""
+RECORD = Path("sourcedata") / "files.txt"
+DESCRIPTION = "dataset_description.json"
 
-TEXTS = ("README.md", ".bidsignore", "participants.tsv", "sourcedata/cases.tsv")
+Contents = Mapping[Path, Path | str]
+"""Path from the data set's folder to the file that it is, or to its text."""
 
 
 def bids_folder(config: Config) -> Path:
@@ -52,33 +58,53 @@ def bids_sets(config: Config) -> dict[Path, NnUNetDataset]:
     """Folders of label maps, with every label first, each with the data set it comes from."""
     if config.export.bids is None:
         return {}
-    root = bids_folder(config) / "derivatives"
-    return {
-        root / ("backsplit" if d.nested is None else f"backsplit-nested{d.nested}"): d
-        for d in datasets(config)
-    }
+    root = bids_folder(config)
+    return {root / _name_of_set(dataset): dataset for dataset in datasets(config)}
 
 
-def description_path(folder: Path) -> Path:
-    """What describes a data set, or a set of label maps; written last."""
-    return folder / "dataset_description.json"
+def bids_description(config: Config) -> Path | None:
+    """What describes the data set, written last of all; None where none is asked for."""
+    return None if config.export.bids is None else bids_folder(config) / DESCRIPTION
 
 
 def bids_files(config: Config) -> Iterator[Path]:
-    """Every file that the data set has on the disk, other people's additions left aside."""
+    """Every file of the data set that is the export's own, and the note of them."""
     root = bids_folder(config)
-    texts = (root / name for name in (*TEXTS, "dataset_description.json"))
-    yield from (path for path in texts if path.is_file())
-    for top in sorted(path for pattern in OURS for path in root.glob(pattern)):
-        yield from (p for p in sorted(top.rglob("*")) if p.is_symlink() or not p.is_dir())
+    own = sorted({*_recorded(root), RECORD})
+    yield from (path for name in own if os.path.lexists(path := root / name))
 
 
-def is_whole(folder: Path, dataset: NnUNetDataset) -> bool:
-    """Whether a set of label maps is described, and has as many as the data set it comes from."""
-    if not (description_path(folder).exists() and dataset.json.exists()):
-        return False
-    maps = sum(path.exists() for path in folder.rglob(f"sub-*_{LABELS}{FILE_ENDING}"))
-    return bool(maps == read_json(dataset.json)["numTraining"])
+def bids_strangers(config: Config) -> Iterator[Path]:
+    """Volumes among those of the export that are not its own: a trainer would read them too."""
+    root = bids_folder(config)
+    own = _recorded(root)
+    tops = [*root.glob("sub-*"), *bids_sets(config)]
+    for path in (path for top in sorted(tops) for path in sorted(top.rglob(f"*{FILE_ENDING}"))):
+        if path.relative_to(root) not in own:
+            yield path
+
+
+def is_whole_bids(config: Config) -> bool:
+    """Whether the data set is described, with the folder of every subject where it should be.
+
+    Looks at no file of a subject: that would take as many listings as there are cases, at each
+    start of a workflow. `backsplit verify` looks at each.
+    """
+    description = bids_description(config)
+    if description is None:
+        return True
+    root = bids_folder(config)
+    subjects: dict[Path, set[str]] = {}
+    for path in _recorded(root):
+        depth = next((i for i, part in enumerate(path.parts) if part.startswith("sub-")), None)
+        if depth is None:
+            subjects.setdefault(path.parent, set()).add(path.name)
+        else:
+            subjects.setdefault(Path(*path.parts[:depth]), set()).add(path.parts[depth])
+    return description.exists() and all(
+        (root / folder).is_dir() and names <= {path.name for path in (root / folder).iterdir()}
+        for folder, names in subjects.items()
+    )
 
 
 def remove_bids(config: Config) -> None:
@@ -87,10 +113,13 @@ def remove_bids(config: Config) -> None:
     Where `export.bids` is not set, all of ours goes.
     """
     root = bids_folder(config)
-    for folder in (root, *root.glob("derivatives/backsplit*")):
-        description_path(folder).unlink(missing_ok=True)
-    if config.export.bids is None:
-        _keep_only(config, set())
+    with disk_errors(root):
+        for path in _recorded(root):
+            if path.name == DESCRIPTION:
+                (root / path).unlink(missing_ok=True)
+        if config.export.bids is None and (root / RECORD).exists():
+            _remove(root, _recorded(root))
+            _remove(root, {RECORD})
 
 
 def export_bids(config: Config, scheme: Scheme, cases: Sequence[Case]) -> None:
@@ -105,25 +134,48 @@ def export_bids(config: Config, scheme: Scheme, cases: Sequence[Case]) -> None:
     config : the configuration; with `export.bids` unset nothing is written
     scheme : names and ids
     cases : the cases that are part of it, written for nnU-Net before
+
+    Raises
+    ------
+    BacksplitError
+        DISK_FULL, RESULTS_READ_ONLY or LINKS_UNSUPPORTED.
     """
     section = config.export.bids
     if section is None:
         return
     root = bids_folder(config)
-    members = members_of(cases)
+    contents = _contents(config, section, scheme, members_of(cases))
+    before = _recorded(root)
+    _write_record(root, before | set(contents))
+    with disk_errors(root):
+        _remove(root, before - set(contents))  # first: `sub-A` may be `sub-a` to the disk
+        for path, content in contents.items():
+            _place(root / path, content, section, config.run.results)
+    _write_record(root, set(contents))
+
+
+def _contents(
+    config: Config, section: BidsExport, scheme: Scheme, members: Sequence[Member]
+) -> Contents:
+    """Every file of the data set, descriptions last, of which the whole's is the very last."""
     main = datasets(config)[0]
-    written = set()
+    contents: dict[Path, Path | str] = {}
     for member in members:
-        for number, image in enumerate(_images(member, config, section).values()):
-            source = main.folder / "imagesTr" / image_name(member.case, number)
-            written.add(_place(root / image, source, section, config.run.results))
+        for number, path in enumerate(_images(member, config, section).values()):
+            contents[path] = main.folder / "imagesTr" / image_name(member.case, number)
     for folder, dataset in bids_sets(config).items():
-        written |= set(_label_maps(folder, dataset, config, members, section))
-        written |= set(_label_texts(folder, dataset, config, scheme))
-    written |= set(_texts(root, config, members, section))
-    _keep_only(config, written)
-    for folder in (*bids_sets(config), root):
-        write_json(description_path(folder), _description(folder, config, section))
+        name = folder.relative_to(bids_folder(config))
+        labels = _label_texts(dataset, config, scheme)
+        for member in members:
+            source = dataset.folder / "labelsTr" / label_name(member.case)
+            labels[member.path("anat", LABELS, FILE_ENDING)] = source
+            labels[member.path("anat", LABELS, ".json")] = _about(member, config, section)
+        contents |= {name / path: content for path, content in labels.items()}
+    contents |= _texts(config, members, section)
+    for folder in (*bids_sets(config), bids_folder(config)):
+        path = folder.relative_to(bids_folder(config)) / DESCRIPTION
+        contents[path] = _json(_description(folder, config, section))
+    return contents
 
 
 def _images(member: Member, config: Config, section: BidsExport) -> dict[str, Path]:
@@ -132,93 +184,64 @@ def _images(member: Member, config: Config, section: BidsExport) -> dict[str, Pa
     return {c: member.path(data_type(s), s, FILE_ENDING) for c, s in suffixes.items()}
 
 
-def _label_maps(
-    folder: Path,
-    dataset: NnUNetDataset,
-    config: Config,
-    members: Sequence[Member],
-    section: BidsExport,
-) -> Iterator[Path]:
-    """Write the label maps of a set, and beside each which images it lies on."""
-    results = config.run.results
-    for member in members:
-        target = folder / member.path("anat", LABELS, FILE_ENDING)
-        yield _place(
-            target, dataset.folder / "labelsTr" / label_name(member.case), section, results
-        )
-        uris = {
-            channel: f"bids:raw:{path.as_posix()}"
-            for channel, path in _images(member, config, section).items()
-        }
-        about = folder / member.path("anat", LABELS, ".json")
-        write_json(
-            about,
-            {
-                "Case": member.case,
-                "Sources": list(uris.values()),
-                "SpatialReference": uris[config.dataset.grid_channel],
-            },
-        )
-        yield about
+def _about(member: Member, config: Config, section: BidsExport) -> str:
+    """Text beside a label map: which images it lies on."""
+    uris = {
+        channel: f"bids:raw:{path.as_posix()}"
+        for channel, path in _images(member, config, section).items()
+    }
+    reference = uris[config.dataset.grid_channel]
+    return _json({"Sources": list(uris.values()), "SpatialReference": reference})
 
 
-def _label_texts(
-    folder: Path, dataset: NnUNetDataset, config: Config, scheme: Scheme
-) -> Iterator[Path]:
-    """Write what the labels of a set are."""
+def _label_texts(dataset: NnUNetDataset, config: Config, scheme: Scheme) -> dict[Path, Path | str]:
+    """What the labels of a set are, from its own folder."""
     described = read_json(dataset.json)["labels"]
     names = [*label_names(scheme, dataset.nested), *([IGNORE] if IGNORE in described else [])]
     kinds = {BACKGROUND: BACKGROUND, IGNORE: IGNORE, **dict.fromkeys(scheme.targets, "target")}
     rows = [[str(i), name, kinds.get(name, "structure")] for i, name in enumerate(names)]
-    table = folder / f"{LABELS}.tsv"
-    write_rows(["index", "name", "kind"], rows, table)
-    yield table
     regions = {name: ids for name, ids in described.items() if isinstance(ids, list)}
-    about = folder / f"{LABELS}.json"
-    write_json(
-        about,
-        {
-            "Description": "Lesions and the anatomy around them, one label a voxel.",
-            "kind": {"Description": "target (a lesion), structure (anatomy), background, ignore"},
-            **({"Regions": regions} if regions else {}),
-        },
-    )
-    yield about
-    yield _write(
-        folder / "README.md",
-        f"# Label maps of {config.dataset.name}\n\n"
+    about = {
+        "Description": "Lesions and the anatomy around them, one label a voxel.",
+        "kind": {"Description": "target (a lesion), structure (anatomy), background, ignore"},
+        **({"Regions": regions} if regions else {}),
+    }
+    return {
+        Path(f"{LABELS}.tsv"): rows_as_text(["index", "name", "kind"], rows),
+        Path(f"{LABELS}.json"): _json(about),
+        Path("README.md"): f"# Label maps of {config.dataset.name}\n\n"
         "One label a voxel, on the grid of the image that `SpatialReference` names; `dseg.tsv` has "
         "the names.\nVoxels of the label `ignore`, if there are any, are unknown: leave them out "
         "of the loss.\nThe licences of the segmenters stand in `manifest.json` of the results.\n",
-    )
+    }
 
 
 def _texts(
-    root: Path, config: Config, members: Sequence[Member], section: BidsExport
-) -> Iterator[Path]:
-    """Write what tells people and programs how to read the data set."""
+    config: Config, members: Sequence[Member], section: BidsExport
+) -> dict[Path, Path | str]:
+    """What tells people and programs how to read the data set."""
     suffixes = [section.suffix(channel).rpartition("_")[2] for channel in config.dataset.channels]
     ignored = [f"**/{suffix}" for suffix in NOT_VALIDATED if suffix in suffixes]
     ignored += [f"*_{suffix}{FILE_ENDING}" for suffix in suffixes if suffix not in BIDS_TYPES]
-    yield _write(root / ".bidsignore", "".join(f"{pattern}\n" for pattern in ignored))
     subjects = sorted({f"sub-{member.subject}" for member in members})
-    yield _write(root / "participants.tsv", "\n".join(["participant_id", *subjects]) + "\n")
     fold = folds(datasets(config)[0])
-    names = root / "sourcedata" / "cases.tsv"
-    write_rows(
-        ["case", "patient", "participant_id", "session_id", "fold"],
+    rows = [
         [
-            [
-                *(member.case, member.patient, f"sub-{member.subject}"),
-                f"ses-{member.session}" if member.session else "",
-                str(fold.get(member.case, "")),
-            ]
-            for member in members
-        ],
-        names,
-    )
-    yield names
-    yield _write(root / "README.md", _readme(config, ignored))
+            *(member.case, member.patient, f"sub-{member.subject}"),
+            f"ses-{member.session}" if member.session else "",
+            str(fold.get(member.case, "")),
+        ]
+        for member in members
+    ]
+    names = ["case", "patient", "participant_id", "session_id", "fold"]
+    texts: dict[Path, Path | str] = {
+        Path(".bidsignore"): "".join(f"{pattern}\n" for pattern in ignored),
+        Path("sourcedata", "cases.tsv"): rows_as_text(names, rows),
+        Path("README.md"): _readme(config, ignored),
+    }
+    if subjects:
+        texts[Path("participants.tsv")] = "\n".join(["participant_id", *subjects]) + "\n"
+    return texts
 
 
 def _readme(config: Config, ignored: Sequence[str]) -> str:
@@ -230,15 +253,26 @@ def _readme(config: Config, ignored: Sequence[str]) -> str:
         "- `derivatives/backsplit`: the label maps; `dseg.tsv` there names each label.",
         "- `derivatives/backsplit-nestedN`, where there is one: with the first N structures.",
         "- `sourcedata/cases.tsv`: which case of the source is which subject and session, and",
-        "  its fold. Leave it out when you share the data set if names there tell who it is.",
+        "  its fold of cross-validation.",
+        "- `sourcedata/files.txt`: the files that each export writes anew. Others stay as they",
+        "  are: add sidecars, or derivatives of your own.",
+        "",
+        "Subjects and sessions are called after the source's patients and cases. If those names",
+        "tell who somebody is, give others in the case table before you share this.",
     ]
+    if len(config.dataset.channels) > 1:
+        lines += [
+            "",
+            f"Images that were on another grid than {config.dataset.grid_channel}'s have been put",
+            "on it, so that every image of a case fits its label map.",
+        ]
     if ignored:
         lines += [
-            f"- `.bidsignore` names {', '.join(f'`{pattern}`' for pattern in ignored)}: BIDS has",
-            "  no name for these images, or asks of them what is not known here.",
+            "",
+            f"`.bidsignore` names {', '.join(f'`{pattern}`' for pattern in ignored)}: BIDS has no",
+            "name for these images, or asks of them what is not known here.",
         ]
-    lines += ["", "Each export writes all of this anew: keep a copy if you edit it.", ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def _description(folder: Path, config: Config, section: BidsExport) -> dict[str, object]:
@@ -253,24 +287,47 @@ def _description(folder: Path, config: Config, section: BidsExport) -> dict[str,
     }
 
 
-def _place(target: Path, source: Path, section: BidsExport, results: Path) -> Path:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    link_or_copy(target, source, link=section.mode == "symlink", inside=results)
-    return target
+def _name_of_set(dataset: NnUNetDataset) -> Path:
+    nested = "" if dataset.nested is None else f"-nested{dataset.nested}"
+    return Path("derivatives", f"backsplit{nested}")
 
 
-def _write(path: Path, text: str) -> Path:
+def _json(content: Mapping[str, object]) -> str:
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def _place(path: Path, content: Path | str, section: BidsExport, results: Path) -> None:
+    """Write a file unless it is as it should be."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(content, Path):
+        link_or_copy(path, content, link=section.mode == "symlink", inside=results)
+    elif path.is_symlink() or not path.is_file() or path.read_text("utf-8") != content:
+        _write(path, content)
+
+
+def _write(path: Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, "utf-8")
-    return path
 
 
-def _keep_only(config: Config, written: set[Path]) -> None:
-    """Remove files of ours that are no longer part of the data set, and folders left empty."""
-    root = bids_folder(config)
-    for path in set(bids_files(config)) - written:
-        path.unlink()
-        for folder in path.parents:
-            if not folder.is_relative_to(root) or any(folder.iterdir()):
+def _recorded(root: Path) -> set[Path]:
+    """Files of the export, from the data set's folder; of a killed one, some are not there."""
+    try:
+        lines = (root / RECORD).read_text("utf-8").splitlines()
+    except FileNotFoundError:
+        return set()
+    return {path for path in map(Path, lines) if not path.is_absolute() and ".." not in path.parts}
+
+
+def _write_record(root: Path, files: set[Path]) -> None:
+    _write(root / RECORD, "".join(f"{line}\n" for line in sorted(p.as_posix() for p in files)))
+
+
+def _remove(root: Path, files: set[Path]) -> None:
+    """Remove files, and the folders that this leaves empty."""
+    for path in files:
+        (root / path).unlink(missing_ok=True)
+        for folder in (root / path).parents:
+            if not (folder.is_relative_to(root) and folder.is_dir()) or any(folder.iterdir()):
                 break
             folder.rmdir()

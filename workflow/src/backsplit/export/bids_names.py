@@ -12,6 +12,9 @@ from pathlib import Path
 from backsplit.cases import Case
 from backsplit.config_export import BIDS_TYPES
 
+LONGEST = 60
+"""Letters of a label: subject and session stand in a file's name, which has room for 255."""
+
 
 @dataclass(frozen=True)
 class Member:
@@ -42,12 +45,13 @@ class Member:
 def members_of(cases: Sequence[Case]) -> list[Member]:
     """Subject and session of each case, in the order of the cases.
 
-    The subject is the table's `patient`, else the case. A patient with several cases has a session
+    The subject is the case's patient. A patient with several cases has a session
     for each, called by what the case's id says beyond the patient; then everyone has one, as BIDS
     wants it. Labels of BIDS are letters and digits: other characters are left out, and where two
-    names would become one (`pt-1` and `pt_1`), each gets a piece of its own SHA-256.
+    names would become one (`pt-1` and `pt_1`), each gets a piece of its own SHA-256. So does one
+    that is too long for the name of a file, which is cut.
     """
-    patients = {case.id: case.columns.get("patient") or case.id for case in cases}
+    patients = {case.id: case.patient for case in cases}
     cases_of: dict[str, list[str]] = {}
     for case, patient in patients.items():
         cases_of.setdefault(patient, []).append(case)
@@ -90,9 +94,9 @@ def _distinct(texts: Mapping[str, str]) -> dict[str, str]:
     labels = {}
     for name, text in texts.items():
         plain = _plain(text)
-        alone = plain and times[plain.casefold()] == 1
+        alone = 0 < len(plain) <= LONGEST and times[plain.casefold()] == 1
         mark = hashlib.sha256(name.encode()).hexdigest()[:8]
-        labels[name] = plain if alone else f"{plain}x{mark}"
+        labels[name] = plain if alone else f"{plain[: LONGEST - 9]}x{mark}"
     return labels
 
 

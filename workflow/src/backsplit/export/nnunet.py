@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -13,6 +14,8 @@ import numpy as np
 
 from backsplit.cases import Case
 from backsplit.config import Config
+from backsplit.disk import disk_errors
+from backsplit.errors import BacksplitError, Code
 from backsplit.provenance import digest, file_sha256, read_json, sidecar_path, write_json
 from backsplit.resolving import own_labels
 from backsplit.scheme import BACKGROUND, IGNORE, Scheme
@@ -31,6 +34,8 @@ from backsplit.volume.read import UNREADABLE
 from backsplit.volume.resample import resample_image
 
 FILE_ENDING = ".nii.gz"
+NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What a file system says that keeps no symbolic links (FAT, some shares of Windows)."""
 FOLDS = 5
 SPLIT_SEED = 12345
 """nnU-Net's own number of folds and seed (`generate_crossval_split`)."""
@@ -75,6 +80,18 @@ def datasets(config: Config) -> list[NnUNetDataset]:
             for count in nested
         ),
     ]
+
+
+def same_ids(config: Config) -> list[Path]:
+    """Other data sets with an id of ours, from before a renaming; nnU-Net refuses an id twice."""
+    ours = datasets(config)
+    names = {dataset.folder.name for dataset in ours}
+    return sorted(
+        path
+        for dataset in ours
+        for path in dataset.folder.parent.glob(f"{dataset.folder.name.partition('_')[0]}_*")
+        if path.name not in names
+    )
 
 
 def dataset_folder(config: Config) -> Path:
@@ -197,8 +214,7 @@ def cross_validation(cases: Sequence[str], groups: Mapping[str, str]) -> list[di
 
 
 def _groups(cases: Sequence[Case]) -> dict[str, str]:
-    """Patient of each case where the table has the column, else the case itself."""
-    return {case.id: case.columns.get("patient", "") or case.id for case in cases}
+    return {case.id: case.patient for case in cases}
 
 
 def _channel_name(channel: str) -> str:
@@ -223,6 +239,19 @@ def label_name(case: str) -> str:
 def splits_path(dataset: NnUNetDataset) -> Path:
     """The folds of cross-validation."""
     return dataset.folder / "splits_final.json"
+
+
+def _link(target: Path, leads_to: str) -> None:
+    try:
+        target.symlink_to(leads_to)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        raise BacksplitError(
+            Code.LINKS_UNSUPPORTED,
+            f"the disk of {target.parent} takes no symbolic links ({error.strerror}); set "
+            "export.nnunet.mode to copy, and export.bids.mode if there is one",
+        ) from error
 
 
 def folds(dataset: NnUNetDataset) -> dict[str, int]:
@@ -301,8 +330,9 @@ def link_or_copy(target: Path, source: Path, *, link: bool, inside: Path | None 
         leads_to = os.path.relpath(wanted, place) if near else str(wanted)
         if target.is_symlink() and str(target.readlink()) == leads_to:
             return
-        target.unlink(missing_ok=True)
-        target.symlink_to(leads_to)
+        with disk_errors(target.parent):
+            target.unlink(missing_ok=True)
+            _link(target, leads_to)
         return
     if target.is_file() and not target.is_symlink() and file_sha256(target) == file_sha256(source):
         return

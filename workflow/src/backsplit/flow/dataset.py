@@ -96,7 +96,7 @@ def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
 def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> None:
     from backsplit.export.bids import export_bids, remove_bids
     from backsplit.export.monai import UNRESTRICTED, export_monai, remove_lists
-    from backsplit.export.nnunet import export_nnunet
+    from backsplit.export.nnunet import export_nnunet, same_ids
     from backsplit.qc.judge import REJECT
 
     composed, settings, name = labels_folder(config), config, "left_out.tsv"
@@ -119,14 +119,16 @@ def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> No
     }
     cases = [c.case for c in load_checked(table) if c.case.id in done - rejected]
     variant = UNRESTRICTED if only_unrestricted else ""
+    left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
+    write_tsv(left_out, config.run.results / "datasets" / name)
     remove_lists(settings, variant)
     remove_bids(settings)
     dataset = export_nnunet(settings, scheme, cases, composed)
     export_monai(settings, scheme, [case.id for case in cases], variant)
     export_bids(settings, scheme, cases)
-    left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
-    write_tsv(left_out, config.run.results / "datasets" / name)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
+    for other in same_ids(settings):
+        say(f"[backsplit] export: {other} has the same id, which nnU-Net refuses; remove one")
     if not cases:
         flags = config.run.results / "qc" / "flags.tsv"
         say(f"[backsplit] export: NO case could be used; {flags} says why")
