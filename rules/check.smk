@@ -17,7 +17,7 @@ rule check:
         "../envs/backsplit.yaml"
     threads: 2
     resources:
-        mem_mb=more_memory(8000),
+        mem_mb=more(8000),
         runtime=weight_of_cases(1),
     params:
         config=CONFIG_FILE,
@@ -42,8 +42,8 @@ rule cases:
         "../envs/backsplit.yaml"
     threads: 1
     resources:
-        mem_mb=more_memory(2000),
-        runtime=30,
+        mem_mb=more(2000),
+        runtime=more(30),
     params:
         config=CONFIG_FILE,
         key=cases_key,

@@ -155,10 +155,10 @@ def weight_of_cases(minutes_a_case):
     return runtime
 
 
-def more_memory(mem_mb):
-    """Memory that grows with each attempt."""
+def more(amount):
+    """Memory (MB) or time (minutes) that grows with each attempt."""
 
-    def memory(wildcards, attempt):
-        return attempt * mem_mb
+    def grown(wildcards, attempt):
+        return attempt * amount
 
-    return memory
+    return grown

@@ -24,7 +24,7 @@ rule compose:
         "../envs/backsplit.yaml"
     threads: 1
     resources:
-        mem_mb=more_memory(6000),
+        mem_mb=more(6000),
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
@@ -51,7 +51,7 @@ rule compose_unrestricted:
         "../envs/backsplit.yaml"
     threads: 1
     resources:
-        mem_mb=more_memory(6000),
+        mem_mb=more(6000),
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,

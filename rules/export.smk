@@ -21,8 +21,8 @@ rule export:
         "../envs/backsplit.yaml"
     threads: 1
     resources:
-        mem_mb=more_memory(4000),
-        runtime=240,
+        mem_mb=more(4000),
+        runtime=more(240),
     params:
         config=CONFIG_FILE,
         key=export_key,

@@ -21,8 +21,8 @@ rule manifest:
         "../envs/backsplit.yaml"
     threads: 2
     resources:
-        mem_mb=more_memory(4000),
-        runtime=240,
+        mem_mb=more(4000),
+        runtime=more(240),
     params:
         config=CONFIG_FILE,
         key=manifest_key,

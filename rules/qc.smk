@@ -19,7 +19,7 @@ rule measure:
         "../envs/backsplit.yaml"
     threads: 1
     resources:
-        mem_mb=more_memory(8000),
+        mem_mb=more(8000),
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
@@ -60,8 +60,8 @@ rule judge:
         "../envs/backsplit.yaml"
     threads: 1
     resources:
-        mem_mb=more_memory(4000),
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         config=CONFIG_FILE,
         key=judge_key,

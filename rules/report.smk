@@ -24,8 +24,8 @@ rule pages:
         "../envs/backsplit.yaml"
     threads: 4
     resources:
-        mem_mb=more_memory(12000),
-        runtime=240,
+        mem_mb=more(12000),
+        runtime=more(240),
     params:
         config=CONFIG_FILE,
         key=report_key,
@@ -75,8 +75,8 @@ rule report:
         "../envs/backsplit.yaml"
     threads: 1
     resources:
-        mem_mb=more_memory(4000),
-        runtime=60,
+        mem_mb=more(4000),
+        runtime=more(60),
     params:
         config=CONFIG_FILE,
         key=report_key,

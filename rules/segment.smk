@@ -20,7 +20,7 @@ rule segment:
     threads: segment_threads
     resources:
         gpu=segment_gpus,
-        mem_mb=more_memory(16000),
+        mem_mb=more(16000),
         runtime=weight_of_cases(10),
     params:
         config=CONFIG_FILE,

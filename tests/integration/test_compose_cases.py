@@ -84,6 +84,10 @@ def test_masks_that_overlap_follow_the_rules_and_are_counted(project):
     assert within[0]["voxels"] == ((masks["liver"] > 0) & (masks["kidney"] > 0)).sum()
     assert "listed first" in within[0]["why"]
     order = project.settings["compose"]
+    told = project.run("check").stderr
+    assert "takes voxels from the lesion" not in told
+    project.write(compose=order | {"except": [{"winner": "bone", "loser": "t*"}]})
+    assert "compose.except: bone takes voxels from the lesion tumor" in project.run("check").stderr
     project.write(compose=order | {"except": [{"winner": "kidney", "loser": "liver"}]})
     compose(project)
     second = load(project.results / "labels" / "a.nii.gz")

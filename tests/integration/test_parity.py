@@ -19,6 +19,7 @@ from totalsegmentator.registry import get_task_classes
 from backsplit.cases import Case
 from backsplit.config import Dataset, NnUNet, Run, TotalSegmentator
 from backsplit.demo.phantoms import make_phantom
+from backsplit.errors import CaseError, Code
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.totalseg_tasks import _part_maps, engine_task, private_home
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
@@ -131,6 +132,10 @@ def test_a_task_with_a_crop_goes_through_their_function_on_our_networks(tmp_path
     a = ours(image, weights, task="liver_vessels")
     assert a.any()
     np.testing.assert_array_equal(a, theirs(tmp_path, image, weights, task="liver_vessels"))
+    soon = Run(device="cpu", case_minutes=1e-9)  # its networks too are given up
+    case = Case("a", 2, {"ct": image}, None, {}, image.parent)
+    ((_, result),) = TotalSegmentatorSegmenter(config, DATASET, soon).label([case])
+    assert isinstance(result, CaseError) and result.code is Code.TIME_LIMIT
 
 
 @pytest.mark.shared

@@ -145,6 +145,26 @@ def test_a_lesion_yields_only_where_an_exception_names_the_pair():
     assert (pair.loser.layer, pair.winner.layer, pair.voxels) == ("targets", "tissue", 20)
 
 
+@pytest.mark.parametrize("over", ["fat", "f*", "soft"])
+def test_repair_goes_over_structures_by_name_wildcard_and_group(over):
+    """A lesion in the liver, both within a rim of fat: the rim is the liver's."""
+    shape = (9, 9, 9)
+    grid = grid_of(shape)
+    lesion, liver, fat = np.zeros((3, *shape), np.uint8)
+    lesion[3:6, 3:6, 3:6] = 7
+    fat[2:7, 2:7, 2:7] = 1
+    liver[1:8, 1:8, 1:8] = fat[1:8, 1:8, 1:8] == 0
+    layers = [Layer("organs", liver, {1: (3,)}), Layer("tissue", fat, {1: (4,)})]
+
+    def fat_left(**repair_):
+        rules = rules_of(repair=repair_, groups={"soft": ["liver", "fat"]})
+        made = compose_case(grid, lesion_of(lesion, grid), layers, {}, lambda: fat >= 0, rules)
+        return int((made.labels == 4).sum())
+
+    assert fat_left(rim_mm=3) == fat_left(rim_mm=3, over=["liver"]) == 5**3 - 3**3
+    assert fat_left(rim_mm=3, over=[over]) == 0
+
+
 @examples(50)
 @given(
     hnp.arrays(np.uint8, (6, 7, 8), elements=st.sampled_from([0, 0, 0, 1, 2])), st.integers(1, 4)

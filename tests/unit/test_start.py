@@ -115,6 +115,11 @@ def test_a_layout_is_recognised_and_its_proposal_passes_check(tmp_path, layout):
     path = init(root, tmp_path / "mine", "", 501, find(root, None, {}, None), said.append)
     assert f"2 cases ({layout})" in "\n".join(said)
     config = load_config(path)
+    assert config.run.results == tmp_path / "mine" / "results"  # nobody else's
+    assert ("whose the cases are is not known" in path.read_text()) == (
+        layout not in ("bids", "autopet")
+    )
+    assert f"backsplit weights get total{'_mr' * (layout == 'bids')} and" in said[-1]
     assert config.dataset.channels == channels and config.targets == targets
     assert config.dataset.name == "data"
     report = check(path)
@@ -157,6 +162,33 @@ def proposed(root: Path, images=(), lesion=None):
     """The configuration and the checked table that init makes of a folder."""
     path = init(root, root, "D", 1, find(root, None, dict(images), lesion), lambda _: None)
     return load_config(path), check(path)
+
+
+def test_files_of_macos_are_no_cases(tmp_path):
+    nnunet(tmp_path)
+    for path in list(tmp_path.rglob("*.nii.gz")):
+        (path.parent / f"._{path.name}").write_bytes(b"resource fork")
+    assert [case.id for case in find(tmp_path, None, {}, None).cases] == EXPECTED["nnunet"][1]
+
+
+def test_what_is_guessed_of_lesion_files_is_said(tmp_path):
+    for number, values in enumerate([(1, 2), (1, 2, 3)]):
+        volume(tmp_path / f"p{number}" / "ct.nii.gz")
+        volume(tmp_path / f"p{number}" / "les.nii.gz", *values)
+    images = {"CT": "{case}/ct.nii.gz"}
+    said: list[str] = []
+    into = tmp_path / "mine"
+    found = find(tmp_path, None, images, "{case}/les.nii.gz")
+    path = init(tmp_path, into, "M", 7, found, said.append)
+    note = "values 1, 2, 3 stand in the first 2 lesion files; nothing says what they mean; if they"
+    assert any(note in line for line in said) and note in path.read_text()
+    config = load_config(path)
+    assert config.segmenters["organs"].task == "total" and "fat" in config.structures  # CT is CT
+    for number in (0, 1):
+        (tmp_path / f"p{number}" / "les.nii.gz").write_bytes(b"no volume")
+    path = init(tmp_path, tmp_path / "other", "M", 7, found, said.append)
+    assert "no value could be read from the first 2 lesion files" in path.read_text()
+    assert load_config(path).targets == {"lesion": (1,)}
 
 
 def test_what_belongs_together_in_bids_is_not_guessed(tmp_path):
@@ -325,7 +357,7 @@ def test_whatever_a_folder_calls_things_the_proposal_is_yaml_of_what_was_found(n
     wanted = {name_of(label): i + 1 for i, label in enumerate(labels)}
     channels = list(dict.fromkeys(channel_of(label) for label in labels))
     found = Found("x", [], channels, wanted, [f"a note: {label}" for label in labels])
-    text = config_text(found, name, 9, "mine/cases.tsv")
+    text = config_text(found, name, 9, "mine/cases.tsv", "mine/results")
     data = yaml.safe_load(text)
     assert data["dataset"] == data["dataset"] | {"name": name, "channels": channels}
     given_ = data["segmenters"].get("given", {}).get("labels", {})

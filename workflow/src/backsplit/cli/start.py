@@ -29,7 +29,8 @@ def init(
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     into: Annotated[Path, typer.Option(help="Folder for both files.")] = Path("mine"),
     layout: Annotated[
-        Layout | None, typer.Option(help="How the folder is laid out. Default: what fits.")
+        Layout | None,
+        typer.Option(help="How the folder is laid out (config/README.md). Default: what fits."),
     ] = None,
     image: Annotated[
         list[str] | None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -233,7 +234,7 @@ def _repair(
     if host.label is None or not settings.is_on:
         return None
     box = grown(instance.box, max(settings.rim_mm, HOLES_WITHIN_MM), grid)
-    free = [0, *(rules.scheme.ids[name] for name in _over(settings.over, rules.scheme))]
+    free = [0, *(rules.scheme.ids[name] for name in _over(rules.settings, rules.scheme))]
     return repair(
         labels[box],
         instance.mask(box, labels.shape),
@@ -245,5 +246,7 @@ def _repair(
     )
 
 
-def _over(names: Sequence[str], scheme: Scheme) -> list[str]:
-    return [name for name in scheme.structures if name in names]
+def _over(settings: Compose, scheme: Scheme) -> list[str]:
+    """Structures that `repair.over` names, by groups and wildcards too."""
+    patterns = [p for name in settings.repair.over for p in settings.groups.get(name, (name,))]
+    return [name for name in scheme.structures if any(fnmatchcase(name, p) for p in patterns)]

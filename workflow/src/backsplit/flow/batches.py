@@ -41,6 +41,10 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
     report = run_check(path, batch, threads)
     for problem in (*report.fatal, *report.problems):
         say(str(problem))
+    scheme = report.scheme
+    if scheme is not None and batch is None:
+        for winner, loser in (pair for pair in scheme.exceptions if pair[1] in scheme.targets):
+            say(f"[backsplit] check: compose.except: {winner} takes voxels from the lesion {loser}")
     refused = sum(c.status != "ok" for c in report.checked)
     name = "check" if batch is None else f"check batch {batch}"
     say(

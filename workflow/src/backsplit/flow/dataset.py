@@ -190,11 +190,12 @@ def manifest(path: Path, say: Say) -> None:
 
 def status(config: Config) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
-    total = len(load_checked(open_table(config)))
+    everyone = load_checked(open_table(config))
+    total, ids = len(everyone), {checked.case.id for checked in everyone}
     for name, folder in working_folders(config).items():
         tables = [read_rows(table) for table in sorted(folder.glob(STATUS_TABLES))]
         failed = sum(row["status"] == "failed" for rows in tables for row in rows)
-        sidecars = _count_sidecars(folder)
+        sidecars = len(ids & {path.stem for path in folder.glob("[!.]*.json")})
         yield f"{name}: {sidecars} done, {failed} failed, {total} in all"
 
 
@@ -225,7 +226,3 @@ def retry(config: Config) -> list[Path]:
     for table in removed:
         table.unlink()
     return removed
-
-
-def _count_sidecars(folder: Path) -> int:
-    return sum(path.name != "labels.json" for path in folder.glob("[!.]*.json"))

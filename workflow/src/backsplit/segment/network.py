@@ -239,11 +239,19 @@ def load(model: Model) -> Network:
     return Network(predictor)
 
 
-def predict(network: Network, images: Sequence[Path]) -> tuple[Array, dict[str, Any]]:
-    """Read the channels of a case and predict its labels, one step after the other."""
+def predict(
+    network: Network, images: Sequence[Path], limit_s: float
+) -> tuple[Array, dict[str, Any]]:
+    """Read the channels of a case and predict its labels, one step after the other.
+
+    Raises
+    ------
+    CaseError
+        TIME_LIMIT when the network has run longer than `limit_s`.
+    """
     image, properties = network.reader.read_images([str(path) for path in images])
     prepared = network.prepare(image, properties)
-    return network.labels(network.run(prepared), prepared.properties), prepared.properties
+    return network.labels(network.run(prepared, limit_s), prepared.properties), prepared.properties
 
 
 def silence_nnunet() -> None:

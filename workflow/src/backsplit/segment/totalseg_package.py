@@ -50,8 +50,11 @@ def label_with_package(volume: Volume, config: TotalSegmentator, device: str) ->
 
 
 @contextlib.contextmanager
-def resident_networks(device: str, weights: Path) -> Iterator[None]:
-    """Replace the two functions of TotalSegmentator that the module's docstring names."""
+def resident_networks(device: str, weights: Path, limit_s: float) -> Iterator[None]:
+    """Replace the two functions of TotalSegmentator that the module's docstring names.
+
+    A network that runs on a case for longer than `limit_s` seconds gives it up (TIME_LIMIT).
+    """
     silence_nnunet()
     import totalsegmentator.nnunet as theirs
     import totalsegmentator.python_api as api
@@ -80,7 +83,7 @@ def resident_networks(device: str, weights: Path) -> Iterator[None]:
             step_size=step_size,
             mirroring=tta,
         )
-        _predict_folder(load(network), Path(dir_in), Path(dir_out))
+        _predict_folder(load(network), Path(dir_in), Path(dir_out), limit_s)
 
     def _look_for_weights(task_id: int | str) -> None:
         if isinstance(task_id, str) or find_dataset(weights, int(task_id)) is None:
@@ -97,11 +100,11 @@ def resident_networks(device: str, weights: Path) -> Iterator[None]:
         yield
 
 
-def _predict_folder(network: Network, dir_in: Path, dir_out: Path) -> None:
+def _predict_folder(network: Network, dir_in: Path, dir_out: Path, limit_s: float) -> None:
     """Predict `<part>_0000.nii.gz …` of a folder to `<part>.nii.gz`, as their function does."""
     ending = network.file_ending
     for first in sorted(dir_in.glob(f"*_0000{ending}")):
         part = first.name.removesuffix(f"_0000{ending}")
         channels = sorted(dir_in.glob(f"{part}_[0-9][0-9][0-9][0-9]{ending}"))
-        labels, properties = predict(network, channels)
+        labels, properties = predict(network, channels, limit_s)
         network.reader.write_seg(labels, str(dir_out / f"{part}{ending}"), properties)

@@ -84,7 +84,7 @@ class TotalSegmentatorSegmenter:
                     cases, TaskEngine(task, self._read, self.timings, self.settings).steps
                 )
                 return
-            with resident_networks(device, self.weights_folder):
+            with resident_networks(device, self.weights_folder, 60 * self.settings.case_minutes):
                 yield from one_by_one(
                     cases,
                     lambda case: label_with_package(self._read(case), self.config, device),

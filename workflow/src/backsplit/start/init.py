@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from backsplit.config import TotalSegmentator
+from backsplit.config_file import load_config
 from backsplit.disk import atomic_path
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.start.found import Found, case_ids, name_of
@@ -18,10 +20,12 @@ from backsplit.start.patterns import find_by_patterns
 from backsplit.start.proposal import config_text
 from backsplit.volume import read_labels
 
+PATIENTS = "whose the cases are is not known: if a patient has several, add a column `patient`"
+
 LOOKED_AT = 20
 """So many lesion files are read for their values, where nothing names them."""
 
-TABLE, CONFIG = "cases.tsv", "config.yaml"
+TABLE, CONFIG, RESULTS = "cases.tsv", "config.yaml", "results"
 
 
 def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str | None) -> Found:
@@ -49,7 +53,8 @@ def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str 
         wanted = "--image patterns" if images else layout or ", ".join(LAYOUTS)
         raise BacksplitError(
             Code.LAYOUT_UNKNOWN,
-            f"no case was found in {root} (looked for: {wanted}); name the files by patterns: "
+            f"no case was found in {root} (looked for: {wanted}); name the folder that holds "
+            "dataset.json, case_*, PETCT_* or sub-*, or the files by patterns: "
             "--image ct='{case}/ct.nii.gz' --lesion '{case}/lesion.nii.gz'",
         )
     return found
@@ -102,19 +107,26 @@ def init(
                 f"{path} exists; remove it, or name another folder with --into",
             )
     if not found.labels:
-        found = replace(found, labels=_values(found))
+        labels, notes = _values(found)
+        found = replace(found, labels=labels, notes=[*found.notes, *notes])
+    if not any(case.patient for case in found.cases):
+        found = replace(found, notes=[*found.notes, PATIENTS])
     into.mkdir(parents=True, exist_ok=True)
     ids = case_ids([case.id for case in found.cases])
     _write_table(into / TABLE, found, ids)
     name = name or name_of(root.resolve().name).replace(".", "_")
-    text = config_text(found, name, number, (into / TABLE).as_posix())
+    places = [(into / path).as_posix() for path in (TABLE, RESULTS)]
+    text = config_text(found, name, number, *places)
     with atomic_path(into / CONFIG) as temporary:
         temporary.write_text(text, "utf-8")
     for line in (*found.notes, *_remarks(found, ids)):
         say(f"[backsplit] init: {line}")
     say(f"[backsplit] init: {len(ids)} cases ({found.layout}) in {into / TABLE}")
-    say(f"[backsplit] init: next: read {into / CONFIG}, then backsplit check -c {into / CONFIG}")
-    return into / CONFIG
+    config = into / CONFIG
+    task = load_config(config).segmenters["organs"]
+    get = f"backsplit weights get {task.task}" if isinstance(task, TotalSegmentator) else ""
+    say(f"[backsplit] init: next: read {config}, then {get} and backsplit check -c {config}")
+    return config
 
 
 def _write_table(path: Path, found: Found, ids: Sequence[str]) -> None:
@@ -144,14 +156,22 @@ def _remarks(found: Found, ids: Sequence[str]) -> Iterator[str]:
         )
 
 
-def _values(found: Found) -> dict[str, int]:
-    """Labels for the values of the first lesion files; nothing names them."""
+def _values(found: Found) -> tuple[dict[str, int], list[str]]:
+    """Labels for the values of the first lesion files, which nothing names, and what to know."""
     values: set[int] = set()
-    for path in [case.lesion for case in found.cases if case.lesion is not None][:LOOKED_AT]:
+    paths = [case.lesion for case in found.cases if case.lesion is not None][:LOOKED_AT]
+    for path in paths:
         with suppress(CaseError):  # DICOM has names; what is wrong with a file `check` says
             values.update(np.unique(read_labels(path).array).tolist())
     above = sorted(values - {0})
-    return {"lesion" if len(above) == 1 else f"lesion_{value}": value for value in above}
+    labels = {"lesion" if len(above) == 1 else f"lesion_{value}": value for value in above}
+    read = f"the first {len(paths)} lesion files"
+    if not above:
+        return labels, [f"no value could be read from {read}: `lesion: 1` is a guess"]
+    note = f"values {', '.join(map(str, above))} stand in {read}; nothing says what they mean"
+    if len(above) > 1:
+        note += '; if they number the lesions of a patient, write `lesion: "*"` instead'
+    return labels, [note]
 
 
 def _shown(path: Path | None, into: Path) -> str:

@@ -167,7 +167,7 @@ def _labels(items: Any) -> tuple[dict[str, int], list[str]]:  # noqa: ANN401 (pa
 
 def _files(folder: Path) -> Iterator[Path]:
     if folder.is_dir():
-        yield from sorted(folder.iterdir())
+        yield from sorted(path for path in folder.iterdir() if not path.name.startswith("."))
 
 
 def _there(path: Path) -> Path | None:

@@ -39,20 +39,21 @@ WORDS = {"y", "n", "yes", "no", "true", "false", "on", "off", "null"}
 """What YAML takes for something else than text."""
 
 
-def config_text(found: Found, name: str, number: int, cases: str) -> str:
+def config_text(found: Found, name: str, number: int, cases: str, results: str) -> str:
     """The configuration as YAML.
 
     Parameters
     ----------
     found : what the folder holds
     name, number : of the data set
-    cases : path of the case table
+    cases, results : paths of the case table, and of the folder for all outputs
     """
     targets, anatomy = lesions_and_anatomy(found.labels)
     mr = [channel for channel in found.channels if MR.search(channel)]
-    channel = "ct" if "ct" in found.channels else [*mr, found.channels[0]][0]
+    ct = [channel for channel in found.channels if channel.lower() == "ct"]
+    channel = [*ct, *mr, found.channels[0]][0]
     on_mr = channel in mr
-    on_ct = channel == "ct"
+    on_ct = channel in ct
     structures = _structures(targets, anatomy)
     if on_ct and "fat" not in {name.lower() for name in (*targets, *structures)}:
         structures["fat"] = ["tissue/fat"]
@@ -71,6 +72,7 @@ def config_text(found: Found, name: str, number: int, cases: str) -> str:
         name=name,
         number=number,
         cases=cases,
+        results=results,
         targets=targets or {"lesion": 1},
         anatomy=anatomy,
         channel=channel,
