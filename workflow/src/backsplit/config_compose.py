@@ -78,7 +78,7 @@ class Compose(Section):
     )
     regions: dict[Name, OneOrMore] = Field(
         default={},
-        description="{region: labels, groups or wildcards}, the larger region first; labels in no "
+        description="{region: labels, groups or wildcards}; labels in no "
         "region are regions of their own.",
     )
     nested: tuple[str, ...] = Field(

@@ -1,0 +1,41 @@
+"""Documents and code say the same."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from typer.main import get_command
+
+from backsplit.cli import app
+from backsplit.errors import Code
+from conftest import ROOT
+
+TEXTS = "\n".join(
+    path.read_text("utf-8")
+    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]
+)
+
+
+def test_each_code_is_explained():
+    told = re.findall(r"^\| `([A-Z_0-9]+)` \|", (ROOT / "docs" / "codes.md").read_text(), re.M)
+    assert sorted(told) == sorted(Code)
+
+
+def test_each_key_of_the_configuration_is_explained():
+    schema = json.loads((ROOT / "config" / "config.schema.json").read_text())
+    sections = [schema, *schema["$defs"].values()]
+    keys = {name for section in sections for name in section.get("properties", {})}
+    told = (ROOT / "config" / "README.md").read_text()
+    assert {key for key in keys if not re.search(rf"\b{re.escape(key)}\b", told)} == set()
+
+
+def test_each_verb_is_named():
+    verbs = set(get_command(app).commands)
+    assert {verb for verb in verbs if f"backsplit {verb}" not in TEXTS} == set()
+
+
+def test_every_document_that_is_linked_is_there():
+    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]:
+        for link in re.findall(r"\]\((?!http)([^)#]+)", path.read_text("utf-8")):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
