@@ -8,7 +8,11 @@ import re
 from typer.main import get_command
 
 from backsplit.cli import app
+from backsplit.config_quality import AnatomyRules
 from backsplit.errors import Code
+from backsplit.qc import agreement, cohort, lesions, measure
+from backsplit.qc.judge import DECISION_COLUMNS, FLAG_COLUMNS, VERDICT_COLUMNS
+from backsplit.tables import STATUS_OF_STRUCTURES
 from conftest import ROOT
 
 TEXTS = "\n".join(
@@ -28,6 +32,15 @@ def test_each_key_of_the_configuration_is_explained():
     keys = {name for section in sections for name in section.get("properties", {})}
     told = (ROOT / "config" / "README.md").read_text()
     assert {key for key in keys if not re.search(rf"\b{re.escape(key)}\b", told)} == set()
+
+
+def test_each_column_of_the_tables_is_explained():
+    told = set(re.findall(r"`([a-z_0-9]+)`", (ROOT / "docs" / "tables.md").read_text()))
+    tables = (measure.COLUMNS, lesions.COLUMNS, agreement.COLUMNS, STATUS_OF_STRUCTURES)
+    assert {column for table in tables for column in table} - told == set()
+    assert {*FLAG_COLUMNS, *VERDICT_COLUMNS, *DECISION_COLUMNS} - told == set()
+    cohort_rules = {f.name for f in vars(cohort).values() if isinstance(f, cohort.Feature)}
+    assert cohort_rules | set(AnatomyRules.model_fields) - {"several", "paired", "midline"} <= told
 
 
 def test_each_verb_is_named():
