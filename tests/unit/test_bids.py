@@ -246,6 +246,10 @@ def test_what_is_no_longer_part_goes_and_what_others_put_there_stays(project, mo
     project.run("export")
     assert {path for path in root.rglob("*") if path.is_file()} == set(theirs)
     assert {path: path.read_text() for path in theirs} == theirs
+    theirs_too = root / "sub-a" / "ct" / "sub-a_rec-mine_ct.nii.gz"
+    theirs_too.write_text("no trainer is sent here any more")
+    project.run("manifest")
+    project.run("verify")
 
 
 @pytest.mark.parametrize(

@@ -187,6 +187,15 @@ def test_monai_reads_the_images_the_label_maps_and_the_folds(organs, monkeypatch
         splits = json.loads((root / "Dataset007_Test" / "splits_final.json").read_text())
         assert all(item["case"] in splits[item["fold"]]["val"] for item in items)
 
+    monkeypatch.chdir(organs.folder)
+    dataset = root / "Dataset007_Test"
+    plan = Plan(load_config(organs.folder / "config.yaml"))
+    assert forget_incomplete(plan) == []
+    (dataset / "imagesTr" / "b_0000.nii.gz").unlink()  # without an image it is not whole either
+    assert [path.resolve() for path in forget_incomplete(plan)] == [dataset / "dataset.json"]
+    organs.run("export")
+    assert (dataset / "imagesTr" / "b_0000.nii.gz").exists() and forget_incomplete(plan) == []
+
     (folder / names[0]).unlink()  # as by hand: it is not whole without, and nobody takes it so
     assert "code FILE_MISSING" in organs.run("manifest", ok=False).stderr
     monkeypatch.chdir(organs.folder)

@@ -119,7 +119,7 @@ def test_a_layout_is_recognised_and_its_proposal_passes_check(tmp_path, layout):
     assert ("whose the cases are is not known" in path.read_text()) == (
         layout not in ("bids", "autopet")
     )
-    assert f"backsplit weights get total{'_mr' * (layout == 'bids')} and" in said[-1]
+    assert f"backsplit weights get total{'_mr' * (layout == 'bids')}` and" in said[-1]
     assert config.dataset.channels == channels and config.targets == targets
     assert config.dataset.name == "data"
     report = check(path)

@@ -76,6 +76,8 @@ def bids_files(config: Config) -> Iterator[Path]:
 
 def bids_strangers(config: Config) -> Iterator[Path]:
     """Volumes among those of the export that are not its own: a trainer would read them too."""
+    if config.export.bids is None:
+        return
     root = bids_folder(config)
     own = _recorded(root)
     tops = [*root.glob("sub-*"), *bids_sets(config)]

@@ -123,9 +123,12 @@ def init(
         say(f"[backsplit] init: {line}")
     say(f"[backsplit] init: {len(ids)} cases ({found.layout}) in {into / TABLE}")
     config = into / CONFIG
-    task = load_config(config).segmenters["organs"]
-    get = f"backsplit weights get {task.task}" if isinstance(task, TotalSegmentator) else ""
-    say(f"[backsplit] init: next: read {config}, then {get} and backsplit check -c {config}")
+    segmenters = load_config(config).segmenters.values()
+    tasks = " ".join(s.task for s in segmenters if isinstance(s, TotalSegmentator))
+    say(
+        f"[backsplit] init: next: read {config}, then `backsplit weights get {tasks}` and "
+        f"`backsplit check -c {config}`"
+    )
     return config
 
 
