@@ -30,7 +30,7 @@ TESTS_AT_ONCE ?= 2
 unit: $(INSTALLED)
 	python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile --cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)
 
-PROPERTIES = $(shell grep -l '^from examples import' tests/unit/*.py)
+PROPERTIES = $(shell grep -l '^from support.examples import' tests/unit/*.py)
 SEARCH_TIMES ?= 20
 
 test-search: $(INSTALLED)  ## the tests of properties on many more and other examples than `make test`
@@ -75,7 +75,7 @@ bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/ben
 
 schema: $(INSTALLED)  ## write the schemas anew
 	backsplit schema > config/config.schema.json
-	backsplit schema manifest > workflow/src/backsplit/manifest.schema.json
+	backsplit schema manifest > workflow/src/backsplit/record/manifest.schema.json
 
 pins: $(INSTALLED)  ## write the pinned versions anew
 	python envs/pins.py

@@ -11,17 +11,12 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from backsplit.claims import claim_run
-from backsplit.disk import remove_leftovers
 from backsplit.errors import BacksplitError, CaseError
 from backsplit.export.nnunet import dataset_folder
-from backsplit.plan import (
-    Plan,
-    date_back,
-    forget_incomplete,
-    settle_config,
-    write_config,
-)
+from backsplit.flow.engine import date_back, forget_incomplete, settle_config, write_config
+from backsplit.flow.plan import Plan
+from backsplit.store.disk import remove_leftovers
+from backsplit.store.locks import claim_run
 
 try:
     CONFIG, CONFIG_FILE = settle_config(config, workflow.configfiles)

@@ -20,14 +20,14 @@ from compose import ORGANS, volumes
 from PIL import Image
 from scipy import ndimage
 
-from backsplit.cases import Case
-from backsplit.config import Config
-from backsplit.provenance import write_json
+from backsplit.cases.table import Case
+from backsplit.config.model import Config
 from backsplit.report.case_facts import PageFacts
 from backsplit.report.case_page import render
-from backsplit.report.case_pictures import CaseArtist
 from backsplit.report.facts import Flag, LesionFacts
-from backsplit.scheme import Scheme
+from backsplit.report.pictures.case import CaseArtist
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.provenance import write_json
 from backsplit.volume import Grid, save_nifti
 
 

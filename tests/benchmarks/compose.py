@@ -123,11 +123,11 @@ def labels(folder: Path) -> None:
 
 def ours(folder: Path) -> None:
     """Compose the case as the command does."""
-    from backsplit.cases import read_cases
-    from backsplit.check import load_scheme
+    from backsplit.cases.table import read_cases
     from backsplit.compose.stage import ComposeStage
-    from backsplit.config_file import load_config
+    from backsplit.config.file import load_config
     from backsplit.errors import CaseError
+    from backsplit.flow.project import load_scheme
 
     config = load_config(folder / "config.yaml")
     scheme, classes = load_scheme(config, folder / "config.yaml")
@@ -184,7 +184,6 @@ WAYS = {"labels": labels, "io": io, "ours": ours, "loop": loop, "theirs": theirs
 
 def child(way: str, folder: Path) -> None:
     """Run one way and print seconds and memory above what the imports take."""
-    import backsplit.check
     import backsplit.compose.stage  # noqa: F401 (imports are not what is measured)
     from backsplit.compose.layers import Composer, Layer, Precedence
 

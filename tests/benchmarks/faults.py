@@ -17,7 +17,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from bench import Bench, openkbp, table, torso_bench
+from support.bench import Bench, openkbp, table, torso_bench
 
 
 def alarms(bench: Bench, size: int, cohorts: int, seed: int) -> str:

@@ -16,11 +16,12 @@ import numpy as np
 import pandas as pd
 from totalsegmentator.registry import get_task_classes
 
-from backsplit.config_quality import Quality
-from backsplit.qc.agreement import COLUMNS as AGREEMENT
-from backsplit.qc.flags import all_flags
-from backsplit.qc.judge import DECISION_COLUMNS, verdicts
-from backsplit.qc.measure import COLUMNS, SIDES
+from backsplit.config.quality import Quality
+from backsplit.judge.flags import all_flags
+from backsplit.judge.verdicts import DECISION_COLUMNS, verdicts
+from backsplit.measure.agreement import COLUMNS as AGREEMENT
+from backsplit.measure.table import COLUMNS
+from backsplit.volume.grid import SIDES
 
 
 def synthetic(cases: int, structures: int, seed: int = 0) -> pd.DataFrame:

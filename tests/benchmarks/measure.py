@@ -4,7 +4,7 @@
 
 117 organs; each way gets image and labels in memory:
 
-    ours    `backsplit.qc.measure.measure`: 49 columns for each class
+    ours    `backsplit.measure.table.measure`: 49 columns for each class
     theirs  `totalsegmentator.statistics.get_basic_statistics(extra_metrics=True)`: volume,
             intensity, voxels, its standard deviation and extremes, centroid and box
 """
@@ -19,7 +19,7 @@ import numpy as np
 from compose import ORGANS, volumes
 from totalsegmentator.statistics import get_basic_statistics
 
-from backsplit.qc.measure import measure
+from backsplit.measure.table import measure
 from backsplit.volume import Grid
 
 

@@ -21,8 +21,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from engine import agreement, backsplit, totalsegmentator
 from totalsegmentator.map_tasks_config import TASK_CONFIGS
 
-from backsplit.segment.totalseg_tasks import _part_maps
-from networks import random_network
+from backsplit.segment.totalseg.tasks import _part_maps
+from support.networks import random_network
 
 SIZE = (531, 512, 512)
 SPACING = (0.8, 0.8, 1.5)

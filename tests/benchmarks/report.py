@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from backsplit.config import Config
+from backsplit.config.model import Config
 from backsplit.demo.phantoms import make_phantom
-from backsplit.report.montage import draw_montage
-from backsplit.report.page import write_report
-from backsplit.report.tables import MEASURES
-from backsplit.scheme import Scheme
+from backsplit.report.dataset_page import write_report
+from backsplit.report.pictures.montage import draw_montage
+from backsplit.report.read import MEASURES
+from backsplit.scheme.scheme import Scheme
 
 PICTURES = 12
 PAINTED = """async () => {

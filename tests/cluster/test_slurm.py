@@ -17,8 +17,8 @@ import pandas as pd
 import pytest
 from private_slurm import PrivateSlurm, missing_programs, private_slurm, wait_for
 
-from backsplit.cases import read_tsv
-from conftest import ROOT, Project, load
+from backsplit.store.tsv import read_tsv
+from support.project import ROOT, Project, load
 
 ABSENT = missing_programs()
 pytestmark = [

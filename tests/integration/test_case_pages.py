@@ -15,9 +15,10 @@ import pandas as pd
 import pytest
 
 from backsplit import flow
-from backsplit.config_file import load_config
-from backsplit.plan import Plan, forget_incomplete
-from conftest import Project, ct_like, save
+from backsplit.config.file import load_config
+from backsplit.flow.engine import forget_incomplete
+from backsplit.flow.plan import Plan
+from support.project import Project, ct_like, save
 
 EVIL = '<img src=x onerror="alert(1)">'
 

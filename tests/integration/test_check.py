@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from conftest import ct_like, save
+from support.project import ct_like, save
 
 
 def bad_table(project):

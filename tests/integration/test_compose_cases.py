@@ -8,12 +8,12 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 
-from backsplit.config import Run
+from backsplit.config.model import Run
 from backsplit.segment.nnunet import Engine
 from backsplit.segment.timing import Timings
 from backsplit.volume import Grid, Volume
 from backsplit.volume.resample import resample_image
-from conftest import Project, ct_like, load, save
+from support.project import Project, ct_like, load, save
 
 SHAPE = ct_like().shape
 

@@ -20,7 +20,7 @@ from totalsegmentator.registry import get_task_classes
 from backsplit.demo.evaluation import STRUCTURES
 from backsplit.demo.phantoms import DEMO_CASES, make_phantom
 from backsplit.segment.weights import demo_weights, require_accepted
-from conftest import ROOT, load
+from support.project import ROOT, load
 
 pytestmark = pytest.mark.slow
 

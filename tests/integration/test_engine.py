@@ -17,19 +17,20 @@ import pandas as pd
 import pytest
 import torch
 
-from backsplit.batch import attempt
-from backsplit.cases import Case
-from backsplit.config import Dataset, NnUNet, Run, TotalSegmentator
+from backsplit.cases.table import Case
+from backsplit.config.model import Dataset, Run
+from backsplit.config.segmenters import NnUNet, TotalSegmentator
 from backsplit.demo.phantoms import make_phantom
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment import device, network
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.stage import SegmentStage
-from backsplit.segment.totalseg_tasks import engine_task, private_home
-from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
+from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
+from backsplit.segment.totalseg.tasks import engine_task, private_home
 from backsplit.segment.weights import accept, demo_weights, files_of, require_accepted
-from conftest import save
+from backsplit.work.batch import attempt
+from support.project import save
 
 pytestmark = pytest.mark.slow
 DATASET = Dataset(name="a", id=1, cases="c.tsv")
@@ -269,7 +270,7 @@ def test_a_job_killed_at_case_five_of_eight_goes_on_there(project):
 def test_a_stage_refuses_weights_before_any_case(tmp_path, model):
     checkpoint = model / "fold_0" / "checkpoint_final.pth"
     checkpoint.write_bytes(checkpoint.read_bytes() + b"\0")
-    from backsplit.config import Config
+    from backsplit.config.model import Config
 
     config = Config.model_validate(
         {

@@ -6,7 +6,7 @@ import hashlib
 
 import numpy as np
 
-from conftest import save
+from support.project import save
 
 
 def test_a_case_answers_where_it_comes_from(project):

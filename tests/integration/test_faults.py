@@ -6,9 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backsplit.qc.measure import measure
+from backsplit.measure.table import measure
 from backsplit.volume import Grid
-from bench import LEFT_RIGHT, openkbp, table, torsos
+from support.bench import LEFT_RIGHT, openkbp, table, torsos
 
 BENCHES = [
     pytest.param(torsos, id="phantoms"),

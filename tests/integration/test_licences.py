@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 from totalsegmentator import registry
 
-from backsplit.config import Files, Threshold, TotalSegmentator
-from backsplit.licences import Commercial, licence_of
-from conftest import load, save
+from backsplit.config.segmenters import Files, Threshold, TotalSegmentator
+from backsplit.segment.licences import Commercial, licence_of
+from support.project import load, save
 
 
 @pytest.mark.parametrize("task", registry.TASKS)

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from backsplit.manifest import manifest_schema
-from conftest import save
+from backsplit.record.manifest import manifest_schema
+from support.project import save
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,7 @@ def made(project):
 
 
 def test_the_schema_that_ships_is_the_one_of_the_code():
-    shipped = resources.files("backsplit").joinpath("manifest.schema.json").read_text()
+    shipped = resources.files("backsplit.record").joinpath("manifest.schema.json").read_text()
     assert shipped == manifest_schema()
 
 

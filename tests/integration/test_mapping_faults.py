@@ -5,10 +5,10 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from backsplit.config_quality import Quality
-from backsplit.qc.flags import all_flags
-from backsplit.qc.judge import DECISION_COLUMNS, verdicts
-from bench import AGREEMENT, Bench, openkbp, torsos
+from backsplit.config.quality import Quality
+from backsplit.judge.flags import all_flags
+from backsplit.judge.verdicts import DECISION_COLUMNS, verdicts
+from support.bench import AGREEMENT, Bench, openkbp, torsos
 
 KIDNEYS = {"kidney_right": "kidney_left"}
 LUMBAR = {f"vertebrae_L{n}": "vertebrae_L1" for n in range(2, 6)}

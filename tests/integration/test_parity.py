@@ -16,16 +16,17 @@ import torch
 from totalsegmentator.map_tasks_config import TASK_CONFIGS
 from totalsegmentator.registry import get_task_classes
 
-from backsplit.cases import Case
-from backsplit.config import Dataset, NnUNet, Run, TotalSegmentator
+from backsplit.cases.table import Case
+from backsplit.config.model import Dataset, Run
+from backsplit.config.segmenters import NnUNet, TotalSegmentator
 from backsplit.demo.phantoms import make_phantom
 from backsplit.errors import CaseError, Code
 from backsplit.segment.nnunet import NnUNetSegmenter
-from backsplit.segment.totalseg_tasks import _part_maps, engine_task, private_home
-from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
+from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
+from backsplit.segment.totalseg.tasks import _part_maps, engine_task, private_home
 from backsplit.segment.weights import accept, demo_weights, files_of
-from conftest import load
-from networks import random_network
+from support.networks import random_network
+from support.project import load
 
 pytestmark = pytest.mark.slow
 DATASET = Dataset(name="a", id=1, cases="c.tsv")

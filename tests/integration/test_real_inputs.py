@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 
-from conftest import Project, load
+from support.project import Project, load
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 

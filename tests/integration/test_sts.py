@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from conftest import Project
+from support.project import Project
 
 pytestmark = [pytest.mark.shared, pytest.mark.slow]
 

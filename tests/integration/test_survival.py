@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kills import Survivor, leftovers
+from support.kills import Survivor, leftovers
 
 pytestmark = pytest.mark.slow
 

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 import torch
 
 from backsplit.demo.phantoms import make_phantom
-from conftest import ROOT
+from support.project import ROOT
 
 pytestmark = pytest.mark.slow
 

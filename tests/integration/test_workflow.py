@@ -11,7 +11,7 @@ import pytest
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from test_check import EXPECTED, bad_table
 
-from conftest import load, save
+from support.project import load, save
 
 pytestmark = pytest.mark.slow
 DONE = "Nothing to be done"

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from backsplit.demo.phantoms import write_demo
-from conftest import ROOT
-from kills import STAGES, Run, contents, leftovers, require_same, seconds_of
+from support.kills import STAGES, Run, contents, leftovers, require_same, seconds_of
+from support.project import ROOT
 
 pytestmark = pytest.mark.survival
 

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from conftest import load
-from kills import Run, Survivor, tree, verb_of
+from support.kills import Run, Survivor, tree, verb_of
+from support.project import load
 
 pytestmark = pytest.mark.survival
 

@@ -6,14 +6,14 @@ import pandas as pd
 import pytest
 from totalsegmentator.registry import get_task_classes
 
-from backsplit.config_quality import AnatomyRules, Quality
-from backsplit.qc.agreement import COLUMNS
-from backsplit.qc.anatomy import Case, anatomy_rules, findings
-from backsplit.qc.flags import all_flags
-from backsplit.qc.measure import COLUMNS as MEASURES
-from backsplit.qc.measure import measure
+from backsplit.config.quality import AnatomyRules, Quality
+from backsplit.judge.anatomy import Case, anatomy_rules, findings
+from backsplit.judge.flags import all_flags
+from backsplit.measure.agreement import COLUMNS
+from backsplit.measure.table import COLUMNS as MEASURES
+from backsplit.measure.table import measure
 from backsplit.volume import read_labels, read_volume
-from conftest import SHARED
+from support.project import SHARED
 
 
 def row(x=0.0, y=0.0, z=0.0, ml=100.0, half_mm=20.0, **more):

@@ -15,15 +15,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from backsplit.cases import Case
-from backsplit.config_export import BidsExport, Export
-from backsplit.config_file import load_config
+from backsplit.cases.table import Case
+from backsplit.config.export import BidsExport, Export
+from backsplit.config.file import load_config
 from backsplit.errors import BacksplitError
 from backsplit.export.bids_names import members_of
-from backsplit.export.nnunet import link_or_copy
-from backsplit.plan import Plan, forget_incomplete
-from conftest import ct_like, load, save
-from examples import examples
+from backsplit.export.files import link_or_copy
+from backsplit.flow.engine import forget_incomplete
+from backsplit.flow.plan import Plan
+from support.examples import examples
+from support.project import ct_like, load, save
 
 LABEL = re.compile("[0-9A-Za-z]+")
 IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}([A-Z]{119})?", fullmatch=True)

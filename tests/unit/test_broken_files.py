@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backsplit.case_check import check_cases
-from backsplit.cases import Case
-from backsplit.config import Config
+from backsplit.cases.check import check_cases
+from backsplit.cases.table import Case
+from backsplit.config.model import Config
 from backsplit.errors import CaseError
 from backsplit.volume import read_geometry
-from mutations import broken, sound
+from support.mutations import broken, sound
 
 RANDOM = 700
 """Random damages beside the some 300 chosen ones, for an image and for a lesion."""

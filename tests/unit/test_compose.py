@@ -12,20 +12,20 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from backsplit import instances as module
+from backsplit.cases import instances as module
+from backsplit.cases.instances import find_instances
+from backsplit.cases.lesion import Lesion
 from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.host import find_host
 from backsplit.compose.layers import Layer, Precedence
 from backsplit.compose.promises import assert_promises
 from backsplit.compose.repair import repair
-from backsplit.config_compose import Compose
+from backsplit.config.compose import Compose
 from backsplit.errors import CaseError, Code
-from backsplit.instances import find_instances
-from backsplit.lesion import Lesion
-from backsplit.scheme import Scheme
+from backsplit.scheme.scheme import Scheme
 from backsplit.volume import Grid, LabelMap, read_grid, write_labels
-from conftest import save
-from examples import examples
+from support.examples import examples
+from support.project import save
 
 SHAPE = (3, 4, 5)
 SCHEME = Scheme(

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from backsplit.config_file import ConfigError, config_schema, dump_config, load_config
+from backsplit.config.file import ConfigError, config_schema, dump_config, load_config
 from backsplit.errors import Code
-from conftest import ROOT
+from support.project import ROOT
 
 GOOD = """\
 dataset:

@@ -14,17 +14,17 @@ from pathlib import Path
 
 import pytest
 
-from backsplit.batch import run_batch
-from backsplit.cases import Case, Checked
-from backsplit.claims import claim_run, claimed
-from backsplit.disk import atomic_path, remove_leftovers
+from backsplit.cases.table import Case, Checked
 from backsplit.errors import BacksplitError, Code
-from backsplit.provenance import file_sha256, input_sha256, read_json, sidecar_path
+from backsplit.store.disk import atomic_path, remove_leftovers
+from backsplit.store.locks import claim_run, claimed
+from backsplit.store.provenance import file_sha256, input_sha256, read_json, sidecar_path
+from backsplit.work.batch import run_batch
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from backsplit.disk import atomic_path
+from backsplit.store.disk import atomic_path
 with atomic_path(Path(sys.argv[1])) as temporary:
     temporary.write_text("half")
     print("writing", flush=True)
@@ -34,7 +34,7 @@ with atomic_path(Path(sys.argv[1])) as temporary:
 WORKER = """
 import sys, time
 from pathlib import Path
-from backsplit.claims import claim_run, claimed
+from backsplit.store.locks import claim_run, claimed
 results = Path(sys.argv[1])
 run = claim_run(results)
 with claimed(results, "compose 00001", print):

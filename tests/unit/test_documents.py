@@ -8,12 +8,14 @@ import re
 from typer.main import get_command
 
 from backsplit.cli import app
-from backsplit.config_quality import AnatomyRules
+from backsplit.config.quality import AnatomyRules
 from backsplit.errors import Code
-from backsplit.qc import agreement, cohort, lesions, measure
-from backsplit.qc.judge import DECISION_COLUMNS, FLAG_COLUMNS, VERDICT_COLUMNS
-from backsplit.tables import STATUS_OF_STRUCTURES
-from conftest import ROOT
+from backsplit.flow.gather import STATUS_OF_STRUCTURES
+from backsplit.judge import cohort
+from backsplit.judge.verdicts import DECISION_COLUMNS, FLAG_COLUMNS, VERDICT_COLUMNS
+from backsplit.measure import agreement, lesions
+from backsplit.measure import table as measure
+from support.project import ROOT
 
 TEXTS = "\n".join(
     path.read_text("utf-8")

@@ -14,11 +14,12 @@ from hypothesis import strategies as st
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from backsplit.config_file import load_config
-from backsplit.export.nnunet import cross_validation
-from backsplit.plan import Plan, forget_incomplete
-from conftest import ct_like, load, save
-from examples import examples
+from backsplit.config.file import load_config
+from backsplit.export.folds import cross_validation
+from backsplit.flow.engine import forget_incomplete
+from backsplit.flow.plan import Plan
+from support.examples import examples
+from support.project import ct_like, load, save
 
 
 @examples()

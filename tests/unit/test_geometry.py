@@ -18,7 +18,7 @@ from backsplit.volume.resample import (
     resample_labels,
     resample_lesions,
 )
-from conftest import save
+from support.project import save
 
 SIZE = (40, 30, 20)
 AFFINE = np.diag([-0.8, -0.8, 2.5, 1.0])

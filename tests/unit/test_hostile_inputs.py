@@ -18,11 +18,11 @@ import pytest
 from test_dicom import ring, write_rtstruct
 
 from backsplit import flow
-from backsplit.check import check as run_check
 from backsplit.errors import BacksplitError, CaseError
+from backsplit.flow.check import check as run_check
 from backsplit.volume import read_grid
-from hostile import CANARY, COMMANDS, CONFIG, UNICODE, configurations, models, tables
-from mutations import sound
+from support.hostile import CANARY, COMMANDS, CONFIG, UNICODE, configurations, models, tables
+from support.mutations import sound
 
 RANDOM = 100
 """Random damages beside the chosen ones, of tables and of configurations."""

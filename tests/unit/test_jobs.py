@@ -8,12 +8,12 @@ import sys
 
 import pytest
 
-from backsplit.batch import Outcome
-from backsplit.cases import open_table
-from backsplit.config import Config
+from backsplit.cases.table import open_table
+from backsplit.config.model import Config
 from backsplit.errors import CaseError
-from backsplit.jobs import RecordedStage, job_file, job_of, recorded
-from backsplit.plan import Plan
+from backsplit.flow.plan import Plan
+from backsplit.work.batch import Outcome
+from backsplit.work.jobs import RecordedStage, job_file, job_of, recorded
 
 HEAVY = (
     *("torch", "nnunetv2", "totalsegmentator", "nibabel", "pydicom", "highdicom", "SimpleITK"),
@@ -22,7 +22,16 @@ HEAVY = (
 
 
 @pytest.mark.parametrize(
-    "module", ["flow", "check", "plan", "segment.stage", "segment.files", "compose.stage", "tables"]
+    "module",
+    [
+        "flow",
+        "flow.check",
+        "flow.plan",
+        "segment.stage",
+        "segment.files",
+        "compose.stage",
+        "flow.gather",
+    ],
 )
 def test_a_verb_starts_without_what_it_may_not_need(module):
     code = f"import sys, backsplit.{module}; print([m for m in {HEAVY} if m in sys.modules])"

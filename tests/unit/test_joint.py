@@ -7,8 +7,8 @@ import pytest
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import ledoit_wolf_shrinkage
 
-from backsplit.qc.cube import median, quantile
-from backsplit.qc.joint import by_chance, combined, distances
+from backsplit.judge.cube import median, quantile
+from backsplit.judge.joint import by_chance, combined, distances
 
 FLOORS = np.full(6, 1e-3)
 

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from backsplit.compose.layers import Composer, Layer, Precedence, State
 from backsplit.volume import pieces as module
-from examples import examples
+from support.examples import examples
 
 SHAPE = (3, 4, 5)
 PAIRS = st.lists(st.tuples(st.integers(1, 5), st.integers(1, 5)), max_size=6).map(

@@ -10,12 +10,13 @@ from scipy import ndimage
 from scipy.spatial.distance import cdist
 from scipy.spatial.transform import Rotation
 
-from backsplit.instances import find_instances
-from backsplit.qc.agreement import compare
-from backsplit.qc.lesions import COLUMNS as LESIONS
-from backsplit.qc.lesions import burden, diameter_mm, measure_lesion
-from backsplit.qc.measure import SIDES, measure
+from backsplit.cases.instances import find_instances
+from backsplit.measure.agreement import compare
+from backsplit.measure.lesions import COLUMNS as LESIONS
+from backsplit.measure.lesions import burden, diameter_mm, measure_lesion
+from backsplit.measure.table import measure
 from backsplit.volume import Grid
+from backsplit.volume.grid import SIDES
 
 ALONG = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 FLIPPED = (-1.0, 0.0, 0.0, 0.0, 0.0, 1.0, 0.0, -1.0, 0.0)  # sagittal slices, to the right

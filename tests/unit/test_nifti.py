@@ -20,7 +20,7 @@ from backsplit.volume.nifti import (
     parse_header,
     read_header,
 )
-from examples import examples
+from support.examples import examples
 
 LENGTHS = st.floats(0.05, 12)
 PLACES = st.floats(-2000, 2000)

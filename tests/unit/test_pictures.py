@@ -6,10 +6,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backsplit.report.colours import STRUCTURE_COUNT, TARGETS, label_colours, structure_colours
-from backsplit.report.montage import draw_montage
-from backsplit.report.panels import CT_WINDOW, LUNG_WINDOW, choose_window
-from backsplit.report.planes import (
+from backsplit.report.pictures.colours import (
+    STRUCTURE_COUNT,
+    TARGETS,
+    label_colours,
+    structure_colours,
+)
+from backsplit.report.pictures.montage import draw_montage
+from backsplit.report.pictures.panels import CT_WINDOW, LUNG_WINDOW, choose_window
+from backsplit.report.pictures.planes import (
     AXIAL,
     CORONAL,
     SAGITTAL,

@@ -6,8 +6,8 @@ import pandas as pd
 import pytest
 
 from backsplit.errors import CaseError
-from backsplit.qc.flags import flag_disagreement, odd_one_out
-from backsplit.qc.judge import (
+from backsplit.judge.flags import flag_disagreement, odd_one_out
+from backsplit.judge.verdicts import (
     DECISION_COLUMNS,
     FLAG_COLUMNS,
     flag_absences,

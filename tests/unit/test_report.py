@@ -16,11 +16,11 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from backsplit.config import Config
-from backsplit.report import page as page_module
+from backsplit.config.model import Config
+from backsplit.report import dataset_page as page_module
 from backsplit.report.case_facts import gather_pages
-from backsplit.report.page import write_report
-from backsplit.scheme import Scheme
+from backsplit.report.dataset_page import write_report
+from backsplit.scheme.scheme import Scheme
 
 EVIL = '<img src="https://evil.example/x.png" onerror="alert(1)">'
 

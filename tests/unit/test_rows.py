@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from backsplit.batch import Outcome
-from backsplit.config_file import load_config
+from backsplit.config.file import load_config
 from backsplit.errors import CaseError, Code
-from backsplit.qc.rows import ENDING, join_rows, write_rows
-from backsplit.tables import gather_measures, join_measures
+from backsplit.flow.gather import gather_measures, join_measures
+from backsplit.measure.rows import ENDING, join_rows, write_rows
+from backsplit.work.batch import Outcome
 
 COLUMNS = {
     "lesions": ("case", "host", "volume_ml", "voxels", "touches_border"),

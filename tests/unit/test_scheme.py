@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from totalsegmentator import registry
 
-from backsplit.config import Config
+from backsplit.config.model import Config
 from backsplit.errors import Code
-from backsplit.resolving import LESION_CLASS, own_labels, resolve
+from backsplit.scheme.resolve import LESION_CLASS, own_labels, resolve
 
 TOTAL = {name: value for value, name in registry.get_task_classes("total").items()}
 FILE = Path("config.yaml")

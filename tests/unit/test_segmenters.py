@@ -7,18 +7,19 @@ import pytest
 import torch
 from scipy import ndimage
 
-from backsplit.cases import Case
-from backsplit.config import Config, Dataset, Files, NnUNet, Run, Threshold, TotalSegmentator
+from backsplit.cases.table import Case
+from backsplit.config.model import Config, Dataset, Run
+from backsplit.config.segmenters import Files, NnUNet, Threshold, TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment.device import choose_device
 from backsplit.segment.files import FilesSegmenter
 from backsplit.segment.network import largest_channel
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.threshold import ThresholdSegmenter
-from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
+from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
 from backsplit.volume import read_volume, stack_masks
 from backsplit.volume.body import body_mask
-from conftest import ct_like, save
+from support.project import ct_like, save
 
 RUN = Run(device="cpu")
 DATASET = Dataset(name="a", id=1, cases="cases.tsv")

@@ -7,11 +7,11 @@ import pytest
 from PIL import Image
 from test_pictures import DIRECTIONS, NAMES, grid_of
 
-from backsplit.report.closeup import SIDE, close_up, lesion_focus, structure_focus
-from backsplit.report.colours import label_colours
-from backsplit.report.panels import Key
-from backsplit.report.planes import Focus
-from backsplit.report.stack import (
+from backsplit.report.pictures.closeup import SIDE, close_up, lesion_focus, structure_focus
+from backsplit.report.pictures.colours import label_colours
+from backsplit.report.pictures.panels import Key
+from backsplit.report.pictures.planes import Focus
+from backsplit.report.pictures.stack import (
     COLUMNS,
     SLICES_MOST,
     composed_paint,

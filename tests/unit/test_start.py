@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from typer.testing import CliRunner
 
-from backsplit.check import check
 from backsplit.cli import app
-from backsplit.config_file import load_config
+from backsplit.config.file import load_config
 from backsplit.errors import BacksplitError, Code
+from backsplit.flow.check import check
 from backsplit.start.found import Found, channel_of, lesions_and_anatomy, name_of
 from backsplit.start.init import find, init
 from backsplit.start.proposal import config_text
-from conftest import ct_like, save
-from examples import examples
+from support.examples import examples
+from support.project import ct_like, save
 
 
 def volume(path: Path, *values: int) -> None:

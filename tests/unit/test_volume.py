@@ -12,9 +12,9 @@ import pytest
 import SimpleITK as sitk
 
 from backsplit.errors import CaseError, Code
+from backsplit.store.disk import atomic_path
 from backsplit.volume import (
     Grid,
-    atomic_path,
     read_grid,
     read_labels,
     read_volume,
@@ -22,7 +22,7 @@ from backsplit.volume import (
     save_nifti,
     write_labels,
 )
-from conftest import load, save
+from support.project import load, save
 
 DIRECTIONS = [
     tuple(float(s * (c == p)) for p, s in zip(order, signs, strict=True) for c in range(3))

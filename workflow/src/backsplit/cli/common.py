@@ -27,8 +27,8 @@ DEFAULT_CONFIG = Path("config/config.yaml")
 @contextmanager
 def errors(log: Path | None) -> Iterator[Callable[[str], None]]:
     """Turn our errors into one clear message and exit status 1."""
-    from backsplit.disk import disk_error
-    from backsplit.progress import output_to
+    from backsplit.cli.output import output_to
+    from backsplit.store.disk import disk_error
 
     try:
         with output_to(log) as terminal:

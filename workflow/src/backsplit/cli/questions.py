@@ -21,8 +21,8 @@ def labels(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print what a segmenter can label, or the resolved ids of the data set."""
-    from backsplit.check import load_scheme
-    from backsplit.config_file import load_config
+    from backsplit.config.file import load_config
+    from backsplit.flow.project import load_scheme
     from backsplit.segment import build
 
     with errors(None):
@@ -48,7 +48,7 @@ def labels(
 def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print how many cases each stage has done; works while jobs run anywhere."""
     from backsplit import flow
-    from backsplit.config_file import load_config
+    from backsplit.config.file import load_config
 
     with errors(None):
         for line in flow.status(load_config(config)):
@@ -59,7 +59,7 @@ def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Let the next run try failed cases again, where the reason has gone."""
     from backsplit import flow
-    from backsplit.config_file import load_config
+    from backsplit.config.file import load_config
 
     with errors(None) as say:
         removed = flow.retry(load_config(config))
@@ -74,8 +74,8 @@ def explain(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print what happened to a case at each stage, and what its results were made from."""
-    from backsplit.config_file import load_config
-    from backsplit.explain import explain as lines
+    from backsplit.config.file import load_config
+    from backsplit.record.explain import explain as lines
 
     with errors(None):
         for line in lines(load_config(config), case):
@@ -85,8 +85,8 @@ def explain(
 @app.command()
 def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Hold every file of the data set, and its inputs, against the manifest."""
-    from backsplit.config_file import load_config
-    from backsplit.verify import verify as verified
+    from backsplit.config.file import load_config
+    from backsplit.record.verify import verify as verified
 
     with errors(None) as say:
         found = verified(load_config(config))
@@ -100,8 +100,8 @@ def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def licences(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print the licence of each segmenter, and whether its labels may be used commercially."""
-    from backsplit.config_file import load_config
-    from backsplit.licences import licences as licences_of
+    from backsplit.config.file import load_config
+    from backsplit.segment.licences import licences as licences_of
 
     with errors(None):
         for name, licence in licences_of(load_config(config)).items():
@@ -125,7 +125,7 @@ def schema(
     ),
 ) -> None:
     """Print a JSON schema."""
-    from backsplit.config_file import config_schema
-    from backsplit.manifest import manifest_schema
+    from backsplit.config.file import config_schema
+    from backsplit.record.manifest import manifest_schema
 
     typer.echo(config_schema() if of is Schema.CONFIG else manifest_schema(), nl=False)

@@ -15,7 +15,7 @@ app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
 @app.command("list")
 def weights_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List the weights of a configuration's segmenters, and whether each may be loaded."""
-    from backsplit.config_file import load_config
+    from backsplit.config.file import load_config
     from backsplit.segment import build
     from backsplit.segment.weights import trust
 
@@ -29,7 +29,7 @@ def weights_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command("verify")
 def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Fail unless every file of weights is the one that was accepted."""
-    from backsplit.config_file import load_config
+    from backsplit.config.file import load_config
     from backsplit.segment import build
     from backsplit.segment.weights import require_accepted
 
@@ -45,10 +45,10 @@ def weights_accept(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Record the weights of a segmenter as trusted: loading them runs code of their maker."""
-    from backsplit.config_file import load_config
-    from backsplit.provenance import file_sha256
+    from backsplit.config.file import load_config
     from backsplit.segment import build
     from backsplit.segment.weights import accept
+    from backsplit.store.provenance import file_sha256
 
     with errors(None):
         settings = load_config(config)
@@ -70,7 +70,7 @@ def weights_get(
     fastest: Annotated[bool, typer.Option("--fastest", help="The 6 mm network.")] = False,
 ) -> None:
     """Download the weights of a TotalSegmentator task (needs internet)."""
-    from backsplit.segment.weights import download
+    from backsplit.segment.totalseg.download import download
 
     with errors(None):
         for folder in download(task, fast=fast, fastest=fastest):

@@ -9,7 +9,7 @@ from typing import Any
 
 from backsplit.compose.case import TARGETS, ComposedCase, LesionFound, Rules
 from backsplit.compose.layers import Overruled
-from backsplit.compose.status import Known
+from backsplit.scheme.scheme import Known
 from backsplit.volume import Grid
 
 SHOWN = 8

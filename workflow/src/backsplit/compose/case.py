@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 
 import numpy as np
 
+from backsplit.cases.instances import Instance, find_instances, grown
+from backsplit.cases.lesion import Lesion
 from backsplit.compose.host import NO_HOST, Host, find_host, look_mm
 from backsplit.compose.layers import (
     Composer,
@@ -19,10 +21,8 @@ from backsplit.compose.layers import (
 )
 from backsplit.compose.repair import HOLES_WITHIN_MM, Repaired, repair
 from backsplit.compose.status import StructureStatus, statuses
-from backsplit.config_compose import Compose
-from backsplit.instances import Instance, find_instances, grown
-from backsplit.lesion import Lesion
-from backsplit.scheme import Scheme
+from backsplit.config.compose import Compose
+from backsplit.scheme.scheme import Scheme
 from backsplit.volume import Array, Grid
 from backsplit.volume.pieces import count_values, places_of
 

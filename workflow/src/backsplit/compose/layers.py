@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from backsplit.compose.passes import lay, relabel
-from backsplit.scheme import Claims
+from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array
 
 

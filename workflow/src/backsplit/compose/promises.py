@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
+from backsplit.cases.lesion import Lesion
 from backsplit.compose.layers import Precedence
 from backsplit.errors import CaseError, Code
-from backsplit.lesion import Lesion
-from backsplit.scheme import Scheme
+from backsplit.scheme.scheme import Scheme
 from backsplit.volume import Array, Grid, read_labels
 from backsplit.volume.pieces import apply_table, pieces
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backsplit.compose.host import distance_mm
 from backsplit.volume import Array
+from backsplit.volume.distance import distance_mm
 
 HOLES_WITHIN_MM = 3.0
 """Holes are filled as far from the lesion where no rim is asked for."""

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from backsplit.batch import Details, one_by_one
-from backsplit.cases import Case, excluded
+from backsplit.cases.lesion import read_lesion
+from backsplit.cases.table import Case, excluded
 from backsplit.compose.account import details
 from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.layers import Layer
 from backsplit.compose.promises import assert_promises
 from backsplit.compose.status import unknown_structures
-from backsplit.config import Config
+from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
-from backsplit.lesion import read_lesion
-from backsplit.provenance import input_sha256, read_json, sidecar_path
-from backsplit.scheme import Classes, Scheme
+from backsplit.scheme.scheme import Classes, Scheme
+from backsplit.store.disk import atomic_path
+from backsplit.store.provenance import input_sha256, read_json, sidecar_path
 from backsplit.volume import (
     Array,
     Grid,
-    atomic_path,
     read_geometry,
     read_labels,
     read_volume,
@@ -32,6 +31,7 @@ from backsplit.volume import (
     save_nifti,
 )
 from backsplit.volume.body import body_mask, body_threshold
+from backsplit.work.batch import Details, one_by_one
 
 
 class ComposeStage:
@@ -210,3 +210,18 @@ def _body(image: Path, grid: Grid) -> Array:
     array = read_volume(image).array
     mask = body_mask(array, grid, body_threshold(array))
     return mask if mask.any() else np.ones(grid.shape, bool)
+
+
+def labels_folder(config: Config) -> Path:
+    """Where the label maps without restricted segmenters lie."""
+    return config.run.results / "unrestricted"
+
+
+class UnrestrictedStage(ComposeStage):
+    """Composes as `ComposeStage` does, into a folder of its own."""
+
+    name = "compose unrestricted"
+
+    def outputs(self, case: Case) -> Mapping[str, Path]:
+        """The label map."""
+        return {"labels": labels_folder(self.config) / f"{case.id}.nii.gz"}

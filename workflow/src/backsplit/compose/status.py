@@ -4,24 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from enum import StrEnum
 from fnmatch import fnmatchcase
 from typing import Any
 
 import numpy as np
 
-from backsplit.scheme import Scheme
+from backsplit.scheme.scheme import Known, Scheme
 from backsplit.volume import Array, Grid
-
-
-class Known(StrEnum):
-    """What is known of a structure in a case."""
-
-    LABELLED = "labelled"
-    ABSENT = "absent"  # it was looked for and is not there
-    TRUNCATED = "truncated"  # labelled, and cut off by the field of view
-    UNKNOWN = "unknown"  # nobody looked, or what was found does not count
-
 
 SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
 """Patient sides of a volume: low and high end of each patient axis (LPS)."""

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 import SimpleITK as sitk
 
-from backsplit.cases import Case
-from backsplit.config import Dataset, Run, TotalSegmentator
+from backsplit.cases.table import Case
+from backsplit.config.model import Dataset, Run
+from backsplit.config.segmenters import TotalSegmentator
 from backsplit.demo.phantoms import Phantom, make_phantom
 from backsplit.errors import CaseError
-from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
+from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
 from backsplit.volume import Array
 
 SEEDS = tuple(range(500, 510))

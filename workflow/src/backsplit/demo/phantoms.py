@@ -15,8 +15,9 @@ import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
 
-from backsplit.provenance import file_sha256
-from backsplit.volume import Array, Grid, atomic_path, write_labels
+from backsplit.store.disk import atomic_path
+from backsplit.store.provenance import file_sha256
+from backsplit.volume import Array, Grid, write_labels
 
 FIELD_OF_VIEW_MM = (350.0, 260.0, 330.0)
 LESION_NAMES = {"kidney_tumor": 1, "liver_tumor": 2}

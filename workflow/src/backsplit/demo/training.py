@@ -18,7 +18,7 @@ import nibabel as nib
 import numpy as np
 
 from backsplit.demo.phantoms import Phantom, make_phantom
-from backsplit.provenance import file_sha256, write_json
+from backsplit.store.provenance import file_sha256, write_json
 from backsplit.volume import Array
 
 TASK_ID = 298

@@ -17,23 +17,17 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from backsplit import __version__
-from backsplit.cases import Case, rows_as_text
-from backsplit.config import Config
-from backsplit.config_export import BIDS_TYPES, BidsExport
-from backsplit.disk import atomic_path, disk_errors
+from backsplit.cases.table import Case
+from backsplit.config.base import BACKGROUND, IGNORE
+from backsplit.config.export import BIDS_TYPES, BidsExport
+from backsplit.config.model import Config
 from backsplit.export.bids_names import Member, data_type, members_of
-from backsplit.export.nnunet import (
-    FILE_ENDING,
-    NnUNetDataset,
-    datasets,
-    folds,
-    image_name,
-    label_name,
-    label_names,
-    link_or_copy,
-)
-from backsplit.provenance import read_json
-from backsplit.scheme import BACKGROUND, IGNORE, Scheme
+from backsplit.export.files import FILE_ENDING, image_name, label_name, link_or_copy
+from backsplit.export.nnunet import NnUNetDataset, datasets, folds, label_names
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.disk import atomic_path, disk_errors
+from backsplit.store.provenance import read_json
+from backsplit.store.tsv import rows_as_text
 
 VERSION = "1.10.0"
 NOT_VALIDATED = ("ct", "pet")

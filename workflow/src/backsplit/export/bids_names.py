@@ -9,8 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from backsplit.cases import Case
-from backsplit.config_export import BIDS_TYPES
+from backsplit.cases.table import Case
+from backsplit.config.export import BIDS_TYPES
 
 LONGEST = 60
 """Letters of a label: subject and session stand in a file's name, which has room for 255."""

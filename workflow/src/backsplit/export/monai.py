@@ -10,17 +10,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from backsplit.config import Config
-from backsplit.export.nnunet import (
-    NnUNetDataset,
-    datasets,
-    folds,
-    image_name,
-    label_name,
-    label_names,
-)
-from backsplit.provenance import read_json, write_json
-from backsplit.scheme import IGNORE, Scheme
+from backsplit.config.base import IGNORE
+from backsplit.config.model import Config
+from backsplit.export.files import image_name, label_name
+from backsplit.export.nnunet import NnUNetDataset, datasets, folds, label_names
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.provenance import read_json, write_json
 
 UNRESTRICTED = "_unrestricted"
 """What stands in the name of a list without restricted segmenters."""

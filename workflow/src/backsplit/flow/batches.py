@@ -7,14 +7,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backsplit.batch import Outcome, Stage, run_batch, write_status
-from backsplit.cases import batches, check_table, load_checked, open_table, write_checked
-from backsplit.check import check as run_check
-from backsplit.check import load_scheme
-from backsplit.claims import claimed
-from backsplit.config import Config
-from backsplit.config_file import load_config
+from backsplit.cases.table import batches, check_table, load_checked, open_table, write_checked
+from backsplit.config.file import load_config
+from backsplit.config.model import Config
 from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.flow.check import check as run_check
 from backsplit.flow.places import (
     Say,
     failures,
@@ -24,15 +21,18 @@ from backsplit.flow.places import (
     segment_folder,
     segmenting_failures,
 )
-from backsplit.jobs import RecordedStage, recorded
-from backsplit.plan import Plan, begin
-from backsplit.progress import StageProgress
-from backsplit.provenance import write_json
-from backsplit.scheme import Scheme
-from backsplit.volume import atomic_path
+from backsplit.flow.plan import Plan, begin
+from backsplit.flow.project import load_scheme
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.disk import atomic_path
+from backsplit.store.locks import claimed
+from backsplit.store.provenance import write_json
+from backsplit.work.batch import Outcome, Stage, run_batch, write_status
+from backsplit.work.jobs import RecordedStage, recorded
+from backsplit.work.progress import StageProgress
 
 if TYPE_CHECKING:
-    from backsplit.qc.stage import Draw
+    from backsplit.measure.stage import Draw
 
 
 def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
@@ -125,7 +125,7 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
         return ComposeStage(config, scheme, classes, segmenting_failures(config, name))
 
     def gather(name: str, outcomes: Sequence[Outcome]) -> None:
-        from backsplit.tables import gather_statuses
+        from backsplit.flow.gather import gather_statuses
 
         gather_statuses(config, name, outcomes, scheme.structures)
 
@@ -134,8 +134,9 @@ def compose(path: Path, batch: str | None, say: Say) -> None:
 
 def compose_unrestricted(path: Path, batch: str | None, say: Say) -> None:
     """Compose label maps without the segmenters whose labels may not be used commercially."""
-    from backsplit.unrestricted import UnrestrictedStage, unrestricted
-    from backsplit.unrestricted import labels_folder as unrestricted_folder
+    from backsplit.compose.stage import UnrestrictedStage
+    from backsplit.compose.stage import labels_folder as unrestricted_folder
+    from backsplit.flow.unrestricted import unrestricted
 
     everything = load_config(path)
     config = unrestricted(everything)
@@ -150,8 +151,8 @@ def compose_unrestricted(path: Path, batch: str | None, say: Say) -> None:
 
 def measure(path: Path, batch: str | None, say: Say) -> None:
     """Measure and draw."""
-    from backsplit.qc.stage import TABLES, MeasureStage
-    from backsplit.tables import gather_measures
+    from backsplit.flow.gather import gather_measures
+    from backsplit.measure.stage import TABLES, MeasureStage
 
     config = load_config(path)
     scheme, classes = load_scheme(config, path)
@@ -172,7 +173,7 @@ def _artist(config: Config, scheme: Scheme) -> tuple[Draw | None, int]:
     """Who draws pictures, and the version of how they look; nobody where none are wanted."""
     if not config.run.pictures:
         return None, 0
-    from backsplit.report.montage import PICTURE_VERSION, draw_montage
+    from backsplit.report.pictures.montage import PICTURE_VERSION, draw_montage
 
     names, targets = scheme.all_names, len(scheme.targets)
     return partial(draw_montage, names=names, target_count=targets), PICTURE_VERSION

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from backsplit.batch import run_batch, write_status
-from backsplit.cases import load_checked, open_table, read_rows, read_tsv, write_tsv
-from backsplit.check import load_scheme
-from backsplit.claims import claim_run
-from backsplit.config import Config
-from backsplit.config_file import load_config
+from backsplit.cases.table import load_checked, open_table
+from backsplit.config.file import load_config
+from backsplit.config.model import Config
 from backsplit.flow.batches import compose_unrestricted
+from backsplit.flow.engine import TABLES as STATUS_TABLES
 from backsplit.flow.places import (
     Say,
     job,
@@ -20,9 +18,12 @@ from backsplit.flow.places import (
     status_tables,
     working_folders,
 )
-from backsplit.jobs import RecordedStage, Recorder
-from backsplit.plan import TABLES as STATUS_TABLES
-from backsplit.progress import StageProgress
+from backsplit.flow.project import load_scheme
+from backsplit.store.locks import claim_run
+from backsplit.store.tsv import read_rows, read_tsv, write_tsv
+from backsplit.work.batch import run_batch, write_status
+from backsplit.work.jobs import RecordedStage, Recorder
+from backsplit.work.progress import StageProgress
 
 
 def judge(path: Path, say: Say) -> None:
@@ -35,11 +36,11 @@ def judge(path: Path, say: Say) -> None:
 def _judge(config: Config, path: Path, say: Say) -> None:
     import pandas as pd
 
-    from backsplit.qc.flags import all_flags
-    from backsplit.qc.judge import flag_absences, flag_failures, read_decisions, verdicts
-    from backsplit.qc.lesions import burden
-    from backsplit.qc.stage import TABLES
-    from backsplit.tables import join_measures, join_statuses
+    from backsplit.flow.gather import join_measures, join_statuses
+    from backsplit.judge.flags import all_flags
+    from backsplit.judge.verdicts import flag_absences, flag_failures, read_decisions, verdicts
+    from backsplit.measure.lesions import burden
+    from backsplit.measure.stage import TABLES
 
     scheme, _ = load_scheme(config, path)
     stages = status_tables(config)
@@ -97,12 +98,12 @@ def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> No
     from backsplit.export.bids import export_bids, remove_bids
     from backsplit.export.monai import UNRESTRICTED, export_monai, remove_lists
     from backsplit.export.nnunet import export_nnunet, same_ids
-    from backsplit.qc.judge import REJECT
+    from backsplit.judge.verdicts import REJECT
 
     composed, settings, name = labels_folder(config), config, "left_out.tsv"
     if only_unrestricted:
-        from backsplit.unrestricted import labels_folder as unrestricted_folder
-        from backsplit.unrestricted import unrestricted
+        from backsplit.compose.stage import labels_folder as unrestricted_folder
+        from backsplit.flow.unrestricted import unrestricted
 
         composed, settings = unrestricted_folder(config), unrestricted(config)
         name = "left_out_unrestricted.tsv"
@@ -144,7 +145,7 @@ def pages(path: Path, threads: int, say: Say) -> None:
 def _pages(config: Config, path: Path, threads: int, say: Say, recorder: Recorder) -> None:
     from backsplit.report.case_facts import gather_pages
     from backsplit.report.case_page import PageStage, remove_others
-    from backsplit.report.tables import PAGES_STATUS
+    from backsplit.report.read import PAGES_STATUS
 
     scheme, classes = load_scheme(config, path)
     facts = gather_pages(config, scheme)
@@ -162,7 +163,7 @@ def _pages(config: Config, path: Path, threads: int, say: Say, recorder: Recorde
 
 def report(path: Path, say: Say) -> None:
     """Write report/index.html."""
-    from backsplit.report.page import write_report
+    from backsplit.report.dataset_page import write_report
 
     config = load_config(path)
     scheme, _ = load_scheme(config, path)
@@ -174,7 +175,7 @@ def report(path: Path, say: Say) -> None:
 
 def manifest(path: Path, say: Say) -> None:
     """Write manifest.json."""
-    from backsplit.manifest import manifest_path, write_manifest
+    from backsplit.record.manifest import manifest_path, write_manifest
 
     config = load_config(path)
     with job(config, "manifest", say):

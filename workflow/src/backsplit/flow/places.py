@@ -7,11 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backsplit.cases import STATUS_COLUMNS, batches, read_rows, read_tsv
-from backsplit.claims import claimed
-from backsplit.config import Config
+from backsplit.cases.table import batches
+from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
-from backsplit.jobs import Recorder, recorded
+from backsplit.store.locks import claimed
+from backsplit.store.tsv import STATUS_COLUMNS, read_rows, read_tsv
+from backsplit.work.jobs import Recorder, recorded
 
 if TYPE_CHECKING:
     import pandas as pd

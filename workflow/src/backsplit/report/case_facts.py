@@ -8,20 +8,20 @@ from typing import Any
 
 import pandas as pd
 
-from backsplit.cases import STATUS_COLUMNS
-from backsplit.config import Config
-from backsplit.qc.judge import REJECT, REVIEW
-from backsplit.report.cohort import SEVERITIES
+from backsplit.config.model import Config
+from backsplit.judge.verdicts import REJECT, REVIEW
 from backsplit.report.facts import CaseFacts, Flag, LesionFacts
 from backsplit.report.gather import gather_cases, ready_cases
-from backsplit.report.tables import (
+from backsplit.report.read import (
     read_agreement,
     read_flags,
     read_lesions,
     read_measures,
     read_text_table,
 )
-from backsplit.scheme import Scheme
+from backsplit.report.sums import SEVERITIES
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.tsv import STATUS_COLUMNS
 
 
 @dataclass(frozen=True)

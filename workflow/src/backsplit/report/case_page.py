@@ -7,25 +7,25 @@ from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 from typing import Any
 
-from backsplit.batch import Details, attempt
-from backsplit.cases import Case
-from backsplit.config import Config
+from backsplit.cases.table import Case
+from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
-from backsplit.provenance import digest, read_json, sidecar_path
-from backsplit.qc.rows import ENDING
+from backsplit.measure.rows import ENDING
 from backsplit.report.case_facts import PageFacts
-from backsplit.report.case_pictures import (
+from backsplit.report.pictures.case import (
     COMPOSED,
     LESIONS_MOST,
     STRUCTURES_MOST,
     CaseArtist,
     CasePictures,
 )
-from backsplit.report.layout import page, templates_digest
-from backsplit.report.stack import COLUMNS
-from backsplit.report.tables import PAGES
-from backsplit.scheme import Classes, Scheme
-from backsplit.volume import atomic_path
+from backsplit.report.pictures.stack import COLUMNS
+from backsplit.report.read import PAGES
+from backsplit.report.render import page, templates_digest
+from backsplit.scheme.scheme import Classes, Scheme
+from backsplit.store.disk import atomic_path
+from backsplit.store.provenance import digest, read_json, sidecar_path
+from backsplit.work.batch import Details, attempt
 
 PAGE_VERSION = 1
 """Changes when the pictures of a page look different."""

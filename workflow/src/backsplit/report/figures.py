@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from backsplit.report.facts import Distribution, Outlier, Overruled, Spread
-from backsplit.report.layout import drawing
+from backsplit.report.render import drawing
 
 WIDTH = 1180
 ROW = 20

@@ -10,13 +10,12 @@ from typing import Any
 import pandas as pd
 
 from backsplit import __version__
-from backsplit.cases import STATUS_COLUMNS
-from backsplit.config import Config
-from backsplit.config_file import dump_config
-from backsplit.export.nnunet import FILE_ENDING, NnUNetDataset, dataset_folder
-from backsplit.provenance import versions
-from backsplit.qc.judge import ACCEPT, REJECT, REVIEW, VERDICT_COLUMNS
-from backsplit.report import cohort
+from backsplit.config.file import dump_config
+from backsplit.config.model import Config
+from backsplit.export.files import FILE_ENDING
+from backsplit.export.nnunet import NnUNetDataset, dataset_folder
+from backsplit.judge.verdicts import ACCEPT, REJECT, REVIEW, VERDICT_COLUMNS
+from backsplit.report import sums
 from backsplit.report.facts import (
     NOT_JUDGED,
     CaseFacts,
@@ -25,7 +24,7 @@ from backsplit.report.facts import (
     ReportFacts,
     WeightFile,
 )
-from backsplit.report.tables import (
+from backsplit.report.read import (
     PAGES,
     Sidecars,
     read_agreement,
@@ -37,7 +36,9 @@ from backsplit.report.tables import (
     read_text_table,
     read_unknown,
 )
-from backsplit.scheme import Scheme
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.provenance import versions
+from backsplit.store.tsv import STATUS_COLUMNS
 
 ORDER = {REJECT: 0, REVIEW: 1, NOT_JUDGED: 2, ACCEPT: 3}
 
@@ -54,18 +55,18 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
     exported = _exported(config)
     cases = gather_cases(results, scheme, table, measures, flags, composed, exported or frozenset())
     by_id = {case.id: case for case in cases if case.status == "ok"}
-    structures = cohort.structures(scheme, measures, read_unknown(results, ready))
+    structures = sums.structures(scheme, measures, read_unknown(results, ready))
     return ReportFacts(
         name=config.dataset.name,
         dataset_id=config.dataset.id,
         cases=tuple(sorted(cases, key=_burden)),
         structures=structures,
-        distributions=cohort.distributions(structures, measures, flags, by_id, scheme.sources),
-        agreement=cohort.agreement(read_agreement(results, ready), by_id),
+        distributions=sums.distributions(structures, measures, flags, by_id, scheme.sources),
+        agreement=sums.agreement(read_agreement(results, ready), by_id),
         lesions=read_lesions(results, ready),
-        layers=cohort.layers(config, composed),
-        overruled=cohort.overruled(composed),
-        unused=cohort.unused(composed),
+        layers=sums.layers(config, composed),
+        overruled=sums.overruled(composed),
+        unused=sums.unused(composed),
         flags=tuple(flag for flag in flags if not flag.case),
         was_exported=exported is not None,
         provenance=_provenance(config, ready),

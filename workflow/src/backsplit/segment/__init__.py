@@ -8,7 +8,8 @@ import os
 # CPU, where a sliding window's buffers are otherwise paged in 4 KiB at a time.
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
-from backsplit.config import Config, Files, NnUNet, Threshold
+from backsplit.config.model import Config
+from backsplit.config.segmenters import Files, NnUNet, Threshold
 from backsplit.segment.base import Segmenter
 
 
@@ -31,6 +32,6 @@ def build(config: Config, name: str) -> Segmenter:
         from backsplit.segment.nnunet import NnUNetSegmenter
 
         return NnUNetSegmenter(segmenter, config.dataset, config.run)
-    from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
+    from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
 
     return TotalSegmentatorSegmenter(segmenter, config.dataset, config.run)

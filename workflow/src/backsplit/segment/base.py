@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from backsplit.cases import Case
+from backsplit.cases.table import Case
 from backsplit.errors import CaseError
 from backsplit.segment.timing import Timings
 from backsplit.volume import Array, Grid

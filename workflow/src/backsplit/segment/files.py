@@ -9,15 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from backsplit.batch import one_by_one
-from backsplit.cases import Case
-from backsplit.config import Config, Files
-from backsplit.disk import is_there
+from backsplit.cases.labels import LESION_COLUMN, label_files, put_on_grid
+from backsplit.cases.table import Case
+from backsplit.config.model import Config
+from backsplit.config.segmenters import Files
 from backsplit.errors import CaseError, Code, shown
-from backsplit.given import LESION_COLUMN, label_files, put_on_grid
 from backsplit.segment.base import Labelled
 from backsplit.segment.timing import Timings
+from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map, stack_masks
+from backsplit.work.batch import one_by_one
 
 
 class FilesSegmenter:

@@ -11,15 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from backsplit.cases import Case
-from backsplit.config import Dataset, NnUNet, Run, channels_of
+from backsplit.cases.table import Case
+from backsplit.config.model import Dataset, Run, channels_of
+from backsplit.config.segmenters import NnUNet
 from backsplit.errors import BacksplitError, CaseError, Code, shown
-from backsplit.provenance import read_json, versions
 from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
 from backsplit.segment.network import Model, Network, Prepared, load
 from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.timing import Timings
+from backsplit.store.provenance import read_json, versions
 from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, require_same_grid
 from backsplit.volume.intensity import require_finite
 from backsplit.volume.resample import resample_image

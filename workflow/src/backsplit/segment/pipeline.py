@@ -11,9 +11,9 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from backsplit.batch import attempt
-from backsplit.cases import Case
+from backsplit.cases.table import Case
 from backsplit.errors import CaseError
+from backsplit.work.batch import attempt
 
 Prepared = TypeVar("Prepared")
 Predicted = TypeVar("Predicted")

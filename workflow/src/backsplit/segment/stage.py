@@ -9,16 +9,17 @@ from typing import Any
 
 import numpy as np
 
-from backsplit.batch import Details, attempt
-from backsplit.cases import Case
-from backsplit.config import Config, what_labels
+from backsplit.cases.table import Case
+from backsplit.config.model import Config
+from backsplit.config.segmenters import what_labels
 from backsplit.errors import CaseError
-from backsplit.provenance import file_sha256, input_sha256
 from backsplit.segment import build
 from backsplit.segment.base import Labelled
 from backsplit.segment.weights import require_accepted
+from backsplit.store.provenance import file_sha256, input_sha256
 from backsplit.volume import Array, read_geometry, write_labels
 from backsplit.volume.resample import require_overlap, resample_labels
+from backsplit.work.batch import Details, attempt
 
 
 def label_path(results: Path, segmenter: str, case: str) -> Path:

@@ -8,15 +8,16 @@ from typing import Any
 
 import numpy as np
 
-from backsplit.batch import one_by_one
-from backsplit.cases import Case
-from backsplit.config import Dataset, Threshold
+from backsplit.cases.table import Case
+from backsplit.config.model import Dataset
+from backsplit.config.segmenters import Threshold
 from backsplit.errors import CaseError
 from backsplit.segment.base import Labelled
 from backsplit.segment.timing import Timings
 from backsplit.volume import read_volume
 from backsplit.volume.body import OPENING_MM, body_mask
 from backsplit.volume.intensity import PADDING_HU, padding_value, require_finite
+from backsplit.work.batch import one_by_one
 
 
 class ThresholdSegmenter:

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from backsplit.errors import BacksplitError, Code
-from backsplit.provenance import file_sha256, read_json, write_json
+from backsplit.store.provenance import file_sha256, read_json, write_json
 
 
 class Trust(StrEnum):
@@ -82,53 +82,6 @@ def accept(files: Iterable[Path]) -> None:
 def files_of(folder: Path) -> list[Path]:
     """Files of a network that decide what it does: checkpoints and their descriptions."""
     return sorted(path for path in folder.rglob("*") if path.suffix in (".pth", ".json"))
-
-
-def download(task: str, *, fast: bool = False, fastest: bool = False) -> list[Path]:
-    """Download the networks of a TotalSegmentator task with its own downloader; record them.
-
-    Parameters
-    ----------
-    task : its name
-    fast, fastest : the 3 mm or 6 mm form
-
-    Returns
-    -------
-    folders
-        The Dataset… folders, in `weights_home()`.
-
-    Raises
-    ------
-    BacksplitError
-        WEIGHTS_MISSING when the download fails.
-    """
-    from backsplit.config import TotalSegmentator
-    from backsplit.segment import totalseg_tasks as ts
-
-    config = TotalSegmentator(kind="totalsegmentator", task=task, fast=fast, fastest=fastest)
-    home = weights_home()
-    home.mkdir(parents=True, exist_ok=True)
-    folders = []
-    with ts.private_home(home):
-        from totalsegmentator.libs import download_pretrained_weights
-
-        for task_id in ts.needed_ids(config):
-            there = ts.find_dataset(home, task_id)
-            try:
-                download_pretrained_weights(task_id)
-            except (Exception, SystemExit) as error:
-                raise BacksplitError(
-                    Code.WEIGHTS_MISSING,
-                    f"the weights of task {task!r} (network {task_id}) could not be downloaded to "
-                    f"{home} ({type(error).__name__}: {error}); try on a machine with internet",
-                ) from None
-            found = ts.find_dataset(home, task_id)
-            if found is None:
-                continue
-            if there is None:  # what lay there before is for a person to accept
-                accept(files_of(found))
-            folders.append(found)
-    return folders
 
 
 def _ledger_path() -> Path:

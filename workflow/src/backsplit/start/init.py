@@ -10,14 +10,14 @@ from pathlib import Path
 
 import numpy as np
 
-from backsplit.config import TotalSegmentator
-from backsplit.config_file import load_config
-from backsplit.disk import atomic_path
+from backsplit.config.file import load_config
+from backsplit.config.segmenters import TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.start.found import Found, case_ids, name_of
 from backsplit.start.layouts import LAYOUTS
 from backsplit.start.patterns import find_by_patterns
 from backsplit.start.proposal import config_text
+from backsplit.store.disk import atomic_path
 from backsplit.volume import read_labels
 
 PATIENTS = "whose the cases are is not known: if a patient has several, add a column `patient`"

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from backsplit.scheme import BACKGROUND
+from backsplit.config.base import BACKGROUND
 from backsplit.start.found import Found, lesions_and_anatomy
 
 MR = re.compile(r"(^|_)(mri?|t1|t2|pd|flair|dwi|adc|dce)", re.IGNORECASE)

@@ -1,6 +1,5 @@
 """Volumes and their grids: read, check, write, compare, resample."""
 
-from backsplit.disk import atomic_path
 from backsplit.volume.geometry import Geometry
 from backsplit.volume.grid import Array, Grid, Volume, require_same_grid
 from backsplit.volume.labels import LabelMap, read_label_grid, read_label_map, stack_masks
@@ -20,7 +19,6 @@ __all__ = [
     "Grid",
     "LabelMap",
     "Volume",
-    "atomic_path",
     "read_geometry",
     "read_grid",
     "read_label_grid",

@@ -169,3 +169,7 @@ def require_same_grid(what: str, grid: Grid, reference: Grid, reference_name: st
     raise CaseError(
         Code.GRID_MISMATCH, f"{what} {found}; resample it to that grid or fix the table"
     )
+
+
+SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
+"""Low and high end of each patient axis (LPS)."""

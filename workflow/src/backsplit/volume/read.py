@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 from isal import isal_zlib
 
-from backsplit.disk import is_there
 from backsplit.errors import CaseError, Code, shown
+from backsplit.store.disk import is_there
 from backsplit.volume.geometry import Geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
 from backsplit.volume.nifti import (

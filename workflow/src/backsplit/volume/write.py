@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from isal import isal_zlib
 
-from backsplit.disk import atomic_path
+from backsplit.store.disk import atomic_path
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.nifti import (
     FIRST_VOXEL,

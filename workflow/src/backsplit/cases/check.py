@@ -1,0 +1,227 @@
+"""Check every case of a table: ids, files, geometry, intensities; all that is wrong at once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from backsplit.cases.labels import LESION_COLUMN, label_files, require_placeable
+from backsplit.cases.lesion import check_lesion
+from backsplit.cases.table import (
+    CASE_ID,
+    EXCLUDE_COLUMN,
+    NO_LESION,
+    RESERVED_IDS,
+    Case,
+    Checked,
+    excluded,
+)
+from backsplit.config.model import Config
+from backsplit.config.segmenters import Files
+from backsplit.errors import LONGEST_SHOWN, BacksplitError, CaseError, Code, Problem, shown
+from backsplit.store.disk import is_there
+from backsplit.store.tsv import one_line
+from backsplit.volume import Grid, read_geometry, read_label_grid, read_volume
+from backsplit.volume.intensity import padding_note, require_contrast, require_finite
+from backsplit.volume.resample import require_overlap
+
+log = logging.getLogger(__name__)
+
+MOST_ROWS_SHOWN = 10
+"""Rows with the same id that a message names."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What the check of one case found: what is wrong, and what was noted though it is right."""
+
+    problems: tuple[Problem, ...]
+    notes: tuple[str, ...]
+
+
+def check_cases(
+    members: Sequence[Case], cases: Sequence[Case], config: Config, threads: int = 4
+) -> tuple[list[Problem], list[Checked]]:
+    """Check cases: ids, files, geometry, intensities, lesion values. Every file is read whole.
+
+    Parameters
+    ----------
+    members : the cases to check
+    cases : all cases of the table, for ids that stand twice
+    config : the configuration
+    threads : files read at the same time
+
+    Returns
+    -------
+    problems, checked
+        One problem for each thing that is wrong, in the table's order, with row, column, value,
+        remedy; and each member with its status. Notes of a sound case are its message.
+    """
+    seen: dict[str, list[int]] = {}
+    for case in cases:
+        seen.setdefault(case.id.lower(), []).append(case.row)
+
+    def check(case: Case) -> Found:
+        wrong = [*_check_id(case, seen[case.id.lower()], str(config.dataset.cases))]
+        files = _FileCheck(case, config)
+        files.run()
+        return Found((*wrong, *files.problems), tuple(files.notes))
+
+    with ThreadPoolExecutor(max_workers=threads) as pool:
+        found = list(pool.map(check, members))
+    checked = [_judge(case, f) for case, f in zip(members, found, strict=True)]
+    return [problem for f in found for problem in f.problems], checked
+
+
+def _judge(case: Case, found: Found) -> Checked:
+    """Give a row of the table its status."""
+    if not found.problems:
+        return Checked(case, "ok", "", one_line("; ".join(found.notes)))
+    codes = list(dict.fromkeys(str(p.code) for p in found.problems))
+    message = "; ".join(f"{p.column}: {p.message}; {p.remedy}" for p in found.problems)
+    return Checked(case, "refused", ",".join(codes), one_line(message))
+
+
+class _FileCheck:
+    """Opens every file of a case, also when another one is wrong, and gathers what it finds."""
+
+    def __init__(self, case: Case, config: Config) -> None:
+        self.case = case
+        self.config = config
+        self.problems: list[Problem] = []
+        self.notes: list[str] = []
+
+    def run(self) -> None:
+        grids = {channel: self._image(channel) for channel in self.case.images}
+        reference = grids[self.config.dataset.grid_channel]
+        for channel, grid in grids.items():
+            if reference is not None and grid is not None and not grid.is_same(reference):
+                with self._noting(f"image_{channel}"):
+                    require_overlap(str(self.case.images[channel]), grid, reference)
+                    self.notes.append(f"{channel} is on a grid of its own ({grid.describe()})")
+        self._lesion(reference)
+        self._excluded()
+        if reference is not None:
+            self._given_labels(reference)
+
+    def _image(self, channel: str) -> Grid | None:
+        """Grid of a channel's image, None where it can not be used."""
+        column, path = f"image_{channel}", self.case.images[channel]
+        if not self.case.columns[column]:
+            self._add(column, Code.FILE_MISSING, "is empty", "give the path of the image")
+            return None
+        with self._noting(column):
+            geometry = read_geometry(path)
+            self.notes += [f"{channel}: {note}" for note in geometry.notes]
+            array = read_volume(path).array
+            require_finite(path, array)
+            require_contrast(path, array)
+            if note := padding_note(array):
+                self.notes.append(f"{channel}: {note}")
+            return geometry.grid
+        return None
+
+    def _lesion(self, reference: Grid | None) -> None:
+        if self.case.lesion is not None:
+            with self._noting("lesion"):
+                self.notes += check_lesion(self.case, self.config, reference)
+        elif self.case.columns["lesion"] != NO_LESION:
+            remedy = f"give the lesion file, or `{NO_LESION}` where the patient has no lesion"
+            self._add("lesion", Code.FILE_MISSING, "is empty", remedy)
+
+    def _excluded(self) -> None:
+        """Names in the column `exclude` must be structures, or a doubt would be lost."""
+        for name in excluded(self.case):
+            long = len(name) > LONGEST_SHOWN  # no pattern, and slow to match
+            if long or not any(fnmatchcase(s, name) for s in self.config.structures):
+                names = ", ".join(self.config.structures)
+                self._add(
+                    EXCLUDE_COLUMN,
+                    Code.PATTERN_UNMATCHED,
+                    f"{shown(name)!r} is no structure",
+                    f"name some of {shown(names)}, separated by `;`",
+                )
+
+    def _given_labels(self, reference: Grid) -> None:
+        """Hold the label files of `files` segmenters against the image's grid, by their headers."""
+        for name, section in self.config.segmenters.items():
+            if not isinstance(section, Files) or section.path == LESION_COLUMN:
+                continue
+            # a column that the table lacks is said once, not for each case
+            with self._noting(f"segmenters.{name}"), suppress(BacksplitError):
+                for path in label_files(section, self.case).values():
+                    if is_there(path):
+                        grid = read_label_grid(path, reference)
+                        require_placeable(path, grid, reference, self.case, self.config)
+
+    @contextmanager
+    def _noting(self, column: str) -> Iterator[None]:
+        """Turn a CaseError into a problem of that column."""
+        try:
+            yield
+        except CaseError as error:
+            message, _, remedy = error.message.rpartition("; ")
+            self._add(column, error.code, message, remedy)
+        except Exception as error:  # whatever one file does, the others are looked at
+            log.exception("%s", self.case.id)
+            what = f"could not be looked at ({type(error).__name__}: {error})"
+            self._add(column, Code.INTERNAL, what, "see the log, and report this as a bug")
+
+    def _add(self, column: str, code: Code, message: str, remedy: str) -> None:
+        value = self.case.columns.get(column)
+        self.problems.append(
+            Problem(
+                code,
+                str(self.config.dataset.cases),
+                message,
+                remedy,
+                self.case.row,
+                column,
+                None if value is None else one_line(value)[:200],
+                self.case.id,
+            )
+        )
+
+
+def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
+    value = one_line(case.id)[:80]
+    if not CASE_ID.fullmatch(case.id) or ".." in case.id:
+        yield Problem(
+            Code.CASE_ID_INVALID,
+            table,
+            "is no case id",
+            "use up to 128 letters, digits, `.`, `_` and `-`, beginning with a letter or digit, "
+            "without `..`",
+            case.row,
+            "case",
+            value,
+            case.id,
+        )
+    elif RESERVED_IDS.fullmatch(case.id):
+        yield Problem(
+            Code.CASE_ID_INVALID,
+            table,
+            "is a name of ours or of Windows",
+            "rename it",
+            case.row,
+            "case",
+            value,
+            case.id,
+        )
+    if len(rows) > 1:
+        others = ", ".join(str(row) for row in rows[:MOST_ROWS_SHOWN] if row != case.row)
+        yield Problem(
+            Code.CASE_ID_DUPLICATE,
+            table,
+            f"stands in row {others} as well, or differs in upper and lower case only, which "
+            "many disks do not tell apart; none of them is used",
+            "give each case its own id",
+            case.row,
+            "case",
+            value,
+            case.id,
+        )

@@ -1,0 +1,233 @@
+"""The case table: its rows, its batches, and what became of each case."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from backsplit.config.model import Config
+from backsplit.errors import CaseError, Code, shown
+from backsplit.store.tsv import STATUS_COLUMNS, one_line, read_rows, read_table, write_rows
+
+CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""No file name of ours is longer than an id by so much that it does not fit into 255 bytes."""
+RESERVED_IDS = re.compile(r"labels|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""`results/labels/labels.json` is the label table: a case of that name would overwrite it. On
+Windows no file can be called `con.nii.gz`."""
+NO_LESION = "none"
+EXCLUDE_COLUMN = "exclude"
+"""Optional column with structures that a person does not trust in a case: `liver; vertebrae*`."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the case table.
+
+    Attributes
+    ----------
+    id : the case's name
+    row : its line in the table (the header is line 1)
+    images : channel to image file
+    lesion : lesion file, or None where the table says that there is no lesion
+    columns : every column as the table has it
+    folder : what relative paths of the table start from
+    """
+
+    id: str
+    row: int
+    images: Mapping[str, Path]
+    lesion: Path | None
+    columns: Mapping[str, str]
+    folder: Path
+
+    @property
+    def patient(self) -> str:
+        """Whose case it is: the column `patient`, else `sub-X` of an id `sub-X_ses-Y`, else the id.
+
+        Cases of a patient are never split over training and validation.
+        """
+        session = re.match(r"(sub-[A-Za-z0-9]+)_ses-", self.id)
+        return self.columns.get("patient") or (session[1] if session else self.id)
+
+    def column_path(self, column: str) -> str:
+        """A cell as a path: relative ones start at the table's folder."""
+        return str(self.folder / self.columns[column])
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A case with the verdict of `check`: ok, or refused with code and message."""
+
+    case: Case
+    status: str
+    code: str = ""
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """The case table of a configuration; rows become cases when they are asked for.
+
+    A job needs the cases of one batch: making 100,000 of them takes seconds, reading their rows
+    a fifth of one.
+
+    Attributes
+    ----------
+    columns : the header
+    rows : every row as text
+    config : what it is the table of
+    """
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    config: Config
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def ids(self) -> list[str]:
+        """Id of every row."""
+        column = self.columns.index("case")
+        return [row[column] for row in self.rows]
+
+    @property
+    def batches(self) -> dict[str, range]:
+        """Batch name to row positions."""
+        return batches(len(self), self.config.run.batch_size)
+
+    def batch(self, name: str) -> list[Case]:
+        """Cases of a batch.
+
+        Raises
+        ------
+        CaseError
+            TABLE_INVALID when there is no such batch.
+        """
+        if name not in self.batches:
+            raise CaseError(
+                Code.TABLE_INVALID,
+                f"there is no batch {name!r}: {len(self)} cases in batches of "
+                f"{self.config.run.batch_size} make 00001 to {list(self.batches)[-1]}; "
+                "name one of these",
+            )
+        return self.cases(self.batches[name])
+
+    def cases(self, positions: Iterable[int]) -> list[Case]:
+        """Cases at these row positions."""
+        folder = self.config.dataset.cases.resolve().parent
+        return [
+            _case(dict(zip(self.columns, self.rows[at], strict=True)), at + 2, self.config, folder)
+            for at in positions
+        ]
+
+    def with_ids(self, ids: Collection[str]) -> list[Case]:
+        """Every row that has one of these ids."""
+        wanted = frozenset(ids)
+        return self.cases(at for at, name in enumerate(self.ids) if name in wanted)
+
+
+def open_table(config: Config) -> CaseTable:
+    """Read the case table without opening any image.
+
+    Raises
+    ------
+    CaseError
+        TABLE_INVALID when the table can not be read or lacks a column.
+    """
+    path = config.dataset.cases
+    columns, rows = read_table(path)
+    needed = ["case", *(f"image_{c}" for c in config.dataset.channels), "lesion"]
+    missing = [name for name in needed if name not in columns]
+    if missing:
+        raise CaseError(
+            Code.TABLE_INVALID,
+            f"{path} lacks the column{'s' if len(missing) > 1 else ''} {shown(', '.join(missing))} "
+            f"(it has {shown(', '.join(columns))}); add them or change dataset.channels",
+        )
+    return CaseTable(columns, rows, config)
+
+
+def read_cases(config: Config) -> list[Case]:
+    """Read every case of a configuration; raises as `open_table`."""
+    table = open_table(config)
+    return table.cases(range(len(table)))
+
+
+def _case(columns: dict[str, str], row: int, config: Config, folder: Path) -> Case:
+    lesion = columns["lesion"]
+    return Case(
+        id=columns["case"],
+        row=row,
+        images={c: folder / columns[f"image_{c}"] for c in config.dataset.channels},
+        lesion=None if lesion in ("", NO_LESION) else folder / lesion,
+        columns=columns,
+        folder=folder,
+    )
+
+
+def excluded(case: Case) -> list[str]:
+    """Structures that the case table takes out of a case; names or wildcards."""
+    names = case.columns.get(EXCLUDE_COLUMN, "").split(";")
+    return [name.strip() for name in names if name.strip()]
+
+
+def batches(count: int, batch_size: int) -> dict[str, range]:
+    """Cut a table into batches of rows: name to row positions.
+
+    Rows that are appended later leave every full batch as it is.
+    """
+    starts = range(0, count, batch_size)
+    return {
+        f"{number:05d}": range(start, min(start + batch_size, count))
+        for number, start in enumerate(starts, start=1)
+    }
+
+
+def check_table(config: Config, batch: str) -> Path:
+    """Where the status of a batch's cases lies after `check`."""
+    return config.run.results / "check" / f"{batch}.tsv"
+
+
+def write_checked(checked: Sequence[Checked], path: Path) -> None:
+    """Write cases with their status: case, status, code, message, and the input columns."""
+    columns = list(checked[0].case.columns) if checked else []
+    others = [name for name in columns if name not in STATUS_COLUMNS]
+    rows = (
+        (c.case.id, c.status, c.code, c.message, *(c.case.columns[name] for name in others))
+        for c in checked
+    )
+    write_rows((*STATUS_COLUMNS, *others), rows, path)
+
+
+def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
+    """Read what `check` said of a batch, or of all cases.
+
+    Raises
+    ------
+    CaseError
+        TABLE_INVALID when there is no such batch, `check` has not been there, or the table
+        changed since.
+    """
+    return [
+        checked
+        for name in ([batch] if batch is not None else table.batches)
+        for checked in _load_batch(check_table(table.config, name), table.batch(name))
+    ]
+
+
+def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
+    if not path.exists():
+        raise CaseError(Code.TABLE_INVALID, f"{path} does not exist; run `backsplit check` first")
+    rows = list(read_rows(path))
+    if [row["case"] for row in rows] != [one_line(case.id) for case in members]:
+        raise CaseError(
+            Code.TABLE_INVALID,
+            f"{path} has other cases than the case table; run `backsplit check` again",
+        )
+    return [
+        Checked(case, row["status"], row["code"], row["message"])
+        for case, row in zip(members, rows, strict=True)
+    ]

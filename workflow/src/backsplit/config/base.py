@@ -1,0 +1,65 @@
+"""What every section of the configuration has in common."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+)
+
+Name = Annotated[
+    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
+]
+RESERVED_NAMES = frozenset({"background", "ignore", "targets"})
+
+
+def _as_tuple(value: Any) -> Any:  # noqa: ANN401 (a validator sees what the file holds)
+    return (value,) if isinstance(value, str) else value
+
+
+OneOrMore = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class Section(BaseModel):
+    """A mapping of known keys; unknown ones are errors."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+    )
+
+
+def _label_value(value: object) -> int | str:
+    """A union of constrained types would report one fault three times."""
+    if isinstance(value, str) and value:
+        return value
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+        return value
+    given = repr(value)[:80] if isinstance(value, str | int | float) else type(value).__name__
+    raise ValueError(f"{given} is no label value in 1..65535 and no name of a DICOM segment")
+
+
+def _target_value(value: object) -> tuple[int | str, ...]:
+    several = value if isinstance(value, list | tuple) and value else [value]
+    return tuple(_label_value(item) for item in several)
+
+
+LabelValue = Annotated[int | str, BeforeValidator(_label_value, json_schema_input_type=int | str)]
+"""A value of a label file, or the name of a DICOM segment or region of interest; a name may hold
+the wildcards * and ?."""
+
+TargetValue = Annotated[
+    tuple[int | str, ...],
+    BeforeValidator(_target_value, json_schema_input_type=int | str | list[int | str]),
+]
+"""One or more values of a lesion file."""
+
+
+BACKGROUND = "background"
+
+
+IGNORE = "ignore"

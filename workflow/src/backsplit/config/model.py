@@ -1,0 +1,202 @@
+"""The configuration as frozen models: unknown keys are errors, the JSON schema is generated."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, StringConstraints, field_validator, model_validator
+
+from backsplit.config.base import RESERVED_NAMES, Name, OneOrMore, Section, TargetValue
+from backsplit.config.compose import Compose
+from backsplit.config.export import Export
+from backsplit.config.quality import Quality
+from backsplit.config.segmenters import Files, NnUNet, SegmenterConfig, Threshold, TotalSegmentator
+
+
+class Dataset(Section):
+    """Which images and lesions there are."""
+
+    name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")] = Field(
+        description="Name of the data set; becomes DatasetNNN_NAME for nnU-Net."
+    )
+    id: int = Field(ge=1, le=999, description="nnU-Net data set id, 1 to 999.")
+    cases: Path = Field(
+        description="Case table (.tsv or .csv) with the columns case, image_<channel> and lesion. "
+        "Paths in it are relative to the table."
+    )
+    channels: OneOrMore = Field(
+        default=("ct",),
+        description="Image channels in order; the table has a column image_<channel> for each.",
+    )
+    grid: str | None = Field(
+        default=None,
+        description="Channel whose grid the label maps are on. Default: the first channel.",
+    )
+
+    other_grids: Literal["refuse", "channels", "any"] = Field(
+        default="channels",
+        description="Label files on another grid than the image: `channels` resamples those "
+        "drawn on another channel of the case, `any` those that overlap enough, `refuse` none.",
+    )
+
+    @property
+    def grid_channel(self) -> str:
+        """The channel whose grid the label maps are on."""
+        return self.grid or self.channels[0]
+
+    @model_validator(mode="after")
+    def _channels_make_sense(self) -> Self:
+        for channel in self.channels:
+            if not re.fullmatch(r"[A-Za-z][A-Za-z0-9_]*", channel):
+                raise ValueError(f"channel {channel!r} is not a name of letters, digits and _")
+        if len(set(self.channels)) != len(self.channels):
+            raise ValueError("a channel is listed twice")
+        if self.grid is not None and self.grid not in self.channels:
+            raise ValueError(f"grid {self.grid!r} is not one of the channels {self.channels}")
+        return self
+
+
+class Run(Section):
+    """How the work is done; nothing here changes a label."""
+
+    results: Path = Field(default=Path("results"), description="Folder of all outputs.")
+    batch_size: int = Field(
+        default=16, ge=1, description="Cases per job; networks load once a job."
+    )
+    device: str = Field(
+        default="auto",
+        pattern=r"^(auto|cpu|mps|cuda(:\d+)?)$",
+        description="auto, cpu, cuda, cuda:N or mps.",
+    )
+    case_minutes: float = Field(
+        default=60.0,
+        gt=0,
+        description="A case whose network runs longer than this is given up (TIME_LIMIT).",
+    )
+    pictures: bool = Field(
+        default=True,
+        description="Draw a picture of every case for the report, which takes some tenths of a "
+        "second and 0.1 MB each.",
+    )
+    offline: Literal[True] = Field(
+        default=True, description="A run downloads nothing; `backsplit weights get` does, before."
+    )
+    on_bad_case: Literal["quarantine", "stop"] = Field(
+        default="quarantine", description="Set a bad case aside with its code, or stop the run."
+    )
+
+
+class Config(Section):
+    """A BackSplit data set: what goes in, who labels, what comes out."""
+
+    dataset: Dataset
+    targets: dict[Name, TargetValue] = Field(
+        min_length=1,
+        description="{name: value in the lesion file}; ids 1..T in the output. A list of values, "
+        "or `*` for all, makes each value an instance of the target. In DICOM a value is a "
+        "segment's number or its name.",
+    )
+    segmenters: dict[Name, SegmenterConfig] = Field(
+        min_length=1, description="{name: who labels anatomy}."
+    )
+    structures: dict[Name, OneOrMore] = Field(
+        min_length=1,
+        description="{name: segmenter/class, or a list; * and ? are wildcards}; ids after the "
+        "targets, in this order.",
+    )
+    compose: Compose = Compose()
+    qc: Quality = Quality()
+    export: Export = Export()
+    run: Run = Run()
+
+    @field_validator("targets")
+    @classmethod
+    def _target_values(cls, targets: dict[str, TargetValue]) -> dict[str, TargetValue]:
+        values = [value for given in targets.values() for value in given]
+        if len(set(values)) != len(values):
+            raise ValueError("two targets share a value")
+        return targets
+
+    @field_validator("targets", "segmenters", "structures")
+    @classmethod
+    def _names_free(cls, named: dict[str, Any]) -> dict[str, Any]:
+        taken = sorted(RESERVED_NAMES & set(named))
+        if taken:
+            raise ValueError(f"{taken[0]!r} is reserved; choose another name")
+        return named
+
+    @model_validator(mode="after")
+    def _parts_fit(self) -> Self:
+        both = sorted(set(self.targets) & set(self.structures))
+        if both:
+            raise ValueError(f"{both[0]!r} is a target and a structure; rename one")
+        for name, patterns in self.structures.items():
+            for pattern in patterns:
+                segmenter, slash, label = pattern.partition("/")
+                if not slash or not label or segmenter not in self.segmenters:
+                    raise ValueError(
+                        f"structure {name!r}: {pattern!r} is not segmenter/class with a segmenter "
+                        f"of {sorted(self.segmenters)}"
+                    )
+        for name, section in self.segmenters.items():
+            wrong = set(channels_of(section, self.dataset)) - set(self.dataset.channels)
+            if wrong:
+                raise ValueError(f"segmenter {name!r}: {sorted(wrong)[0]!r} is no channel")
+        if self.compose.nested and self.dataset.id + len(self.compose.nested) + 1 > 999:
+            raise ValueError("nested label sets take the data set ids after dataset.id, up to 999")
+        self.export.check_channels(self.dataset.channels)
+        unlisted = sorted(set(self.compose.nested) - set(self.structures))
+        if unlisted:
+            raise ValueError(f"compose.nested: {unlisted[0]!r} is no structure")
+        if self.compose.order is not None:
+            expected = {"targets", *self.used_segmenters}
+            if set(self.compose.order) != expected or len(self.compose.order) != len(expected):
+                raise ValueError(
+                    f"compose.order must name each of {sorted(expected)} once, "
+                    f"got {list(self.compose.order)}"
+                )
+            if self.compose.order[0] != "targets":
+                raise ValueError("compose.order must begin with targets: lesions win")
+        return self
+
+    @property
+    def unrestricted_id(self) -> int:
+        """The next data set id that is free, after those of nested label sets."""
+        nested = self.compose.nested
+        return self.dataset.id + 1 + (len(nested) + 1 if nested else 0)
+
+    @property
+    def unrestricted_name(self) -> str:
+        """Name of the data set without restricted segmenters."""
+        return f"{self.dataset.name}_unrestricted"
+
+    @property
+    def decisions_path(self) -> Path:
+        """Where a person's own verdicts lie."""
+        return self.qc.decisions or self.run.results / "qc" / "decisions.tsv"
+
+    @property
+    def used_segmenters(self) -> tuple[str, ...]:
+        """Segmenters that a structure asks for, in the order of the file."""
+        asked = {p.partition("/")[0] for patterns in self.structures.values() for p in patterns}
+        return tuple(name for name in self.segmenters if name in asked)
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Segmenters by precedence, the first wins (targets stand above all of them)."""
+        if self.compose.order is not None:
+            return self.compose.order[1:]
+        return self.used_segmenters
+
+
+def channels_of(
+    segmenter: TotalSegmentator | NnUNet | Files | Threshold, dataset: Dataset
+) -> tuple[str, ...]:
+    """Channels that a segmenter reads; none for label files."""
+    if isinstance(segmenter, Files):
+        return ()
+    if segmenter.channel is None:
+        return dataset.channels[:1]
+    return (segmenter.channel,) if isinstance(segmenter.channel, str) else segmenter.channel

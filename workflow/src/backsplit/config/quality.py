@@ -1,0 +1,148 @@
+"""The section `qc`: anatomy rules as data, and when a case stands out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from backsplit.config.base import OneOrMore, Section
+
+Severity = Literal["info", "warn", "review", "reject"]
+
+
+class Rule(Section):
+    """What every rule has."""
+
+    source: str = Field(description="Where the number, or the statement, comes from.")
+    severity: Severity = Field(default="review", description="How much a breach weighs.")
+
+
+class RangeRule(Rule):
+    """Volume (ml) or median intensity (HU) lies between two limits."""
+
+    of: OneOrMore = Field(description="Names or wildcards.")
+    low: float
+    high: float
+
+
+class SidesRule(Rule):
+    """The first lies further to the patient's left; `*` stands for the same in both."""
+
+    left: str
+    right: str
+
+
+class SizesRule(SidesRule):
+    """Volumes of both sides differ by no more than a factor."""
+
+    factor: float = Field(gt=1)
+
+
+class OrderRule(Rule):
+    """From head to feet, by centroid; each entry is one or more names."""
+
+    names: tuple[OneOrMore, ...]
+
+
+class ChainRule(Rule):
+    """In this order from head to feet, and none left out between the first and the last."""
+
+    names: tuple[str, ...]
+    first_touches: str | None = Field(default=None, description="What the first lies next to.")
+    last_touches: str | None = Field(default=None, description="What the last lies next to.")
+
+
+class NearRule(Rule):
+    """Boxes lie no further apart than this."""
+
+    of: str
+    to: str
+    within_mm: float = Field(gt=0)
+
+
+class MostRule(Rule):
+    """At most so many large components, or so large a share of holes."""
+
+    of: OneOrMore
+    most: float = Field(ge=0)
+
+
+class NamesRule(Rule):
+    """What is true of a structure by its name."""
+
+    of: OneOrMore = Field(description="Names or wildcards.")
+
+
+class AnatomyRules(Section):
+    """All rules by kind."""
+
+    volume: tuple[RangeRule, ...] = ()
+    intensity: tuple[RangeRule, ...] = ()
+    side: tuple[SidesRule, ...] = ()
+    pair: tuple[SizesRule, ...] = ()
+    order: tuple[OrderRule, ...] = ()
+    chain: tuple[ChainRule, ...] = ()
+    near: tuple[NearRule, ...] = ()
+    components: tuple[MostRule, ...] = ()
+    holes: tuple[MostRule, ...] = ()
+    several: tuple[NamesRule, ...] = Field(
+        default=(), description="Names that stand for any number of parts far apart."
+    )
+    paired: tuple[NamesRule, ...] = Field(
+        default=(), description="Names that stand for something on both sides."
+    )
+    midline: tuple[NamesRule, ...] = Field(
+        default=(), description="What lies in the middle between left and right."
+    )
+
+    def with_first(self, own: AnatomyRules) -> AnatomyRules:
+        """These rules after a user's own; of several that name a structure the first counts."""
+        kinds = type(self).model_fields
+        return AnatomyRules(**{kind: getattr(own, kind) + getattr(self, kind) for kind in kinds})
+
+
+class Cohort(Section):
+    """When a case stands out from the others."""
+
+    limit: float = Field(
+        default=4.5,
+        gt=0,
+        description="Robust standard deviations from the median (1.4826 MAD), for many cases and "
+        "120 structures; with fewer what is as unlikely by Student's t and for so many values. "
+        "Iglewicz & Hoaglin 1993 use 3.5 for a single value; dozens are looked at here.",
+    )
+    fewest: int = Field(
+        default=10, ge=5, description="Fewer cases than this have no median to speak of."
+    )
+
+
+class Quality(Section):
+    """What is looked at before labels are trusted."""
+
+    rules: AnatomyRules = Field(
+        default=AnatomyRules(),
+        description="Your own anatomy rules; of several that name a structure yours counts.",
+    )
+    off: tuple[str, ...] = Field(
+        default=(),
+        description="Rules to leave out: `rule` or `rule:structure`, * and ? are wildcards.",
+    )
+    cohort: Cohort = Cohort()
+    groups: tuple[str, ...] = Field(
+        default=(),
+        description="Columns of the case table (scanner, site, …): cases are also compared within "
+        "each of their values, and a fault of one of them is reported once.",
+    )
+    least_dice: float = Field(
+        default=0.7,
+        ge=0,
+        le=1,
+        description="Two segmenters that agree less than this on a structure are flagged.",
+    )
+    decisions: Path | None = Field(
+        default=None,
+        description="Your own verdicts: case, decision (accept, review, reject), note. They win. "
+        "Default: qc/decisions.tsv in the results.",
+    )

@@ -1,0 +1,159 @@
+"""The section `segmenters`: who labels anatomy, one model a kind."""
+
+from __future__ import annotations
+
+import re
+import string
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from backsplit.config.base import LabelValue, Name, OneOrMore, Section
+
+PATH_FIELD = re.compile(r"[^.\[\]{}!:]+")
+"""What may stand between the braces of a path: a name, and no way into Python's objects."""
+
+
+class Licensed(Section):
+    """Whose labels somebody has rights to; nothing here changes a label."""
+
+    licence: str | None = Field(
+        default=None,
+        min_length=1,
+        description="Licence of the labels: an SPDX id or a few words. Default: what the "
+        "installed TotalSegmentator says of its task; of anything else, unknown.",
+    )
+    commercial: bool | Literal["unknown"] = Field(
+        default="unknown",
+        description="Whether the labels may be used commercially. `unknown` counts as no.",
+    )
+
+
+class TotalSegmentator(Licensed):
+    """A task of the installed TotalSegmentator."""
+
+    kind: Literal["totalsegmentator"]
+    task: str = Field(default="total", description="Task name as `TotalSegmentator --task` has it.")
+    fast: bool = Field(default=False, description="The 3 mm network of the task.")
+    fastest: bool = Field(default=False, description="The 6 mm network of the task.")
+    channel: str | None = Field(default=None, description="Channel to label. Default: the first.")
+    weights: str | None = Field(
+        default=None,
+        description="Folder that holds the Dataset… folders; `demo` for the phantom network that "
+        "ships with backsplit. Default: where `backsplit weights get` puts them.",
+    )
+
+    @model_validator(mode="after")
+    def _one_speed(self) -> Self:
+        if self.fast and self.fastest:
+            raise ValueError("fast and fastest exclude each other; keep one")
+        return self
+
+
+class NnUNet(Licensed):
+    """Any trained nnU-Net v2 model."""
+
+    kind: Literal["nnunet"]
+    model: Path = Field(
+        description="Trained-model folder (Trainer__Plans__Configuration) with dataset.json, "
+        "plans.json and fold_*."
+    )
+    folds: tuple[int | Literal["all"], ...] = Field(
+        default=(0,), min_length=1, description="Folds to average."
+    )
+    checkpoint: str = Field(default="checkpoint_final.pth", description="File name in each fold.")
+    mirroring: bool = Field(
+        default=True, description="Test-time mirroring, where the checkpoint allows it."
+    )
+    step_size: float = Field(
+        default=0.5, gt=0, le=1, description="Step of the sliding window as a share of the patch."
+    )
+    channel: OneOrMore | None = Field(
+        default=None, description="Channel or channels of the model, in its order."
+    )
+
+
+class Files(Licensed):
+    """Label files that exist."""
+
+    kind: Literal["files"]
+    path: str = Field(
+        description="Path with {case}, {column} of the table, and {name} for one binary file per "
+        "structure. Columns hold paths relative to the table; the rest is relative to where you "
+        "start."
+    )
+    labels: dict[Name, LabelValue] | tuple[Name, ...] = Field(
+        description="{name: value} for one multilabel file (DICOM: the segment's number or name); "
+        "[names] for one binary file each."
+    )
+    missing: Literal["unknown", "absent"] = Field(
+        default="unknown",
+        description="A binary file that is not there: nobody looked for the structure, or it was "
+        "looked for and is not in the patient.",
+    )
+
+    @model_validator(mode="after")
+    def _pattern_fits_labels(self) -> Self:
+        if not self.labels:
+            raise ValueError("labels is empty; name at least one structure")
+        for _, field, layout, conversion in string.Formatter().parse(self.path):
+            if layout or conversion or (field is not None and not PATH_FIELD.fullmatch(field)):
+                raise ValueError("path may hold {case}, {name} and {column} as they stand, only")
+        binary = "{name}" in self.path
+        if isinstance(self.labels, dict):
+            if binary:
+                raise ValueError("path has {name}, so labels must be a list of names")
+            values = list(self.labels.values())
+            if len(set(values)) != len(values):
+                raise ValueError("two names share a label value")
+        elif not binary:
+            raise ValueError("labels is a list of names, so path needs {name}")
+        elif len(set(self.labels)) != len(self.labels):
+            raise ValueError("a name is listed twice")
+        return self
+
+
+class Threshold(Section):
+    """Intensity bands inside the body; needs no weights."""
+
+    kind: Literal["threshold"]
+    channel: str | None = Field(default=None, description="Channel to label. Default: the first.")
+    bands: dict[Name, tuple[float | None, float | None]] = Field(
+        min_length=1,
+        description="{name: [low, high]}: low <= intensity < high; null leaves a side open.",
+    )
+    within: Literal["body", "image"] = Field(
+        default="body", description="Label only inside the body mask, or everywhere."
+    )
+    body_above: float | Literal["otsu"] = Field(
+        default=-500.0,
+        description="Intensity above which a voxel may be body. -500 HU lies half-way between air "
+        "and water; `otsu` finds it from the image (MR, PET).",
+    )
+
+    @model_validator(mode="after")
+    def _bands_make_sense(self) -> Self:
+        bounds = []
+        for name, (low, high) in self.bands.items():
+            lower = float("-inf") if low is None else low
+            upper = float("inf") if high is None else high
+            if not lower < upper:
+                raise ValueError(f"band {name!r} is empty: {low} is not below {high}")
+            bounds.append((lower, upper, name))
+        bounds.sort()
+        for (_, upper, first), (lower, _, second) in pairwise(bounds):
+            if lower < upper:
+                raise ValueError(f"bands {first!r} and {second!r} overlap")
+        return self
+
+
+SegmenterConfig = Annotated[
+    TotalSegmentator | NnUNet | Files | Threshold, Field(discriminator="kind")
+]
+
+
+def what_labels(segmenter: SegmenterConfig) -> dict[str, Any]:
+    """The part of a segmenter's section that its labels depend on."""
+    return segmenter.model_dump(mode="json", exclude=set(Licensed.model_fields))

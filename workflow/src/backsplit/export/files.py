@@ -1,0 +1,126 @@
+"""Files of a data set: linked or copied, marked as ours, others removed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+from backsplit.errors import BacksplitError, Code
+from backsplit.store.disk import atomic_path, disk_errors
+from backsplit.store.provenance import digest, file_sha256
+from backsplit.volume import Array, Geometry, Grid, read_labels, read_volume, save_nifti
+from backsplit.volume.nifti import read_header
+from backsplit.volume.read import UNREADABLE
+from backsplit.volume.resample import resample_image
+
+FILE_ENDING = ".nii.gz"
+
+
+NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+"""What a file system says that keeps no symbolic links (FAT, some shares of Windows)."""
+
+
+def image_name(case: str, channel: int) -> str:
+    """File of a case's channel."""
+    return f"{case}_{channel:04d}{FILE_ENDING}"
+
+
+def label_name(case: str) -> str:
+    """File of a case's label map."""
+    return f"{case}{FILE_ENDING}"
+
+
+def _link(target: Path, leads_to: str) -> None:
+    try:
+        target.symlink_to(leads_to)
+    except OSError as error:
+        if error.errno not in NO_LINKS:
+            raise
+        raise BacksplitError(
+            Code.LINKS_UNSUPPORTED,
+            f"the disk of {target.parent} takes no symbolic links ({error.strerror}); set "
+            "export.nnunet.mode to copy, and export.bids.mode if there is one",
+        ) from error
+
+
+def keep_only(folder: Path, names: set[str]) -> None:
+    """Make a folder, and remove from it what is no longer part of the data set."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.iterdir():
+        if stale.name not in names:
+            stale.unlink()
+
+
+def place_image(target: Path, source: Path, geometry: Geometry, grid: Grid, *, link: bool) -> None:
+    """Link or copy an image; write it anew where trainers could not read it as it is."""
+    same = geometry.grid.is_same(grid)
+    if same and geometry.faithful and source.name.endswith(FILE_ENDING):
+        link_or_copy(target, source, link=link)
+        return
+    mark = _mark(source, grid)
+    if _is_marked(target, mark):
+        return
+    volume = read_volume(source)
+    array = volume.array if same else resample_image(volume, grid).array
+    _save(target, array, grid, mark)
+
+
+def place_labels(target: Path, source: Path, table: Array | None) -> None:
+    """Copy a label map, or write it with other ids by looking them up."""
+    if table is None:
+        link_or_copy(target, source, link=False)
+        return
+    mark = _mark(source, table.tolist())
+    if _is_marked(target, mark):
+        return
+    labels = read_labels(source)
+    _save(target, table[labels.array], labels.grid, mark, like=source)
+
+
+def _save(target: Path, array: Array, grid: Grid, mark: str, like: Path | None = None) -> None:
+    target.unlink(missing_ok=True)
+    with atomic_path(target) as temporary:
+        save_nifti(temporary, array, grid, like, description=mark)
+
+
+def _mark(source: Path, settings: object) -> str:
+    """What a file of ours was made from, short enough for a NIfTI header."""
+    return f"backsplit {digest([file_sha256(source), str(settings)])[:32]}"
+
+
+def _is_marked(target: Path, mark: str) -> bool:
+    if target.is_symlink() or not target.is_file():
+        return False
+    try:
+        return read_header(target).description == mark
+    except UNREADABLE:
+        return False  # written anew
+
+
+def link_or_copy(target: Path, source: Path, *, link: bool, inside: Path | None = None) -> None:
+    """Make a file the same as another one, unless it is.
+
+    Parameters
+    ----------
+    target, source : the files; where `source` is a link, what it leads to is meant
+    link : a symbolic link, or a copy
+    inside : a link to what lies in this folder is relative, so that the folder can be moved
+    """
+    wanted = Path(os.path.realpath(source))
+    if link:
+        place = Path(os.path.realpath(target.parent))
+        near = inside is not None and wanted.is_relative_to(os.path.realpath(inside))
+        leads_to = os.path.relpath(wanted, place) if near else str(wanted)
+        if target.is_symlink() and str(target.readlink()) == leads_to:
+            return
+        with disk_errors(target.parent):
+            target.unlink(missing_ok=True)
+            _link(target, leads_to)
+        return
+    if target.is_file() and not target.is_symlink() and file_sha256(target) == file_sha256(source):
+        return
+    target.unlink(missing_ok=True)
+    with atomic_path(target) as temporary:
+        shutil.copyfile(source, temporary)

@@ -1,0 +1,182 @@
+"""What a workflow engine needs to know before it starts: batches, and what they depend on."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import cached_property, wraps
+from pathlib import Path
+from typing import Concatenate, ParamSpec
+
+from backsplit import __version__
+from backsplit.cases.labels import label_files
+from backsplit.cases.lesion import declared_values
+from backsplit.cases.table import Case, CaseTable, check_table, open_table
+from backsplit.config.model import Config
+from backsplit.config.segmenters import Files, what_labels
+from backsplit.segment.licences import restricted_segmenters
+from backsplit.store.disk import atomic_path, disk_errors
+from backsplit.store.provenance import digest
+
+P = ParamSpec("P")
+
+
+def once(key: Callable[Concatenate[Plan, P], str]) -> Callable[Concatenate[Plan, P], str]:
+    """Make a key once a plan: an engine asks for each several times, and keys hold others."""
+
+    @wraps(key)
+    def kept(plan: Plan, /, *args: P.args, **kwargs: P.kwargs) -> str:
+        known: dict[object, str] = plan.__dict__.setdefault("keys", {})
+        name = (key.__name__, *args, *kwargs.items())
+        if name not in known:
+            known[name] = key(plan, *args, **kwargs)
+        return known[name]
+
+    return kept
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The batches of a data set, and a key for each that changes when its inputs do.
+
+    An engine that sees the same key need not start the job. Keys are made from the table, the
+    configuration, and size and time of each input file: cheap enough for 100,000 cases. The job
+    itself then looks at contents. A key holds those of the stages before, so that what is due
+    does not rest on the order of times, which a kill or a clock can break.
+    """
+
+    config: Config
+
+    @cached_property
+    def table(self) -> CaseTable:
+        """The case table."""
+        return open_table(self.config)
+
+    @cached_property
+    def _times(self) -> Counter[str]:
+        return Counter(self.table.ids)
+
+    @cached_property
+    def batches(self) -> Mapping[str, range]:
+        """Batch name to rows."""
+        return self.table.batches
+
+    @once
+    def check_key(self, batch: str) -> str:
+        """Changes with a row of the batch, a file that it names, or what `check` looks at."""
+        members = self.table.batch(batch)
+        twice = [case.id for case in members if self._times[case.id] > 1]
+        c = self.config
+        declared = [c.dataset.other_grids, *declared_values(c).items()]
+        return digest(
+            [
+                [self._stats(case) for case in members],
+                twice,
+                [c.dataset.channels, c.dataset.grid_channel, declared],
+            ]
+        )
+
+    @once
+    def segment_key(self, segmenter: str, batch: str) -> str:
+        """Changes with the segmenter's section, its label files, and `check_key`."""
+        section = self.config.segmenters[segmenter]
+        files = []
+        if isinstance(section, Files):
+            files = [
+                [_stat(path) for path in label_files(section, case).values()]
+                for case in self.table.batch(batch)
+            ]
+        return digest([what_labels(section), files, self.check_key(batch)])
+
+    def keyed_tables(self) -> Iterator[tuple[Path, str]]:
+        """Status tables whose batch is due again when its key is another one, with that key."""
+        results = self.config.run.results
+        for batch in self.batches:
+            yield check_table(self.config, batch), self.check_key(batch)
+            yield results / "labels" / f"{batch}.tsv", self.compose_key(batch)
+            yield results / "qc" / "cases" / f"{batch}.tsv", self.compose_key(batch)
+            if self.config.export.only_unrestricted:
+                yield results / "unrestricted" / f"{batch}.tsv", self.unrestricted_key(batch)
+            for segmenter in self.config.used_segmenters:
+                table = results / "segment" / segmenter / f"{batch}.tsv"
+                yield table, self.segment_key(segmenter, batch)
+
+    @once
+    def compose_key(self, batch: str) -> str:
+        """Changes with what a label map is made from; what it is measured by is no more."""
+        layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
+        return digest([self._names, layers, self.check_key(batch)])
+
+    def unrestricted_key(self, batch: str) -> str:
+        """Changes with who is restricted, and with `compose_key`."""
+        return digest([restricted_segmenters(self.config), self.compose_key(batch)])
+
+    def cases_key(self) -> str:
+        """Changes with names, and with what `check` says of any case."""
+        return digest([self._names, [self.check_key(batch) for batch in self.batches]])
+
+    @once
+    def judge_key(self) -> str:
+        """Changes with any label map, the thresholds, and a person's rules and decisions."""
+        maps = [self.compose_key(batch) for batch in self.batches]
+        decisions = _stat(self.config.decisions_path)
+        return digest([self.config.qc.model_dump(mode="json"), maps, decisions])
+
+    def export_key(self) -> str:
+        """Changes with what the exporters look at."""
+        c = self.config.model_dump(mode="json")
+        emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
+        restricted = restricted_segmenters(self.config) if c["export"]["only_unrestricted"] else ()
+        return digest([c["dataset"], c["export"], emitted, restricted, self.judge_key()])
+
+    def manifest_key(self) -> str:
+        """Changes with anything of the configuration, all of which stands in the manifest."""
+        c = self.config.model_dump(mode="json")
+        return digest([c, __version__, self.judge_key()])
+
+    def report_key(self) -> str:
+        """Changes with anything that the report shows."""
+        c = self.config.model_dump(mode="json")
+        return digest([c, __version__, self.judge_key()])
+
+    @cached_property
+    def _names(self) -> str:
+        """Changes with names and with what decides who wins."""
+        c = self.config.model_dump(mode="json")
+        segmenters = {n: what_labels(section) for n, section in self.config.segmenters.items()}
+        return digest([c["structures"], segmenters, c["targets"], c["compose"]])
+
+    def _stats(self, case: Case) -> list[object]:
+        paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
+        return [dict(case.columns), [_stat(path) for path in paths]]
+
+
+def begin(table: Path, key: str) -> None:
+    """Note what a status table is going to be made for, and remove the one before.
+
+    An engine's own records know nothing of a table that a person made with `backsplit` by hand.
+    The note comes first: a table that stands was made for it, or for what came before the note,
+    never for what came after.
+    """
+    with disk_errors(table.parent):
+        table.unlink(missing_ok=True)
+    with atomic_path(table.with_suffix(".key")) as temporary:
+        temporary.write_text(key, "utf-8")
+
+
+def _names(folder: Path) -> set[str]:
+    """Names in a folder: one listing, where asking for each file takes a shared disk minutes."""
+    try:
+        return {entry.name for entry in os.scandir(folder)}
+    except FileNotFoundError:
+        return set()
+
+
+def _stat(path: Path) -> list[object]:
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return [str(path), None]
+    return [str(path), status.st_size, status.st_mtime_ns]

@@ -1,0 +1,305 @@
+"""Flags of a data set: anatomy, cohort, agreement, and what is wrong with the mapping itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+
+import numpy as np
+import pandas as pd
+
+from backsplit.config.quality import AnatomyRules, Cohort, Quality
+from backsplit.judge.anatomy import CT_BELOW_HU, ROW, Case, Finding, anatomy_rules, findings, fits
+from backsplit.judge.cohort import SAYS_TISSUE, outliers
+from backsplit.judge.cube import Cube
+from backsplit.judge.likeness import unlike
+from backsplit.judge.mapping import looks_like, one_side, several_parts, two_groups
+from backsplit.judge.place import off_from_others
+from backsplit.judge.systematic import Fault, Groups, exchanged, split
+from backsplit.judge.verdicts import FLAG_COLUMNS
+
+LABELS = "labels"
+"""Source of what was composed; the others are segmenters."""
+
+NAMED = 8
+"""So many structures are named in a message."""
+
+
+def all_flags(
+    measures: pd.DataFrame,
+    agreement: pd.DataFrame,
+    sources: Mapping[str, Mapping[str, str]],
+    groups: Groups,
+    settings: Quality,
+) -> pd.DataFrame:
+    """Everything that the measures say against cases, and against the mapping.
+
+    Parameters
+    ----------
+    measures, agreement : the tables of `results/qc`
+    sources : segmenter to {class: structure}
+    groups : column of the case table to {value: cases}
+    settings : the section `qc`
+    """
+    cubes = {
+        str(source): Cube.of(mine)
+        for source, mine in measures.groupby("source", sort=False)
+        if source != "image"
+    }
+    rules, ct = anatomy_rules().with_first(settings.rules), cases_of_ct(measures)
+    flags = pd.concat(
+        [
+            flag_anatomy(cubes, rules, ct),
+            *_compared(cubes, groups, settings.cohort),
+            flag_disagreement(agreement, settings.least_dice),
+        ]
+    ).drop_duplicates(["case", "subject", "rule"])
+    flags = without_echoes(without_off(flags, settings.off), sources)
+    flags = without_unused(flags, sources)
+    faults, single = split(flags, _present(cubes), groups)
+    few = []
+    if LABELS in cubes:
+        faults = exchanged(faults, cubes[LABELS], rules, ct)
+        faults, single = _with_odd(faults, single, cubes, sources, groups, rules, settings.cohort)
+        few = [flag_too_few(cubes[LABELS], groups, settings.cohort)]
+    said = pd.DataFrame([fault.flag() for fault in faults], columns=FLAG_COLUMNS)
+    whole = without_off(pd.concat([said, *few]), settings.off)
+    return pd.concat([whole, single], ignore_index=True)
+
+
+def _with_odd(
+    faults: list[Fault],
+    single: pd.DataFrame,
+    cubes: Mapping[str, Cube],
+    sources: Mapping[str, Mapping[str, str]],
+    groups: Groups,
+    rules: AnatomyRules,
+    settings: Cohort,
+) -> tuple[list[Fault], pd.DataFrame]:
+    """Add faults of the mapping that no single case shows; what they say better goes.
+
+    Of a structure that is wrong otherwise already only what is missing on one side is added.
+    """
+    cube = cubes[LABELS]
+    odd = (
+        *looks_like(cubes, LABELS, sources), *one_side(cubes, LABELS, rules),
+        *several_parts(cube, rules),
+        *two_groups(cube, off_from_others(cube, settings.fewest), groups, settings),
+    )  # fmt: skip
+    for fault in odd:
+        its = [f for f in faults if fault.subject in (f.subject, f.partner)]
+        if fault.rule == "two_kinds":
+            less = [f for f in its if f.rule.startswith("cohort_")]
+        else:
+            less = [f for f in its if f.rule in ("volume", "pair", "near")]
+        if fault.rule == "one_side" or len(less) == len(its):
+            faults = [*(f for f in faults if f not in less), fault]
+    explained = {(case, f.subject) for f in odd if f.rule == "two_kinds" for case in f.cases}
+    mine = zip(single["case"], single["subject"], single["rule"], strict=True)
+    kept = [
+        not (rule.startswith("cohort_") and (case, subject) in explained)
+        for case, subject, rule in mine
+    ]
+    return faults, single[np.array(kept, bool)]
+
+
+def flag_anatomy(cubes: Mapping[str, Cube], rules: AnatomyRules, ct: Set[str]) -> pd.DataFrame:
+    """Hold the anatomy rules against every case, for each source of labels.
+
+    Parameters
+    ----------
+    cubes : source to its measures
+    rules : the rules
+    ct : cases whose image is a CT
+    """
+    rows: list[dict[str, str]] = []
+    for source, cube in cubes.items():
+        for case, measured in cube.records(ROW):
+            found = findings(Case(measured, is_ct=case in ct), rules)
+            rows += [_row(case, source, finding) for finding in found]
+    return pd.DataFrame(rows, columns=FLAG_COLUMNS)
+
+
+def cases_of_ct(measures: pd.DataFrame) -> set[str]:
+    """Cases whose intensities go as low as a CT's only do."""
+    return set(measures["case"][measures["minimum"] < CT_BELOW_HU])
+
+
+def _compared(
+    cubes: Mapping[str, Cube], groups: Groups, settings: Cohort
+) -> Iterator[pd.DataFrame]:
+    """Compare the cases with each other, of each source; then within each group."""
+    for source, cube in cubes.items():
+        yield flag_outliers(source, cube, settings)
+        for values in groups.values():
+            for cases in values.values():
+                yield flag_outliers(source, cube.of_cases(cases), settings)
+
+
+def flag_outliers(source: str, cube: Cube, settings: Cohort) -> pd.DataFrame:
+    """Compare the cases with each other, of one source of labels."""
+    off = off_from_others(cube, settings.fewest)
+    single = list(outliers(cube, off, settings))
+    said = {(case, f.subject) for case, f in single if f.rule in SAYS_TISSUE}
+    # what one value says of the tissue, all of them together are no second evidence of
+    together = [
+        (case, f)
+        for case, f in unlike(cube, off, settings)
+        if f.rule != "cohort_tissue" or (case, f.subject) not in said
+    ]
+    rows = [_row(case, source, finding) for case, finding in (*single, *together)]
+    return pd.DataFrame(rows, columns=FLAG_COLUMNS)
+
+
+def flag_too_few(cube: Cube, groups: Groups, settings: Cohort) -> pd.DataFrame:
+    """Say which structures were not compared because too few cases have them."""
+    populations = {"the data set": cube}
+    for column, values in groups.items():
+        for value, cases in values.items():
+            populations[f"{column} {value}"] = cube.of_cases(cases)
+    rows = []
+    for name, part in populations.items():
+        count = len(part.cases)
+        rare = _rare(part, settings.fewest)
+        if count < settings.fewest:
+            rows.append(_too_few(name, count, "none of its structures"))
+        elif rare:
+            rows.append(_too_few(name, count, f"not {rare}"))
+    few = pd.DataFrame(rows, columns=FLAG_COLUMNS)
+    few["expected"] = f"at least {settings.fewest} cases"
+    return few
+
+
+def _rare(cube: Cube, fewest: int) -> str:
+    """Structures that some cases have, but too few to be compared."""
+    number = cube.there.sum(axis=0)
+    names = [cube.structures[j] for j in np.flatnonzero((number > 0) & (number < fewest))]
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    return ", ".join(names[:NAMED]) + more
+
+
+def _too_few(name: str, count: int, what: str) -> dict[str, str]:
+    return {
+        "case": "",
+        "subject": name,
+        "rule": "too_few",
+        "severity": "info",
+        "value": f"{count} cases",
+        "message": f"{name}: {what} could be compared between its {count} cases, "
+        "as too few have it",
+    }
+
+
+def flag_disagreement(agreement: pd.DataFrame, least_dice: float) -> pd.DataFrame:
+    """Flag structures on which segmenters disagree; of three or more, name the odd one out."""
+    low = agreement[agreement["dice"] < least_dice]
+    concerned = agreement.merge(low[["case", "structure"]].drop_duplicates())
+    rows = []
+    for (case, structure), mine in concerned.groupby(["case", "structure"], sort=False):
+        odd = odd_one_out(mine, least_dice)
+        worst = mine.sort_values("dice").iloc[0]
+        if odd is None:
+            value = f"Dice {worst['dice']:.2f}"
+            who = f"{worst['first']} and {worst['second']} agree with a Dice of {worst['dice']:.2f}"
+        else:
+            theirs = mine[(mine["first"] == odd) | (mine["second"] == odd)]["dice"]
+            value = f"{odd}: Dice up to {theirs.max():.2f} with the rest"
+            who = f"{odd} disagrees with the rest, who agree: its Dice with them is up to "
+            who += f"{theirs.max():.2f}"
+        rows.append(
+            {
+                "case": case,
+                "subject": structure,
+                "rule": "agreement",
+                "severity": "warn",
+                "value": value,
+                "expected": f"at least {least_dice:g}",
+                "message": f"{structure}: {who} only; expected at least {least_dice:g}",
+            }
+        )
+    return pd.DataFrame(rows, columns=FLAG_COLUMNS)
+
+
+def odd_one_out(pairs: pd.DataFrame, least_dice: float) -> str | None:
+    """Which of three or more segmenters disagrees with all others, who agree with each other.
+
+    Parameters
+    ----------
+    pairs : first, second, dice of one structure in one case; NaN, where neither found it, is
+        agreement
+    least_dice : what counts as agreement
+    """
+    segmenters: list[str] = list(dict.fromkeys([*pairs["first"], *pairs["second"]]))
+    if len(segmenters) < 3:  # of two either may be wrong
+        return None
+    low = pairs["dice"] < least_dice
+    for segmenter in segmenters:
+        its = (pairs["first"] == segmenter) | (pairs["second"] == segmenter)
+        if (low == its).all():
+            return segmenter
+    return None
+
+
+def without_off(flags: pd.DataFrame, off: Sequence[str]) -> pd.DataFrame:
+    """Leave out what `qc.off` names, as `rule` or `rule:subject`."""
+    texts = zip(flags["rule"], flags["rule"] + ":" + flags["subject"], strict=True)
+    kept = [not any(fits(text, tuple(off)) for text in pair) for pair in texts]
+    return flags[np.array(kept, bool)]
+
+
+def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """Leave out what a segmenter's class says where its structure says the same.
+
+    Parameters
+    ----------
+    flags : flags
+    sources : segmenter to {class: structure}
+    """
+    said = set(zip(flags["case"], flags["subject"], flags["rule"], strict=True))
+    structures = {
+        f"{segmenter}/{name}": structure
+        for segmenter, classes in sources.items()
+        for name, structure in classes.items()
+    }
+    echoes = [
+        (case, structures.get(subject), rule) in said
+        for case, subject, rule in zip(flags["case"], flags["subject"], flags["rule"], strict=True)
+    ]
+    return flags[~np.array(echoes, bool)]
+
+
+def without_unused(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    """Leave out what is said of a segmenter's class that no structure takes.
+
+    A segmenter finds a hundred classes where a data set takes five; what is wrong with the others
+    is no reason to look at a case. They are measured all the same, and other rules rest on them.
+
+    Parameters
+    ----------
+    flags : flags
+    sources : segmenter to {class: structure}
+    """
+    used = {f"{segmenter}/{name}" for segmenter, classes in sources.items() for name in classes}
+    kept = ["/" not in subject or subject in used for subject in flags["subject"]]
+    return flags[np.array(kept, bool)]
+
+
+def _present(cubes: Mapping[str, Cube]) -> dict[str, set[str]]:
+    """Subject to the cases that have it."""
+    return {
+        subject_of(source, structure): {cube.cases[i] for i in np.flatnonzero(cube.there[:, j])}
+        for source, cube in cubes.items()
+        for j, structure in enumerate(cube.structures)
+    }
+
+
+def subject_of(source: str, structure: str) -> str:
+    """How flags call a structure of a source."""
+    return structure if source == LABELS else f"{source}/{structure}"
+
+
+def _row(case: str, source: str, finding: Finding) -> dict[str, str]:
+    return {
+        "case": case,
+        **vars(finding),
+        "subject": subject_of(source, finding.subject),
+    }

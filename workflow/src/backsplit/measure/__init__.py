@@ -1,0 +1,1 @@
+"""What is measured of each case: structures, lesions, agreement of segmenters."""

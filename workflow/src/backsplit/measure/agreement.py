@@ -1,0 +1,83 @@
+"""Where two segmenters label the same structure: how far they agree."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import combinations
+from typing import Any
+
+import edt
+import numpy as np
+
+from backsplit.scheme.scheme import Claims
+from backsplit.volume import Array, Grid
+
+COLUMNS = ("case", "structure", "first", "second", "dice", "surface_mm", "hausdorff95_mm")
+
+
+def agreement(
+    layers: Mapping[str, tuple[Array, Claims]], names: Mapping[int, str], grid: Grid
+) -> Iterator[dict[str, Any]]:
+    """Compare every two segmenters on every structure that both can label.
+
+    Parameters
+    ----------
+    layers : segmenter to its label map, (z, y, x), and which ids its values claim
+    names : id to structure
+    grid : where the maps lie
+
+    Yields
+    ------
+    row
+        `COLUMNS` but case. `dice` is NaN where neither found the structure; `surface_mm` is the
+        mean distance between the surfaces, taken from both sides, and `hausdorff95_mm` the larger
+        95th percentile of the two; NaN where one found nothing.
+    """
+    for (first, (a, claims_a)), (second, (b, claims_b)) in combinations(layers.items(), 2):
+        for label, name in names.items():
+            values = [
+                [value for value, labels in claims.items() if label in labels]
+                for claims in (claims_a, claims_b)
+            ]
+            if not all(values):
+                continue
+            masks = np.isin(a, values[0]), np.isin(b, values[1])
+            yield {"structure": name, "first": first, "second": second, **compare(*masks, grid)}
+
+
+def compare(a: Array, b: Array, grid: Grid) -> dict[str, float]:
+    """Dice, mean surface distance and 95th percentile of two masks, (z, y, x)."""
+    sizes = int(a.sum()), int(b.sum())
+    nothing = float("nan")
+    if not any(sizes):
+        return {"dice": nothing, "surface_mm": nothing, "hausdorff95_mm": nothing}
+    dice = 2 * int((a & b).sum()) / sum(sizes)
+    if not all(sizes):
+        return {"dice": dice, "surface_mm": nothing, "hausdorff95_mm": nothing}
+    where = np.argwhere(a | b)
+    box = tuple(
+        slice(max(0, int(low) - 1), int(high) + 2)
+        for low, high in zip(where.min(axis=0), where.max(axis=0), strict=True)
+    )
+    edges = [_surface(mask[box]) for mask in (a, b)]
+    spacing = tuple(float(s) for s in grid.spacing[::-1])
+    to_b, to_a = (
+        edt.edt((~edge).view(np.uint8), anisotropy=spacing, black_border=False)
+        for edge in reversed(edges)
+    )
+    ways = [to_b[edges[0]], to_a[edges[1]]]
+    return {
+        "dice": dice,
+        "surface_mm": float(np.concatenate(ways).mean()),
+        "hausdorff95_mm": float(max(np.percentile(way, 95) for way in ways)),
+    }
+
+
+def _surface(mask: Array) -> Array:
+    """Voxels of a mask with a face neighbour outside it."""
+    padded = np.pad(mask, 1)
+    inner = mask.copy()
+    for axis in range(3):
+        for step in (-1, 1):
+            inner &= np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1]
+    return np.asarray(mask & ~inner)

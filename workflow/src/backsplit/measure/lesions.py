@@ -1,0 +1,147 @@
+"""Measures of single lesions: one row of `lesions.parquet` each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any
+
+import edt
+import numpy as np
+import pandas as pd
+
+from backsplit.cases.instances import Instance, grown
+from backsplit.volume import Array, Grid
+
+SHELL_MM = 10.0
+"""The host round a lesion that its contrast is taken against: wide enough to be the organ's own
+tissue, near enough to be lit, and enhanced, as the lesion is."""
+
+FEW_POINTS = 50
+"""Up to so many points all distances are had in less time than their hull."""
+
+COLUMNS = (
+    *("case", "instance", "target", "voxels", "volume_ml", "max_diameter_mm"),
+    *("max_axial_diameter_mm", "centroid_x", "centroid_y", "centroid_z", "host", "host_basis"),
+    *("inside_fraction", "distance_mm", "mean", "host_mean", "contrast", "contrast_to_noise"),
+    "touches_border",
+)
+
+KEPT = ("host", "host_basis", "inside_fraction", "distance_mm")
+"""What composing found out; see `compose.host`."""
+
+
+def measure_lesion(
+    image: Array,
+    labels: Array,
+    grid: Grid,
+    instance: Instance,
+    names: Sequence[str],
+    found: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure one lesion.
+
+    Parameters
+    ----------
+    image, labels : intensities and ids, (z, y, x)
+    grid : where they lie
+    instance : the lesion
+    names : name of each id
+    found : what composing found out about the lesion: host, host_basis, inside_fraction,
+        distance_mm
+
+    Returns
+    -------
+    row
+        `COLUMNS` but case. Diameters go from voxel centre to voxel centre (Feret's, as ITK's).
+        `contrast` is the lesion's mean minus that of its host within `SHELL_MM`, in the image's
+        unit, and `contrast_to_noise` that over the host's standard deviation there; NaN without
+        a host there.
+    """
+    index = np.stack(np.unravel_index(instance.places, labels.shape), axis=1)
+    inside = image.reshape(-1)[instance.places].astype(np.float64)
+    around = _host_shell(image, labels, grid, instance, names, found.get("host"))
+    host_mean = float(around.mean()) if len(around) else float("nan")
+    noise = float(around.std()) if len(around) else float("nan")
+    contrast = float(inside.mean()) - host_mean
+    at_edge = (index == 0).any() or (index == np.array(labels.shape) - 1).any()
+    axis, _ = grid.array_axis(2)
+    return {
+        "instance": instance.number,
+        "target": names[instance.target],
+        "voxels": instance.voxels,
+        "volume_ml": instance.voxels * grid.voxel_ml,
+        "max_diameter_mm": diameter_mm(index, grid),
+        "max_axial_diameter_mm": max(
+            diameter_mm(index[index[:, axis] == at], grid) for at in np.unique(index[:, axis])
+        ),
+        **dict(zip(("centroid_x", "centroid_y", "centroid_z"), instance.centroid_mm, strict=True)),
+        **{key: found.get(key) for key in KEPT},
+        "mean": float(inside.mean()),
+        "host_mean": host_mean,
+        "contrast": contrast,
+        "contrast_to_noise": contrast / noise if noise > 0 else float("nan"),
+        "touches_border": bool(at_edge),
+    }
+
+
+def diameter_mm(index: Array, grid: Grid) -> float:
+    """Longest distance between the centres of two voxels, mm.
+
+    Parameters
+    ----------
+    index : (n, 3), (z, y, x)
+    grid : where they lie
+    """
+    points = grid.to_mm(index.astype(float))
+    points = points - points.mean(axis=0)
+    # the furthest two are corners of the hull, which lives in as many dimensions as the points do
+    _, strengths, axes = np.linalg.svd(points, full_matrices=False)
+    flat = points @ axes[strengths > 1e-6].T
+    if flat.shape[1] == 0:
+        return 0.0
+    if flat.shape[1] == 1:
+        return float(np.ptp(flat))
+    if len(points) <= FEW_POINTS:
+        return float(np.linalg.norm(points[:, None] - points, axis=2).max())
+    from scipy.spatial import ConvexHull, QhullError
+    from scipy.spatial.distance import pdist
+
+    with suppress(QhullError):  # nearly flat
+        points = points[ConvexHull(flat).vertices]
+    return float(pdist(points).max())
+
+
+def _host_shell(
+    image: Array,
+    labels: Array,
+    grid: Grid,
+    instance: Instance,
+    names: Sequence[str],
+    host: str | None,
+) -> Array:
+    """Intensities of the host near the lesion."""
+    if host is None:
+        return np.zeros(0)
+    box = grown(instance.box, SHELL_MM, grid)
+    outside = ~instance.mask(box, labels.shape)
+    spacing = tuple(float(s) for s in grid.spacing[::-1])
+    away = edt.edt(outside.view(np.uint8), anisotropy=spacing, black_border=False)
+    near = (labels[box] == list(names).index(host)) & (away <= SHELL_MM)
+    return np.asarray(image[box][near], np.float64)
+
+
+def burden(lesions: pd.DataFrame, cases: Sequence[str], targets: Sequence[str]) -> pd.DataFrame:
+    """How many lesions each case has of each target, and how large they are.
+
+    Returns
+    -------
+    table
+        case, target, lesions, volume_ml, largest_ml; a row for each case and target, with 0 where
+        there is none
+    """
+    sizes = lesions.assign(volume_ml=lesions["volume_ml"].astype(float))
+    grouped = sizes.groupby(["case", "target"])["volume_ml"]
+    table = grouped.agg(lesions="count", volume_ml="sum", largest_ml="max")
+    every = pd.MultiIndex.from_product([cases, targets], names=["case", "target"])
+    return table.reindex(every, fill_value=0).reset_index()

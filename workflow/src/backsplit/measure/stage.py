@@ -1,0 +1,211 @@
+"""Measure one batch of cases and draw a picture of each."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import pandas as pd
+
+from backsplit.cases.instances import find_instances
+from backsplit.cases.lesion import read_lesion
+from backsplit.cases.table import Case
+from backsplit.config.model import Config
+from backsplit.errors import CaseError, Code
+from backsplit.measure import agreement, lesions
+from backsplit.measure.rows import ENDING, write_rows
+from backsplit.measure.table import COLUMNS, measure
+from backsplit.scheme.scheme import Classes, Scheme
+from backsplit.store.disk import atomic_path
+from backsplit.store.provenance import input_sha256, read_json, sidecar_path
+from backsplit.volume import Array, Grid, Volume, read_labels, read_volume
+from backsplit.volume.intensity import require_finite
+from backsplit.volume.pieces import places_of
+from backsplit.work.batch import Details, one_by_one
+
+TABLES = {
+    "measures": COLUMNS,
+    "lesions": lesions.COLUMNS,
+    "agreement": agreement.COLUMNS,
+}
+"""Tables that every case has rows of, with their columns."""
+
+
+class Draw(Protocol):
+    """Draws image and labels (z, y, x) on a grid to a picture file."""
+
+    def __call__(self, image: Array, labels: Array, grid: Grid, path: Path, *, title: str) -> None:
+        """Draw one case."""
+
+
+class MeasureStage:
+    """Measures and pictures of the composed label maps.
+
+    Parameters
+    ----------
+    config : the configuration
+    scheme : names and ids
+    classes : what each segmenter can label
+    failed : cases that could not be composed, and why; a map of theirs is an older one
+    draw : who draws the picture, None where none is wanted, and `draw_version`, which changes
+        when pictures look different
+    """
+
+    name = "measure"
+
+    def __init__(
+        self,
+        config: Config,
+        scheme: Scheme,
+        classes: Mapping[str, Classes],
+        failed: Mapping[str, str],
+        draw: Draw | None,
+        draw_version: int,
+    ) -> None:
+        self.config = config
+        self.scheme = scheme
+        self.classes = classes
+        self.failed = failed
+        self.draw = draw
+        self.draw_version = draw_version
+
+    def outputs(self, case: Case) -> Mapping[str, Path]:
+        """The case's rows and its picture."""
+        folder = self.config.run.results / "qc" / "cases"
+        rows = {"rows": folder / f"{case.id}{ENDING}"}
+        return rows if self.draw is None else {**rows, "picture": folder / f"{case.id}.png"}
+
+    def made_from(self, case: Case) -> Mapping[str, Any]:
+        """The image, the label map, the names."""
+        labels = self._labels(case)
+        if case.id in self.failed:
+            raise CaseError(
+                Code.FILE_MISSING, f"{labels} could not be made: {self.failed[case.id]}"
+            )
+        if not labels.exists():
+            raise CaseError(Code.FILE_MISSING, f"{labels} does not exist; compose the case first")
+        return {
+            "stage": "measure",
+            "version": 4,
+            "picture_version": self.draw_version,
+            "inputs": {
+                "image": input_sha256(case.images[self.config.dataset.grid_channel]),
+                "labels": input_sha256(labels),
+                **{s: input_sha256(path) for s, path in self._layers(case).items()},
+            },
+            "config": {
+                "ids": self.scheme.ids,
+                "targets": list(self.scheme.targets),
+                "sources": {s: dict(sorted(m.items())) for s, m in self.scheme.sources.items()},
+            },
+        }
+
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+        """Measure case after case."""
+        return one_by_one(cases, self._measure_case)
+
+    def _labels(self, case: Case) -> Path:
+        return self.config.run.results / "labels" / f"{case.id}.nii.gz"
+
+    def _layers(self, case: Case) -> dict[str, Path]:
+        """Label maps of the segmenters that labelled the case."""
+        folder = self.config.run.results / "segment"
+        paths = {s: folder / s / f"{case.id}.nii.gz" for s in self.config.layers}
+        return {s: path for s, path in paths.items() if sidecar_path(path).exists()}
+
+    def _measure_case(self, case: Case) -> Details:
+        path = case.images[self.config.dataset.grid_channel]
+        image = read_volume(path)
+        require_finite(path, image.array)
+        labels = read_labels(self._labels(case))
+        found = measure(image.array, labels.array, self.scheme.all_names, image.grid)
+        tables = {
+            "measures": pd.concat(
+                [
+                    _field_of_view(image),
+                    found.assign(source="labels"),
+                    *self._measure_layers(case, image),
+                ]
+            ),
+            "lesions": pd.DataFrame(self._measure_lesions(case, image, labels.array)),
+            "agreement": pd.DataFrame(self._compare_layers(case, image.grid)),
+        }
+        outputs = self.outputs(case)
+        write_rows(outputs["rows"], case.id, tables, TABLES)
+        if self.draw is not None:
+            with atomic_path(outputs["picture"]) as temporary:
+                self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
+        return {"structures": int((found["voxels"][1:] > 0).sum())}
+
+    def _measure_layers(self, case: Case, image: Volume) -> Iterator[pd.DataFrame]:
+        """Measures of the classes that a segmenter found, or that a structure asks for."""
+        for segmenter, path in self._layers(case).items():
+            classes = {value: name for name, value in self.classes[segmenter].items()}
+            overlaps = read_json(sidecar_path(path)).get("overlaps", {})
+            array = read_labels(path).array
+            highest = max([*classes, *map(int, overlaps), int(array.max())])
+            if overlaps:  # where masks overlap, the first stands
+                table = np.arange(highest + 1).astype(array.dtype)
+                for value, members in overlaps.items():
+                    table[int(value)] = members[0]
+                array = table[array]
+            names = [classes.get(value, "") for value in range(highest + 1)]
+            found = measure(image.array, array, names, image.grid)
+            asked = found["structure"].isin(self.scheme.sources.get(segmenter, {}))
+            kept = (found["structure"] != "") & ((found["voxels"] > 0) | asked)
+            yield found[kept].assign(source=segmenter)
+
+    def _measure_lesions(
+        self, case: Case, image: Volume, labels: Array
+    ) -> Iterator[dict[str, Any]]:
+        """A row for each lesion, with what composing found out about it."""
+        lesion = read_lesion(case, self.config, image.grid)
+        if lesion is None:
+            return
+        known = {
+            row["instance"]: row for row in read_json(sidecar_path(self._labels(case)))["lesions"]
+        }
+        places = places_of(lesion.map.array)
+        given = lesion.map.array if lesion.instances else None
+        count = len(self.scheme.targets)
+        for instance in find_instances(labels, places, count, image.grid, given):
+            found = known.get(instance.number, {})
+            yield lesions.measure_lesion(
+                image.array, labels, image.grid, instance, self.scheme.all_names, found
+            )
+
+    def _compare_layers(self, case: Case, grid: Grid) -> Iterator[dict[str, Any]]:
+        """A row for each structure that two segmenters label."""
+        sources = self.scheme.sources
+        twice = {
+            structure
+            for structure in self.scheme.structures
+            if sum(structure in sources.get(s, {}).values() for s in self.config.layers) > 1
+        }
+        if not twice:
+            return
+        layers = {}
+        for segmenter, path in self._layers(case).items():
+            overlaps = read_json(sidecar_path(path)).get("overlaps", {})
+            masks = {int(value): tuple(members) for value, members in overlaps.items()}
+            claims = self.scheme.claims(segmenter, self.classes[segmenter], masks)
+            layers[segmenter] = (read_labels(path).array, claims)
+        names = {self.scheme.ids[structure]: structure for structure in sorted(twice)}
+        yield from agreement.agreement(layers, names, grid)
+
+
+def _field_of_view(image: Volume) -> pd.DataFrame:
+    """The row `image`, `field_of_view`: how far the image reaches, mm in patient axes."""
+    grid = image.grid
+    edges = np.array([[z, y, x] for z in (0, 1) for y in (0, 1) for x in (0, 1)])
+    mm = grid.to_mm(edges * np.array(grid.shape) - 0.5)
+    low, high = mm.min(axis=0), mm.max(axis=0)
+    row: dict[str, Any] = {"source": "image", "structure": "field_of_view"}
+    row |= {"voxels": int(np.prod(grid.shape)), "volume_ml": np.prod(grid.shape) * grid.voxel_ml}
+    row["touches_border"] = True
+    for i, axis in enumerate("xyz"):
+        row |= {f"centroid_{axis}": (low[i] + high[i]) / 2}
+        row |= {f"box_{axis}_min": low[i], f"box_{axis}_max": high[i]}
+    return pd.DataFrame([row])

@@ -1,0 +1,397 @@
+"""The manifest of a data set: what it was made from, by what, under which licences, and every file.
+
+Plain JSON with a schema (`backsplit schema manifest`), not an RO-Crate: a crate names each file as
+an entity of one JSON-LD document, which for 100,000 cases is a document that nothing opens. Here
+the files stand in a table beside it, of which the manifest holds the SHA-256. There are no times in
+either: the same inputs give the same manifest. Who made what, and when, is in `provenance/jobs`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field
+
+from backsplit import __version__
+from backsplit.cases.labels import label_files
+from backsplit.cases.table import Case, load_checked, open_table
+from backsplit.config.base import Section
+from backsplit.config.file import dump_config
+from backsplit.config.model import Config
+from backsplit.config.segmenters import Files
+from backsplit.errors import CaseError, Code
+from backsplit.export.bids import bids_description, bids_files, bids_sets
+from backsplit.export.files import FILE_ENDING
+from backsplit.export.monai import data_lists
+from backsplit.export.nnunet import NnUNetDataset, datasets
+from backsplit.segment.licences import licences
+from backsplit.store.disk import atomic_path
+from backsplit.store.provenance import file_sha256, read_json, versions
+from backsplit.store.tsv import read_rows
+
+PACKAGES = (
+    "numpy",
+    "SimpleITK",
+    "nibabel",
+    "connected-components-3d",
+    "numba",
+    "pandas",
+    "pyarrow",
+)
+COLUMNS = ("case", "kind", "role", "path", "sha256")
+INPUT = "input"
+
+
+class LicenceEntry(Section):
+    """What a segmenter's labels may be used for."""
+
+    name: str
+    commercial: Literal["yes", "no", "unknown"]
+    terms: str
+    source: str
+
+
+class SegmenterEntry(Section):
+    """Who labelled, with what."""
+
+    kind: str
+    licence: LicenceEntry
+    versions: dict[str, str] = Field(description="Packages; several versions joined by a comma.")
+    weights: dict[str, list[str]] = Field(description="File of weights to SHA-256 of each used.")
+    cases: int = Field(description="Cases that it labelled.")
+
+
+class Counts(Section):
+    """What became of the cases."""
+
+    cases: int
+    refused: int
+    failed: dict[str, int] = Field(description="Stage to cases that failed in it.")
+    verdicts: dict[str, int]
+    exported: int
+    left_out: int
+
+
+class DatasetEntry(Section):
+    """One data set that a trainer reads."""
+
+    path: str = Field(description="Folder, or for MONAI file, from the results.")
+    format: Literal["nnU-Net v2", "MONAI", "BIDS"]
+    cases: int
+    labels: dict[str, int | list[int]]
+
+
+class FileTable(Section):
+    """The table of all files: case, kind, role, path, sha256."""
+
+    path: str
+    rows: int
+    sha256: str
+
+
+class Manifest(Section):
+    """What a data set is and where it comes from."""
+
+    manifest_version: Literal[2] = 2
+    name: str
+    id: int
+    made_with: dict[str, str]
+    commands: list[str] = Field(description="Commands that make it again, in order.")
+    configuration: dict[str, Any]
+    segmenters: dict[str, SegmenterEntry]
+    counts: Counts
+    datasets: list[DatasetEntry]
+    files: FileTable
+
+
+def write_manifest(config: Config) -> Manifest:
+    """Write `manifest.json`, and the table of files that it names.
+
+    Raises
+    ------
+    CaseError
+        FILE_MISSING when the data set has not been exported.
+    """
+    results = config.run.results
+    for path in (
+        *(dataset.json for dataset in datasets(config)),
+        *data_lists(config),
+        *(path for path in [bids_description(config)] if path is not None),
+    ):
+        if not path.exists():
+            raise CaseError(
+                Code.FILE_MISSING, f"{path} does not exist; run `backsplit export` first"
+            )
+    sidecars = _Sidecars(config)
+    table = open_table(config)
+    cases = [c.case for c in load_checked(table) if c.status == "ok"]
+    with atomic_path(results / "manifest.parquet") as temporary:
+        rows = _write_files(temporary, _files(config, cases, sidecars))
+    left_out, verdicts = _verdicts(config)
+    exported = _cases_in(datasets(config)[0])
+    manifest = Manifest(
+        name=config.dataset.name,
+        id=config.dataset.id,
+        made_with={"backsplit": __version__, **versions(*PACKAGES)},
+        commands=list(_commands(config)),
+        configuration=json.loads(dump_config(config)),
+        segmenters=sidecars.entries(),
+        counts=Counts(
+            cases=len(table),
+            refused=len(table) - len(cases),
+            failed=_failed(config),
+            verdicts=verdicts,
+            exported=len(exported),
+            left_out=left_out,
+        ),
+        datasets=list(_datasets(config)),
+        files=FileTable(
+            path="manifest.parquet", rows=rows, sha256=file_sha256(results / "manifest.parquet")
+        ),
+    )
+    with atomic_path(manifest_path(config)) as temporary:
+        temporary.write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
+    return manifest
+
+
+def _datasets(config: Config) -> Iterator[DatasetEntry]:
+    """What each trainer reads."""
+    for dataset in datasets(config):
+        yield DatasetEntry(
+            path=dataset.folder.relative_to(config.run.results).as_posix(),
+            format="nnU-Net v2",
+            cases=len(_cases_in(dataset)),
+            labels=read_json(dataset.json)["labels"],
+        )
+    for path in data_lists(config):
+        data_list = read_json(path)
+        yield DatasetEntry(
+            path=path.relative_to(config.run.results).as_posix(),
+            format="MONAI",
+            cases=data_list["numTraining"],
+            labels={name: int(label) for label, name in data_list["labels"].items()},
+        )
+    for folder, dataset in bids_sets(config).items():
+        yield DatasetEntry(
+            path=folder.relative_to(config.run.results).as_posix(),
+            format="BIDS",
+            cases=len(_cases_in(dataset)),
+            labels=read_json(dataset.json)["labels"],
+        )
+
+
+def manifest_path(config: Config) -> Path:
+    """Where the manifest lies."""
+    return config.run.results / "manifest.json"
+
+
+def manifest_schema() -> str:
+    """JSON schema of the manifest, as it ships with the package."""
+    schema = Manifest.model_json_schema()
+    schema["$schema"] = "https://json-schema.org/draft/2020-12/schema"
+    schema["title"] = "backsplit manifest"
+    return json.dumps(schema, indent=1) + "\n"
+
+
+Row = tuple[str, str, str, str, str]
+"""case, kind, role, path, sha256. Paths of inputs start at the case table's folder, others at the
+results."""
+
+CHUNK_ROWS = 100_000
+
+
+class _Sidecars:
+    """Reads sidecars, and counts who labelled with what on the way."""
+
+    def __init__(self, config: Config) -> None:
+        self.config = config
+        self.cases: Counter[str] = Counter()
+        self.versions: dict[str, dict[str, set[str]]] = {s: {} for s in config.used_segmenters}
+        self.weights: dict[str, dict[str, set[str]]] = {s: {} for s in config.used_segmenters}
+
+    def of(self, folder: Path, case: Case) -> dict[str, Any] | None:
+        """A sidecar; None where the stage has no result of the case."""
+        try:
+            return read_json(folder / f"{case.id}.json")
+        except FileNotFoundError:
+            return None
+
+    def of_segmenter(self, segmenter: str, case: Case) -> dict[str, Any] | None:
+        """A sidecar of a segmenter, counted."""
+        sidecar = self.of(self.config.run.results / "segment" / segmenter, case)
+        if sidecar is not None:
+            self.cases[segmenter] += 1
+            made_from = sidecar["made_from"]
+            for key, seen in (("versions", self.versions), ("weights", self.weights)):
+                for name, value in made_from.get(key, {}).items():
+                    seen[segmenter].setdefault(name, set()).add(value)
+        return sidecar
+
+    def entries(self) -> dict[str, SegmenterEntry]:
+        """What was counted, by segmenter."""
+        return {
+            name: SegmenterEntry(
+                kind=self.config.segmenters[name].kind,
+                licence=LicenceEntry(
+                    name=licence.name,
+                    commercial=licence.commercial.value,
+                    terms=licence.terms,
+                    source=licence.source,
+                ),
+                versions={p: ", ".join(sorted(v)) for p, v in sorted(self.versions[name].items())},
+                weights={f: sorted(v) for f, v in sorted(self.weights[name].items())},
+                cases=self.cases[name],
+            )
+            for name, licence in licences(self.config).items()
+        }
+
+
+def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterator[Row]:
+    """Every file of the data set, inputs first."""
+    results = config.run.results
+    linked: dict[Path, str] = {}
+    for case in cases:
+        composed = sidecars.of(results / "labels", case)
+        known = {} if composed is None else composed["made_from"]["inputs"]
+        for channel, image in case.images.items():
+            is_grid = channel == config.dataset.grid_channel
+            sha256 = (known.get("grid") if is_grid else None) or file_sha256(image)
+            linked[image.resolve()] = sha256
+            yield case.id, INPUT, f"image_{channel}", _from_table(image, case), sha256
+        if case.lesion is not None:
+            sha256 = known.get("lesion") or file_sha256(case.lesion)
+            yield case.id, INPUT, "lesion", _from_table(case.lesion, case), sha256
+        for segmenter in config.used_segmenters:
+            yield from _of_segmenter(config, segmenter, case, sidecars)
+        if composed is not None:
+            yield _output(case, "labels", "labels", composed)
+    yield from _of_datasets(config, linked)
+    for path in _tables(results):
+        yield "", "table", path.stem, path.relative_to(results).as_posix(), file_sha256(path)
+
+
+def _of_segmenter(config: Config, segmenter: str, case: Case, sidecars: _Sidecars) -> Iterator[Row]:
+    sidecar = sidecars.of_segmenter(segmenter, case)
+    if sidecar is None:
+        return
+    section = config.segmenters[segmenter]
+    if isinstance(section, Files):
+        used = sidecar["made_from"]["inputs"]
+        for role, path in label_files(section, case).items():
+            if role in used:
+                role_of = f"{segmenter}/{role}"
+                yield case.id, INPUT, role_of, _from_table(path, case), used[role]
+    yield _output(case, f"segment/{segmenter}", f"segment {segmenter}", sidecar)
+
+
+def _output(case: Case, folder: str, kind: str, sidecar: dict[str, Any]) -> Row:
+    written = sidecar["outputs"]["labels"]
+    return case.id, kind, "labels", f"{folder}/{written['file']}", written["sha256"]
+
+
+def _of_datasets(config: Config, linked: dict[Path, str]) -> Iterator[Row]:
+    """Files of the data sets; what a link leads to is known already."""
+    results = config.run.results
+
+    def row(path: Path, role: str, case: str = "") -> Row:
+        known = linked.get(path.resolve()) if path.is_symlink() else None
+        sha256 = known or file_sha256(path)
+        if not path.is_symlink():
+            linked[path.resolve()] = sha256
+        return case, "dataset", role, path.relative_to(results).as_posix(), sha256
+
+    for dataset in datasets(config):
+        for path in dataset_files(dataset):
+            case = path.name.removesuffix(FILE_ENDING) if path.parent.name == "labelsTr" else ""
+            yield row(path, path.parent.name, case)
+    yield from (row(path, "monai") for path in data_lists(config))
+    if config.export.bids is not None:
+        yield from (row(path, "bids") for path in bids_files(config))
+
+
+def dataset_files(dataset: NnUNetDataset) -> list[Path]:
+    """Every file that a data set has on the disk."""
+    folders = (dataset.folder, dataset.folder / "imagesTr", dataset.folder / "labelsTr")
+    return [
+        path
+        for folder in folders
+        if folder.is_dir()
+        for path in sorted(folder.iterdir())
+        if not path.is_dir()
+    ]
+
+
+def _tables(results: Path) -> list[Path]:
+    names = ["cases.tsv", "labels/labels.json", "labels/status.parquet", "datasets/left_out*.tsv"]
+    names += ["qc/*.parquet", "qc/*.tsv"]
+    return [path for name in names for path in sorted(results.glob(name))]
+
+
+def _write_files(path: Path, rows: Iterator[Row]) -> int:
+    """Write the table of files, some at a time."""
+    schema = pa.schema([(name, pa.string()) for name in COLUMNS])
+    count = 0
+    with pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        chunk: list[Row] = []
+        for row in rows:
+            chunk.append(row)
+            if len(chunk) == CHUNK_ROWS:
+                count += _flush(writer, chunk, schema)
+                chunk = []
+        count += _flush(writer, chunk, schema)
+    return count
+
+
+def _flush(writer: pq.ParquetWriter, chunk: Sequence[Row], schema: pa.Schema) -> int:
+    columns = zip(*chunk, strict=True) if chunk else ([] for _ in COLUMNS)
+    writer.write_table(pa.table([pa.array(c, pa.string()) for c in columns], schema=schema))
+    return len(chunk)
+
+
+def _from_table(path: Path, case: Case) -> str:
+    """A path from the case table's folder, where it lies in it."""
+    return (path.relative_to(case.folder) if path.is_relative_to(case.folder) else path).as_posix()
+
+
+def _cases_in(dataset: NnUNetDataset) -> list[str]:
+    files = (dataset.folder / "labelsTr").glob(f"*{FILE_ENDING}")
+    return sorted(path.name.removesuffix(FILE_ENDING) for path in files)
+
+
+def _verdicts(config: Config) -> tuple[int, dict[str, int]]:
+    """Cases that are left out, and how many have which verdict."""
+    rows = list(read_rows(config.run.results / "qc" / "verdicts.tsv"))
+    counts = Counter(row["verdict"] for row in rows)
+    exported = set(_cases_in(datasets(config)[0]))
+    return sum(row["case"] not in exported for row in rows), dict(sorted(counts.items()))
+
+
+def _failed(config: Config) -> dict[str, int]:
+    results = config.run.results
+    folders = {f"segment {s}": results / "segment" / s for s in config.used_segmenters}
+    folders |= {"compose": results / "labels", "measure": results / "qc" / "cases"}
+    return {
+        stage: sum(
+            row["status"] == "failed"
+            for table in sorted(folder.glob("*.tsv"))
+            for row in read_rows(table)
+        )
+        for stage, folder in folders.items()
+    }
+
+
+def _commands(config: Config) -> Iterator[str]:
+    """The verbs that make the data set; a workflow calls them a batch at a time."""
+    option = f"--config {(config.run.results / 'config.json').as_posix()}"
+    yield f"backsplit check {option}"
+    yield from (f"backsplit segment {name} {option}" for name in config.used_segmenters)
+    yield f"backsplit compose {option}"
+    if config.export.only_unrestricted:
+        yield f"backsplit compose --only-unrestricted {option}"
+    yield from (f"backsplit {verb} {option}" for verb in ("measure", "judge", "export", "manifest"))

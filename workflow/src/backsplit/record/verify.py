@@ -1,0 +1,101 @@
+"""Hold what lies on the disk against the manifest, and name every file that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+from pydantic import ValidationError
+
+from backsplit.config.model import Config
+from backsplit.errors import BacksplitError, Code
+from backsplit.export.bids import bids_strangers
+from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
+from backsplit.export.nnunet import NnUNetDataset
+from backsplit.record.manifest import INPUT, Manifest, dataset_files, manifest_path
+from backsplit.store.provenance import file_sha256
+
+THREADS = 4
+ROWS = 10_000
+
+
+@dataclass(frozen=True)
+class Verified:
+    """What was found: files looked at, and what is wrong with each that is not as it was."""
+
+    files: int
+    wrong: tuple[str, ...]
+
+
+def verify(config: Config) -> Verified:
+    """Look at every file of the manifest, and for files that are not in it.
+
+    Raises
+    ------
+    BacksplitError
+        MANIFEST_INVALID when there is no manifest, or it or its table can not be believed.
+    """
+    manifest = _read(config)
+    results = config.run.results
+    tables = config.dataset.cases.resolve().parent
+    known: set[Path] = set()
+    wrong: list[str] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for batch in pq.ParquetFile(results / manifest.files.path).iter_batches(ROWS):
+            rows = batch.to_pylist()
+            paths = [(tables if row["kind"] == INPUT else results) / row["path"] for row in rows]
+            digests = [row["sha256"] for row in rows]
+            known.update(path for path in paths if path.is_relative_to(results))
+            wrong += [told for told in pool.map(_look, paths, digests) if told]
+    wrong += _strangers(manifest, config, known)
+    return Verified(manifest.files.rows, tuple(wrong))
+
+
+def _read(config: Config) -> Manifest:
+    path = manifest_path(config)
+    try:
+        manifest = Manifest.model_validate_json(path.read_text("utf-8"))
+        found = file_sha256(config.run.results / manifest.files.path)
+    except (OSError, ValidationError) as error:
+        raise BacksplitError(
+            Code.MANIFEST_INVALID,
+            f"{path} can not be read ({error}); run `backsplit manifest` to write it anew",
+        ) from None
+    if found != manifest.files.sha256:
+        raise BacksplitError(
+            Code.MANIFEST_INVALID,
+            f"{config.run.results / manifest.files.path} is not the table that {path} names: "
+            f"sha256 {found}, expected {manifest.files.sha256}; restore it, or run "
+            "`backsplit manifest` if the data set was written anew",
+        )
+    return manifest
+
+
+def _look(path: Path, expected: str) -> str:
+    """What is wrong with a file; nothing where it is as it was."""
+    try:
+        found = file_sha256(path)
+    except FileNotFoundError:
+        return f"{path} is gone"
+    except OSError as error:
+        return f"{path} can not be read ({error.strerror})"
+    return "" if found == expected else f"{path} has changed: sha256 {found}, was {expected}"
+
+
+def _strangers(manifest: Manifest, config: Config, known: set[Path]) -> Iterator[str]:
+    """Files in a data set that the manifest does not name: a trainer would read them too."""
+    for entry in manifest.datasets:
+        if entry.format == "nnU-Net v2":
+            for path in dataset_files(NnUNetDataset(config.run.results / entry.path)):
+                if path not in known:
+                    yield f"{path} is not in the manifest"
+    for path in bids_strangers(config):
+        if path not in known:
+            yield f"{path} is not in the manifest"
+    lists = {*data_lists(config, ""), *data_lists(config, UNRESTRICTED)}
+    for path in sorted(monai_folder(config).glob("*")):
+        if path not in known | lists:
+            yield f"{path} is not in the manifest"

@@ -1,0 +1,132 @@
+"""The report: one page that needs no network and opens from the disk, and the figures on it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+
+import pandas as pd
+
+from backsplit.config.model import Config
+from backsplit.report.facts import CaseFacts, LesionFacts, ReportFacts
+from backsplit.report.figures import draw_matrix, draw_strips, lay_out_matrix, lay_out_strips
+from backsplit.report.gather import gather
+from backsplit.report.pictures.encode import file_address
+from backsplit.report.render import page
+from backsplit.report.sums import OUTLIERS_MOST
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.disk import atomic_path
+from backsplit.store.tsv import write_tsv
+
+LARGE_PICTURES = 60
+"""Cases whose picture is on the page in its full size, about 90 kB; those that stand first."""
+PICTURES_MOST = 2500
+"""Cases with a picture at all: browsers grow slow beyond 60 MB."""
+SMALL_WIDTH = 480
+"""Width of the other pictures, px: about 15 kB, and as wide as the page shows them."""
+SMALL_QUALITY = 60
+OVERRULED_MOST = 100
+"""Rows of the table of overruled voxels; the sidecars have them all."""
+LESIONS_MOST = 3000
+"""Rows of the table of lesions; `lesions.tsv` has them all."""
+VOLUMES_MOST = 30_000
+"""Cells of the table of volumes; `measures.parquet` has them all."""
+
+
+def write_report(config: Config, scheme: Scheme, output: Path) -> None:
+    """Write the report from what lies in the results folder.
+
+    Beside the page come, for reports that are put together elsewhere, `figures/distributions.svg`,
+    `figures/overruled.svg` and `tables/lesions.tsv`.
+
+    Parameters
+    ----------
+    config : the configuration; `run.results` is read
+    scheme : names and ids
+    output : HTML file
+    """
+    facts = gather(config, scheme)
+    shown = [case for case in facts.cases if case.picture is not None][:PICTURES_MOST]
+    figures = output.parent / "figures"
+    texts = {
+        figures / "distributions.svg": draw_strips(lay_out_strips(facts.distributions)),
+        figures / "overruled.svg": draw_matrix(lay_out_matrix(facts.overruled)),
+        output: render(facts, _embed(shown)),
+    }
+    write_lesions(facts.lesions, output.parent / "tables" / "lesions.tsv")
+    for path, text in texts.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, "utf-8")
+
+
+def write_lesions(lesions: Sequence[LesionFacts], path: Path) -> None:
+    """Write all lesions as a table, the largest first."""
+    columns = ["case", "instance", "target", "volume_ml", "max_diameter_mm", "host"]
+    columns += ["inside_fraction", "contrast", "touches_border"]
+    table = pd.DataFrame([asdict(lesion) for lesion in lesions]).reindex(columns=columns)
+    write_tsv(table.round({"volume_ml": 4, "max_diameter_mm": 2, "contrast": 2}), path)
+
+
+def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
+    """Lay the facts out as HTML.
+
+    Parameters
+    ----------
+    facts : what the page says
+    pictures : case id to `data:` address
+    """
+    columns = [structure for structure in facts.structures if structure.cases]
+    measured = [case for case in facts.cases if case.measured]
+    return page(
+        "page.html.j2",
+        "page.css.j2",
+        "page.js.j2",
+        facts=facts,
+        structures=facts.structures,
+        pictures=pictures,
+        totals=_totals(facts.cases),
+        measured=measured[: max(1, VOLUMES_MOST // max(1, len(columns)))],
+        overruled=facts.overruled[:OVERRULED_MOST],
+        matrix=lay_out_matrix(facts.overruled),
+        strips=lay_out_strips(facts.distributions),
+        more=sum(d.more for d in facts.distributions),
+        outliers_most=OUTLIERS_MOST,
+        lesions=facts.lesions[:LESIONS_MOST],
+        links={case.id: case.link for case in facts.cases if case.status == "ok"},
+        columns=columns,
+    )
+
+
+def _embed(cases: Sequence[CaseFacts]) -> dict[str, str]:
+    """Turn pictures into `data:` addresses, by case; one that can not be read is left out."""
+    with ThreadPoolExecutor(max_workers=4) as pool:
+        addresses = pool.map(_address, cases, range(len(cases)))
+        return {case.id: address for case, address in zip(cases, addresses, strict=True) if address}
+
+
+def _address(case: CaseFacts, rank: int) -> str:
+    if case.picture is None:
+        return ""
+    try:
+        if rank < LARGE_PICTURES:
+            return file_address(case.picture)
+        return file_address(case.picture, SMALL_WIDTH, SMALL_QUALITY)
+    except OSError:
+        return ""
+
+
+def _totals(cases: Sequence[CaseFacts]) -> dict[str, float]:
+    """Sums over the cases for the head of the page."""
+    burdens = sorted(case.lesion_ml for case in cases if case.lesion_ml > 0)
+    return {
+        "measured": sum(case.measured for case in cases),
+        "with_lesion": len(burdens),
+        "lesion_ml": sum(burdens),
+        "median_ml": burdens[len(burdens) // 2] if burdens else math.nan,
+        "overruled": sum(case.overruled_voxels or 0 for case in cases),
+        "ignored": sum(case.ignored_voxels or 0 for case in cases),
+        "pictures": sum(case.picture is not None for case in cases),
+    }

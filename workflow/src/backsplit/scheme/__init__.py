@@ -1,0 +1,1 @@
+"""Names and ids: what is asked for, resolved against what segmenters can label."""

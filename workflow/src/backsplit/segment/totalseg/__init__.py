@@ -1,0 +1,1 @@
+"""TotalSegmentator's tasks, offline, with resident networks."""

@@ -1,0 +1,138 @@
+"""Any task of the installed TotalSegmentator, offline, with its networks kept loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from backsplit.cases.table import Case
+from backsplit.config.model import Dataset, Run
+from backsplit.config.segmenters import TotalSegmentator
+from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.segment.base import Labelled
+from backsplit.segment.device import choose_device
+from backsplit.segment.pipeline import overlap
+from backsplit.segment.timing import Timings
+from backsplit.segment.totalseg.engine import TaskEngine
+from backsplit.segment.totalseg.package import label_with_package, resident_networks
+from backsplit.segment.totalseg.tasks import (
+    LICENCE_VARIABLE,
+    ROUGH_TASK_IDS,
+    crops,
+    engine_task,
+    find_dataset,
+    licence_number,
+    private_home,
+    task_ids,
+)
+from backsplit.segment.weights import demo_weights, files_of, weights_home
+from backsplit.store.provenance import versions
+from backsplit.volume import Volume, read_volume
+from backsplit.volume.intensity import require_finite
+from backsplit.work.batch import one_by_one
+
+
+class TotalSegmentatorSegmenter:
+    """Labels with one task of TotalSegmentator."""
+
+    def __init__(self, config: TotalSegmentator, dataset: Dataset, run: Run) -> None:
+        self.config = config
+        self.channel = config.channel or dataset.channels[0]
+        self.settings = run
+        self.timings = Timings()
+
+    def classes(self) -> dict[str, int]:
+        """Names from the package's own registry; refuses what the task can not do."""
+        from totalsegmentator import registry
+
+        if self.config.task not in registry.TASKS:
+            raise BacksplitError(
+                Code.MODEL_INVALID,
+                f"the installed TotalSegmentator has no task {self.config.task!r}; "
+                f"it has {', '.join(registry.TASKS)}",
+            )
+        return {name: value for value, name in registry.get_task_classes(self.config.task).items()}
+
+    @property
+    def weights_folder(self) -> Path:
+        """Folder of the Dataset… folders."""
+        if self.config.weights == "demo":
+            return demo_weights()
+        return Path(self.config.weights) if self.config.weights else weights_home()
+
+    def weights(self) -> Sequence[Path]:
+        """Every file of the task's networks; the licence is looked at too."""
+        self._require_licence()
+        return [path for folder in self._weight_folders() for path in files_of(folder)]
+
+    def identity(self) -> dict[str, Any]:
+        """Versions of TotalSegmentator and nnU-Net."""
+        return {"versions": versions("TotalSegmentator", "nnunetv2")}
+
+    def inputs(self, case: Case) -> Mapping[str, Path]:
+        """The image of its channel."""
+        return {"image": case.images[self.channel]}
+
+    def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
+        """Run the task on each case; its networks load once and stay."""
+        device = choose_device(self.settings.device)
+        self.weights()
+        with private_home(self.weights_folder):
+            task = engine_task(self.config, self.weights_folder, device)
+            if task is not None:
+                yield from overlap(
+                    cases, TaskEngine(task, self._read, self.timings, self.settings).steps
+                )
+                return
+            with resident_networks(device, self.weights_folder, 60 * self.settings.case_minutes):
+                yield from one_by_one(
+                    cases,
+                    lambda case: label_with_package(self._read(case), self.config, device),
+                )
+
+    def _read(self, case: Case) -> Volume:
+        path = case.images[self.channel]
+        volume = read_volume(path)
+        require_finite(path, volume.array)
+        if volume.array.min() == volume.array.max():
+            raise CaseError(
+                Code.IMAGE_CONSTANT,
+                f"{path} holds {volume.array.min()} in every voxel; replace it by the image",
+            )
+        return volume
+
+    def _require_licence(self) -> None:
+        from totalsegmentator import registry
+
+        if not registry.requires_license(self.config.task):
+            return
+        number = licence_number()
+        if not number:
+            raise BacksplitError(
+                Code.LICENCE_MISSING,
+                f"task {self.config.task!r} of TotalSegmentator needs a licence "
+                "(free for non-commercial use: "
+                "https://backend.totalsegmentator.com/license-academic/); "
+                f"set {LICENCE_VARIABLE} to its number, or choose an open task",
+            )
+
+    def _weight_folders(self) -> list[Path]:
+        """Folders of the networks that the task runs, each of them there."""
+        folders = []
+        for task_id in task_ids(self.config):
+            found = find_dataset(self.weights_folder, task_id)
+            if found is None:
+                form = "--fast" if self.config.fast else "--fastest" if self.config.fastest else ""
+                command = f"backsplit weights get {self.config.task} {form}".strip()
+                raise BacksplitError(
+                    Code.WEIGHTS_MISSING,
+                    f"the weights of task {self.config.task!r} (Dataset{task_id:03d}_…) are not in "
+                    f"{self.weights_folder}; on a machine with internet run `{command}`, "
+                    "or set `weights` to their folder",
+                )
+            folders.append(found)
+        if crops(self.config.task):
+            rough = (find_dataset(self.weights_folder, task_id) for task_id in ROUGH_TASK_IDS)
+            folders += [folder for folder in rough if folder and folder not in folders]
+        return folders

@@ -1,0 +1,1 @@
+"""Files of the results: written whole, locked, fingerprinted."""

@@ -1,0 +1,152 @@
+"""Fingerprints and sidecars: what a result was made from, and whether it still holds."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import re
+import time
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from backsplit import __version__
+from backsplit.errors import CaseError, Code
+from backsplit.store.disk import atomic_path
+
+YOUNG_NS = 2_000_000_000
+"""A file that was written this short a time ago is hashed each time: file systems count time in
+steps (4 ms on ext4, 2 s on FAT), within which a second change would not show."""
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, as hexadecimal text; of a folder, of all files in it."""
+    if path.is_dir():
+        return digest([[p.name, file_sha256(p)] for p in sorted(path.iterdir()) if p.is_file()])
+    status = path.stat()
+    touched = max(status.st_mtime_ns, status.st_ctime_ns)
+    if time.time_ns() - touched < YOUNG_NS:
+        return _sha256(str(path))
+    return _sha256_of_version(str(path), status.st_ino, status.st_size, touched)
+
+
+def input_sha256(path: Path) -> str:
+    """SHA-256 of what a case is made from.
+
+    Raises
+    ------
+    CaseError
+        FILE_MISSING when it can not be read.
+    """
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise CaseError(
+            Code.FILE_MISSING,
+            f"{path} can not be read ({error.strerror}); restore it, or run the stage before again",
+        ) from None
+
+
+@lru_cache(maxsize=4096)
+def _sha256_of_version(path: str, _inode: int, _size: int, _touched_ns: int) -> str:
+    """Hash once per process: the same image is an input of several results."""
+    return _sha256(path)
+
+
+def _sha256(path: str) -> str:
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def digest(parts: object) -> str:
+    """SHA-256 of plain data (dicts in any order, lists, text, numbers)."""
+    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def versions(*packages: str) -> dict[str, str]:
+    """Installed versions by package name."""
+    return {name: _version(name) for name in packages}
+
+
+@lru_cache
+def _version(package: str) -> str:
+    """Look a package up once a process: it takes a millisecond or more."""
+    return importlib.metadata.version(package)
+
+
+def sidecar_path(output: Path) -> Path:
+    """Where the sidecar of an output lies: `x.nii.gz` and `x.rows.json.gz` have `x.json`."""
+    name = output.name
+    for ending in (".nii.gz", ".rows.json.gz"):
+        name = name.removesuffix(ending)
+    return output.with_name(f"{name}.json")
+
+
+def write_json(path: Path, data: Mapping[str, Any]) -> None:
+    """Write JSON atomically; short lists of numbers stay on one line."""
+    text = json.dumps(data, indent=1, ensure_ascii=False)
+    text = re.sub(r"\[([\d\s,.eE+-]+)\]", lambda m: f"[{' '.join(m[1].split())}]", text)
+    with atomic_path(path) as temporary:
+        temporary.write_text(text + "\n", "utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object."""
+    data: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    return data
+
+
+def write_sidecar(
+    outputs: Mapping[str, Path],
+    case: str,
+    made_from: Mapping[str, Any],
+    details: Mapping[str, Any],
+) -> None:
+    """Write the sidecar of a result, last: where it stands the result is whole.
+
+    Parameters
+    ----------
+    outputs : role to file; the sidecar lies beside the first
+    case : case id
+    made_from : inputs, configuration, versions, weights; its digest is the fingerprint
+    details : what happened, for a person to read
+    """
+    main = next(iter(outputs.values()))
+    write_json(
+        sidecar_path(main),
+        {
+            "case": case,
+            "fingerprint": digest(made_from),
+            **details,
+            "made_from": made_from,
+            "made_by": {"backsplit": __version__, **versions("SimpleITK", "numpy")},
+            "outputs": {
+                role: {"file": path.name, "sha256": file_sha256(path)}
+                for role, path in outputs.items()
+            },
+        },
+    )
+
+
+def discard(outputs: Mapping[str, Path]) -> None:
+    """Remove a result and its sidecar."""
+    for path in (sidecar_path(next(iter(outputs.values()))), *outputs.values()):
+        path.unlink(missing_ok=True)
+
+
+def still_holds(outputs: Mapping[str, Path], made_from: Mapping[str, Any]) -> bool:
+    """Whether a result is there, whole, and made from exactly these things."""
+    main = next(iter(outputs.values()))
+    try:
+        sidecar = read_json(sidecar_path(main))
+        if sidecar["fingerprint"] != digest(made_from):
+            return False
+        return all(
+            file_sha256(path) == sidecar["outputs"][role]["sha256"]
+            for role, path in outputs.items()
+        )
+    except (OSError, ValueError, KeyError):
+        return False

@@ -1,0 +1,1 @@
+"""How a batch of cases is worked through, recorded and followed."""

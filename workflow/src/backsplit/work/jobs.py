@@ -1,0 +1,213 @@
+"""Which job made what: host, scheduler, times. The only facts of a run that no other run repeats.
+
+They stand in `results/provenance/jobs` and nowhere else, so that all other files are the same,
+byte for byte, whoever made them and however often it was stopped. One file a batch and stage; each
+line is one event, added to the end, so that the record of a killed job stays.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import socket
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from backsplit import __version__
+from backsplit.cases.table import Case
+from backsplit.errors import CaseError
+from backsplit.work.batch import Details, Outcome, Progress, Stage
+
+SCHEDULER_VARIABLES = (
+    "SLURM_JOB_ID",
+    "SLURM_ARRAY_JOB_ID",
+    "SLURM_ARRAY_TASK_ID",
+    "SLURM_CLUSTER_NAME",
+    "PBS_JOBID",
+    "LSB_JOBID",
+    "JOB_ID",  # Grid Engine
+    "FLUX_JOB_ID",
+    "AWS_BATCH_JOB_ID",
+    "BATCH_JOB_UID",  # Google Batch
+)
+"""Where schedulers say to a job who it is. A pod of Kubernetes has its name as host."""
+
+
+class Recorder:
+    """Adds the events of one job to its file, and tells the work from what surrounds it.
+
+    Parameters
+    ----------
+    stream : the file, open for adding to, unbuffered
+    stage, batch : what the job does; a rule of the workflow and its wildcards have the same names
+    """
+
+    def __init__(self, stream: BinaryIO, stage: str, batch: str | None) -> None:
+        self.stream = stream
+        self.job = uuid.uuid4().hex[:12]
+        self.cases = 0
+        self.work_s = 0.0
+        self.work_cpu_s = 0.0
+        self.started = time.monotonic()
+        self.started_cpu = time.process_time()
+        self._add(
+            {
+                "event": "start",
+                "stage": stage,
+                "batch": batch,
+                "time": _now(),
+                "host": socket.gethostname(),
+                "pid": os.getpid(),
+                "scheduler": {k: os.environ[k] for k in SCHEDULER_VARIABLES if os.environ.get(k)},
+                "command": sys.argv,
+                "backsplit": __version__,
+                "startup_cpu_seconds": round(self.started_cpu, 3),
+            }
+        )
+
+    def made(self, case: str) -> None:
+        """Note that this job made the result of a case."""
+        self.cases += 1
+        self._add({"event": "case", "case": case, "time": _now()})
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Count what happens inside as the work itself."""
+        wall, cpu = time.monotonic(), time.process_time()
+        try:
+            yield
+        finally:
+            self.work_s += time.monotonic() - wall
+            self.work_cpu_s += time.process_time() - cpu
+
+    def end(self) -> None:
+        """Note that the job came to its end, and what it took."""
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        self._add(
+            {
+                "event": "end",
+                "time": _now(),
+                "cases": self.cases,
+                "seconds": round(time.monotonic() - self.started, 3),
+                "cpu_seconds": round(time.process_time() - self.started_cpu, 3),
+                "work_seconds": round(self.work_s, 3),
+                "work_cpu_seconds": round(self.work_cpu_s, 3),
+                "peak_mib": round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)),
+            }
+        )
+
+    def _add(self, event: Mapping[str, Any]) -> None:
+        line = json.dumps({"job": self.job, **event}, ensure_ascii=False)
+        self.stream.write(f"{line}\n".encode())
+
+
+@contextmanager
+def recorded(results: Path, stage: str, batch: str | None = None) -> Iterator[Recorder]:
+    """Record a job; its end is noted only where it ends well."""
+    path = job_file(results, stage, batch)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab+", buffering=0) as stream:
+        _end_line(stream)
+        recorder = Recorder(stream, stage, batch)
+        yield recorder
+        recorder.end()
+
+
+def _end_line(stream: BinaryIO) -> None:
+    """End a line that a kill cut short, so that the next one is whole."""
+    end = stream.seek(0, os.SEEK_END)
+    if end:
+        stream.seek(end - 1)
+        if stream.read(1) != b"\n":
+            stream.write(b"\n")
+
+
+def job_file(results: Path, stage: str, batch: str | None) -> Path:
+    """Where the jobs of a stage and batch are recorded."""
+    return results / "provenance" / "jobs" / stage / f"{batch or 'all'}.jsonl"
+
+
+class RecordedStage:
+    """A stage whose work is timed, and the results of which are noted as this job's."""
+
+    def __init__(self, stage: Stage, recorder: Recorder, progress: Progress) -> None:
+        self.name = stage.name
+        self.stage = stage
+        self.recorder = recorder
+        self.progress = progress
+
+    def outputs(self, case: Case) -> Mapping[str, Path]:
+        """As the stage has them."""
+        return self.stage.outputs(case)
+
+    def made_from(self, case: Case) -> Mapping[str, Any]:
+        """As the stage says."""
+        return self.stage.made_from(case)
+
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+        """Do the stage's work, case after case."""
+        results = iter(self.stage.work(cases))
+        while True:
+            with self.recorder.working():
+                result = next(results, None)
+            if result is None:
+                return
+            yield result
+
+    def __call__(self, outcome: Outcome, *, computed: bool) -> None:
+        """Take note of a case that is done, and pass it on."""
+        if computed and outcome.status == "done":
+            self.recorder.made(outcome.case)
+        self.progress(outcome, computed=computed)
+
+
+def job_of(results: Path, stage: str, case: str, batch: str | None = None) -> dict[str, Any] | None:
+    """The start of the last job that made a case's result in a stage; None where nobody noted it.
+
+    Parameters
+    ----------
+    results : folder of all outputs
+    stage : as it was recorded
+    case : its id
+    batch : where to look; default: in every batch, because a table's rows may have moved
+    """
+    folder = job_file(results, stage, batch).parent
+    files = [job_file(results, stage, batch)] if batch else sorted(folder.glob("*.jsonl"))
+    found = [job for path in files if (job := _last_of(path, case)) is not None]
+    return max(found, key=lambda job: str(job["made"]), default=None)
+
+
+def _last_of(path: Path, case: str) -> dict[str, Any] | None:
+    """The last job of a file that made a case: lines are in order whatever clocks say."""
+    starts: dict[str, dict[str, Any]] = {}
+    last = None
+    for event in _events(path):
+        if event["event"] == "start":
+            starts[event["job"]] = event
+        elif event["event"] == "case" and event["case"] == case:
+            last = {"job": event["job"], **starts.get(event["job"], {}), "made": event["time"]}
+    return last
+
+
+def _events(path: Path) -> Iterator[dict[str, Any]]:
+    """Events of a file; a line that a kill cut short is passed over."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

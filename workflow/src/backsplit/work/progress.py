@@ -1,0 +1,66 @@
+"""Progress that a person sees: which stage, cases done of all, time left."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from backsplit.work.batch import Outcome
+
+INTERVAL_S = 2.0
+"""Lines come no faster than this, so that a log stays readable."""
+
+
+class StageProgress:
+    """Counts the cases of one stage over the whole data set.
+
+    Parameters
+    ----------
+    stage : what is being done, as `segment organs`
+    total : cases of the data set
+    elsewhere : counts the cases of the other batches that are finished by now
+    say : prints a line where people read it
+    """
+
+    def __init__(
+        self, stage: str, total: int, elsewhere: Callable[[], int], say: Callable[[str], None]
+    ) -> None:
+        self.stage = stage
+        self.total = total
+        self.mine = 0
+        self.elsewhere = elsewhere
+        self.say = say
+        self.computed = 0
+        self.started = time.monotonic()
+        self.last = 0.0
+
+    def __call__(self, outcome: Outcome, *, computed: bool) -> None:
+        """Count one case; failures are always said."""
+        self.mine += 1
+        self.computed += computed
+        bad = outcome.status == "failed"
+        if bad:
+            self._say(f"{outcome.case} failed: {outcome.message} (code {outcome.code})")
+        now = time.monotonic()
+        if computed and (bad or now - self.last >= INTERVAL_S):
+            self.last = now
+            done = self._done()
+            self._say(f"{done}/{self.total} cases, {self._left(now, self.total - done)}")
+
+    def end(self) -> None:
+        """Say where the stage stands when its batch is done."""
+        self._say(f"{self._done()}/{self.total} cases done")
+
+    def _done(self) -> int:
+        return self.mine + self.elsewhere()
+
+    def _left(self, now: float, cases: int) -> str:
+        """Time for so many cases at the pace of this job."""
+        seconds = (now - self.started) / max(self.computed, 1) * cases
+        minutes, seconds = divmod(round(seconds), 60)
+        hours, minutes = divmod(minutes, 60)
+        clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
+        return f"about {clock} left"
+
+    def _say(self, text: str) -> None:
+        self.say(f"[backsplit] {self.stage}: {text}")
