@@ -13,7 +13,12 @@ from snakemake.exceptions import WorkflowError
 
 from backsplit.errors import BacksplitError, CaseError
 from backsplit.export.nnunet import dataset_folder
-from backsplit.flow.engine import date_back, forget_incomplete, settle_config, write_config
+from backsplit.flow.engine import (
+    date_back,
+    forget_incomplete,
+    settle_config,
+    write_config,
+)
 from backsplit.flow.plan import Plan
 from backsplit.store.disk import remove_leftovers
 from backsplit.store.locks import claim_run
