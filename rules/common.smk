@@ -11,7 +11,7 @@ from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
-from backsplit.errors import BacksplitError, CaseError
+from backsplit.errors import BacksplitError
 from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.engine import (
     date_back,
@@ -27,7 +27,7 @@ try:
     CONFIG, CONFIG_FILE = settle_config(config, workflow.configfiles)
     PLAN = Plan(CONFIG)
     BATCHES = list(PLAN.batches)
-except (BacksplitError, CaseError) as error:
+except BacksplitError as error:
     raise WorkflowError(f"\n{error}") from None
 
 # for envs/backsplit.post-deploy.sh

@@ -186,7 +186,7 @@ def test_steps_overlap_and_failures_stay_in_their_case(tmp_path):
             running.discard(name)
             key = given.id if isinstance(given, Case) else given
             if key in fails:
-                raise CaseError(Code.INTERNAL, f"{name} {key}; x")
+                raise CaseError(Code.INTERNAL, f"{name} {key}", "x")
             return key
 
         return work

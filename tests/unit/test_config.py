@@ -68,7 +68,7 @@ def test_each_fault_is_named_with_its_row(tmp_path, old, new, row, column, needl
     assert old in GOOD
     with pytest.raises(ConfigError) as caught:
         _load(tmp_path, GOOD.replace(old, new))
-    hit = [p for p in caught.value.problems if needle in p.message]
+    hit = [p for p in caught.value.problems if needle in p.what]
     assert hit, caught.value.problems
     assert hit[0].code is Code.CONFIG_INVALID
     assert (hit[0].row, hit[0].column) == (row, column)

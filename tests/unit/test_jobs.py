@@ -10,7 +10,7 @@ import pytest
 
 from backsplit.cases.table import open_table
 from backsplit.config.model import Config
-from backsplit.errors import CaseError
+from backsplit.errors import RunError
 from backsplit.flow.plan import Plan
 from backsplit.work.batch import Outcome
 from backsplit.work.jobs import RecordedStage, job_file, job_of, recorded
@@ -99,7 +99,7 @@ def test_batches_follow_the_batch_size_and_hold_every_row_once(tmp_path, cases, 
     held = [case for name in table.batches for case in table.batch(name)]
     assert [case.id for case in held] == table.ids
     assert [case.row for case in held] == list(range(2, cases + 2))
-    with pytest.raises(CaseError, match="TABLE_INVALID"):
+    with pytest.raises(RunError, match="TABLE_INVALID"):
         table.batch("99999")
 
 

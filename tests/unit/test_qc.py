@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import pytest
 
-from backsplit.errors import CaseError
+from backsplit.errors import RunError
 from backsplit.judge.flags import flag_disagreement, odd_one_out
 from backsplit.judge.verdicts import (
     DECISION_COLUMNS,
@@ -115,7 +115,7 @@ def test_severities_make_verdicts_and_a_person_wins(tmp_path):
 def test_decisions_that_make_no_sense_are_refused(tmp_path, text, word):
     path = tmp_path / "decisions.tsv"
     path.write_text(text)
-    with pytest.raises(CaseError, match=word) as error:
+    with pytest.raises(RunError, match=word) as error:
         read_decisions(path, ["a"])
     assert error.value.code == "TABLE_INVALID"
 

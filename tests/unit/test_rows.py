@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from backsplit.config.file import load_config
-from backsplit.errors import CaseError, Code
+from backsplit.errors import Code, RunError
 from backsplit.flow.gather import gather_measures, join_measures
 from backsplit.measure.rows import ENDING, join_rows, write_rows
 from backsplit.work.batch import Outcome
@@ -68,6 +68,6 @@ def test_rows_that_are_gone_or_damaged_have_a_code_and_the_remedy(project, conte
     path.parent.mkdir(parents=True)
     if content is not None:
         path.write_bytes(content)
-    with pytest.raises(CaseError) as caught:
+    with pytest.raises(RunError) as caught:
         gather_measures(config, "00001", [Outcome("a", "done")], COLUMNS)
     assert caught.value.code is Code.FILE_MISSING and "backsplit measure" in caught.value.message

@@ -79,7 +79,7 @@ def test_a_pattern_that_matches_nothing_lists_near_names():
     (problem,) = problems
     assert problem.code is Code.PATTERN_UNMATCHED
     assert problem.column == "structures.kidney" and problem.value == "organs/kidny_left"
-    assert "kidney_left" in problem.message
+    assert "kidney_left" in problem.what
 
 
 def test_a_class_in_two_structures_is_refused():
@@ -108,7 +108,7 @@ def test_a_segmenter_that_labels_lesions_itself_needs_a_rule():
     wild = {"kidney": "organs/kidney_*"}
     (problem,) = problems_of(wild, segmenter_lesions={})
     assert problem.code is Code.LESION_CLASS_UNRULED
-    assert "kidney_cyst_left, kidney_cyst_right" in problem.message
+    assert "kidney_cyst_left, kidney_cyst_right" in problem.what
     for rule, expected in (("kidney", "kidney"), ("ignore", "ignore"), ("background", None)):
         scheme, found = resolve(
             config(wild, segmenter_lesions={"organs/kidney_cyst_*": rule}), CLASSES, FILE
@@ -119,7 +119,7 @@ def test_a_segmenter_that_labels_lesions_itself_needs_a_rule():
     exact = {"cyst_left": "organs/kidney_cyst_left", "cyst_right": "organs/kidney_cyst_right"}
     assert not problems_of(exact, segmenter_lesions={})  # named one by one: that is the rule
     (wrong,) = problems_of(wild, segmenter_lesions={"organs/kidney_cyst_*": "kidny"})
-    assert wrong.code is Code.PATTERN_UNMATCHED and "kidney" in wrong.message
+    assert wrong.code is Code.PATTERN_UNMATCHED and "kidney" in wrong.what
 
 
 def test_names_of_disease_are_told_from_names_of_anatomy():
@@ -158,7 +158,7 @@ def test_exceptions_by_name_group_and_wildcard():
     (round_,) = problems_of(
         structures, **{"except": [{"winner": a, "loser": b} for a, b in circle]}
     )
-    assert round_.code is Code.CONFIG_INVALID and "circle" in round_.message
+    assert round_.code is Code.CONFIG_INVALID and "circle" in round_.what
 
 
 def test_hosts_are_anatomy_unless_the_configuration_names_them():

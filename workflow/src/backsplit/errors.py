@@ -63,29 +63,39 @@ class Code(StrEnum):
 
 
 class BacksplitError(Exception):
-    """Something makes the whole run impossible: a bad configuration, no weights, no device."""
-
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(f"{message} (code {code})")
-        self.code = code
-        self.message = message
-
-
-class CaseError(Exception):
-    """One case can not be used; the others go on.
+    """Something is wrong that a person can put right.
 
     Parameters
     ----------
     code
         Stable name of what is wrong.
-    message
-        What, which file, what was found, what was expected, what to do.
+    what
+        What is wrong: which file, what was found, what was expected.
+    remedy
+        What to do about it.
     """
 
-    def __init__(self, code: Code, message: str) -> None:
-        super().__init__(f"{message} (code {code})")
+    def __init__(self, code: Code, what: str, remedy: str) -> None:
+        super().__init__(code, what, remedy)
         self.code = code
-        self.message = message
+        self.what = what
+        self.remedy = remedy
+
+    @property
+    def message(self) -> str:
+        """What is wrong and what to do, on one line, as tables hold it beside the code."""
+        return f"{self.what}; {self.remedy}"
+
+    def __str__(self) -> str:
+        return f"{self.message} (code {self.code})"
+
+
+class RunError(BacksplitError):
+    """Makes the whole run impossible: a bad configuration or table, no weights, no device."""
+
+
+class CaseError(BacksplitError):
+    """Makes one case impossible; the others go on."""
 
 
 LONGEST_SHOWN = 400
@@ -116,7 +126,7 @@ class Problem:
 
     code: Code
     file: str
-    message: str
+    what: str
     remedy: str
     row: int | None = None
     column: str | None = None
@@ -134,5 +144,5 @@ class Problem:
             )
             if part
         )
-        message = shown(self.message, LONGEST_MESSAGE)
-        return f"{place}: {message}; {self.remedy} (code {self.code})"
+        what = shown(self.what, LONGEST_MESSAGE)
+        return f"{place}: {what}; {self.remedy} (code {self.code})"

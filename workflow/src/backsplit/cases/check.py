@@ -22,7 +22,7 @@ from backsplit.cases.table import (
 )
 from backsplit.config.model import Config
 from backsplit.config.segmenters import Files
-from backsplit.errors import LONGEST_SHOWN, BacksplitError, CaseError, Code, Problem, shown
+from backsplit.errors import LONGEST_SHOWN, CaseError, Code, Problem, RunError, shown
 from backsplit.store.disk import is_there
 from backsplit.store.tsv import one_line
 from backsplit.volume import Grid, read_geometry, read_label_grid, read_volume
@@ -82,7 +82,7 @@ def _judge(case: Case, found: Found) -> Checked:
     if not found.problems:
         return Checked(case, "ok", "", one_line("; ".join(found.notes)))
     codes = list(dict.fromkeys(str(p.code) for p in found.problems))
-    message = "; ".join(f"{p.column}: {p.message}; {p.remedy}" for p in found.problems)
+    message = "; ".join(f"{p.column}: {p.what}; {p.remedy}" for p in found.problems)
     return Checked(case, "refused", ",".join(codes), one_line(message))
 
 
@@ -152,7 +152,7 @@ class _FileCheck:
             if not isinstance(section, Files) or section.path == LESION_COLUMN:
                 continue
             # a column that the table lacks is said once, not for each case
-            with self._noting(f"segmenters.{name}"), suppress(BacksplitError):
+            with self._noting(f"segmenters.{name}"), suppress(RunError):
                 for path in label_files(section, self.case).values():
                     if is_there(path):
                         grid = read_label_grid(path, reference)
@@ -164,8 +164,7 @@ class _FileCheck:
         try:
             yield
         except CaseError as error:
-            message, _, remedy = error.message.rpartition("; ")
-            self._add(column, error.code, message, remedy)
+            self._add(column, error.code, error.what, error.remedy)
         except Exception as error:  # whatever one file does, the others are looked at
             log.exception("%s", self.case.id)
             what = f"could not be looked at ({type(error).__name__}: {error})"

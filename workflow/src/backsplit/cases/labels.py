@@ -9,7 +9,7 @@ from pathlib import Path
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.config.segmenters import Files
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_grid, require_same_grid
 from backsplit.volume.resample import require_overlap, resample_labels
@@ -94,10 +94,10 @@ def _fill(pattern: str, case: Case, name: str | None) -> Path:
         if field is None or field in values:
             continue
         if field not in case.columns:
-            raise BacksplitError(
+            raise RunError(
                 Code.CONFIG_INVALID,
                 f"the path {pattern!r} names {{{field}}}, but the table has "
-                f"{', '.join(sorted({*case.columns, *values}))}; "
+                f"{', '.join(sorted({*case.columns, *values}))}",
                 "correct the path or add the column",
             )
         values[field] = case.column_path(field)

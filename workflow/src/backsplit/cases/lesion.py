@@ -111,7 +111,8 @@ def target_claims(path: Path, labels: LabelMap, config: Config) -> Claims:
         raise CaseError(
             Code.LABEL_UNDECLARED,
             f"{path} has none of the targets {wanted}; "
-            f"it has {', '.join(f'{v} {n!r}' for n, v in numbers.items())}; correct targets",
+            f"it has {', '.join(f'{v} {n!r}' for n, v in numbers.items())}",
+            "correct targets",
         )
     known = set(single) | {v for v in declared if isinstance(v, int)} | set(labels.overlaps)
     unknown = [value for value in present if value not in known]
@@ -120,7 +121,7 @@ def target_claims(path: Path, labels: LabelMap, config: Config) -> Claims:
         shown = ", ".join(f"{value} {name}" for value, name in declared.items())
         raise CaseError(
             Code.LABEL_UNDECLARED,
-            f"{path} holds the value {unknown[0]} ({voxels} voxels), declared are {shown}; "
+            f"{path} holds the value {unknown[0]} ({voxels} voxels), declared are {shown}",
             "add it to targets, or to the labels of a `files` segmenter that reads {lesion}",
         )
     claims: dict[int, tuple[int, ...]] = {value: (target,) for value, target in single.items()}
@@ -192,8 +193,8 @@ def _with_volumes(
             raise CaseError(
                 Code.LESION_LOST,
                 f"{path}: nothing of {name} ({old_ml:.3g} ml) would be left on the image's grid, "
-                "whose voxels are too large for it; set dataset.grid to the channel that it was "
-                "drawn on",
+                "whose voxels are too large for it",
+                "set dataset.grid to the channel that it was drawn on",
             )
         if old_ml:
             change = new_ml / old_ml - 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from backsplit.config.model import Config
-from backsplit.errors import CaseError, Code, shown
+from backsplit.errors import Code, RunError, shown
 from backsplit.store.tsv import STATUS_COLUMNS, one_line, read_rows, read_table, write_rows
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
@@ -103,14 +103,14 @@ class CaseTable:
 
         Raises
         ------
-        CaseError
+        RunError
             TABLE_INVALID when there is no such batch.
         """
         if name not in self.batches:
-            raise CaseError(
+            raise RunError(
                 Code.TABLE_INVALID,
                 f"there is no batch {name!r}: {len(self)} cases in batches of "
-                f"{self.config.run.batch_size} make 00001 to {list(self.batches)[-1]}; "
+                f"{self.config.run.batch_size} make 00001 to {list(self.batches)[-1]}",
                 "name one of these",
             )
         return self.cases(self.batches[name])
@@ -134,7 +134,7 @@ def open_table(config: Config) -> CaseTable:
 
     Raises
     ------
-    CaseError
+    RunError
         TABLE_INVALID when the table can not be read or lacks a column.
     """
     path = config.dataset.cases
@@ -142,10 +142,11 @@ def open_table(config: Config) -> CaseTable:
     needed = ["case", *(f"image_{c}" for c in config.dataset.channels), "lesion"]
     missing = [name for name in needed if name not in columns]
     if missing:
-        raise CaseError(
+        raise RunError(
             Code.TABLE_INVALID,
             f"{path} lacks the column{'s' if len(missing) > 1 else ''} {shown(', '.join(missing))} "
-            f"(it has {shown(', '.join(columns))}); add them or change dataset.channels",
+            f"(it has {shown(', '.join(columns))})",
+            "add them or change dataset.channels",
         )
     return CaseTable(columns, rows, config)
 
@@ -207,7 +208,7 @@ def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
 
     Raises
     ------
-    CaseError
+    RunError
         TABLE_INVALID when there is no such batch, `check` has not been there, or the table
         changed since.
     """
@@ -220,12 +221,13 @@ def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
 
 def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
     if not path.exists():
-        raise CaseError(Code.TABLE_INVALID, f"{path} does not exist; run `backsplit check` first")
+        raise RunError(Code.TABLE_INVALID, f"{path} does not exist", "run `backsplit check` first")
     rows = list(read_rows(path))
     if [row["case"] for row in rows] != [one_line(case.id) for case in members]:
-        raise CaseError(
+        raise RunError(
             Code.TABLE_INVALID,
-            f"{path} has other cases than the case table; run `backsplit check` again",
+            f"{path} has other cases than the case table",
+            "run `backsplit check` again",
         )
     return [
         Checked(case, row["status"], row["code"], row["message"])

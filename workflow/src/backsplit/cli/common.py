@@ -12,7 +12,7 @@ from typing import Annotated
 
 import typer
 
-from backsplit.errors import BacksplitError, CaseError
+from backsplit.errors import BacksplitError
 
 ConfigOption = Annotated[
     Path, typer.Option("--config", "-c", help="Configuration (YAML).", show_default=True)
@@ -39,7 +39,7 @@ def errors(log: Path | None) -> Iterator[Callable[[str], None]]:
             )
             try:
                 yield partial(print, file=terminal, flush=True)
-            except (BacksplitError, CaseError) as error:
+            except BacksplitError as error:
                 if log is not None:  # the terminal is told below
                     logging.error("%s", error)
                 raise
@@ -49,6 +49,6 @@ def errors(log: Path | None) -> Iterator[Callable[[str], None]]:
             raise
         typer.echo(f"backsplit: {told}", err=True)
         raise typer.Exit(1) from None
-    except (BacksplitError, CaseError) as error:
+    except BacksplitError as error:
         typer.echo(f"backsplit: {error}", err=True)
         raise typer.Exit(1) from None

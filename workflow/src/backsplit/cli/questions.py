@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 
 app = typer.Typer()
 
@@ -36,9 +36,10 @@ def labels(
                 typer.echo(f"{label}\t{name}\t{', '.join(sources)}")
             return
         if segmenter not in settings.segmenters:
-            raise BacksplitError(
+            raise RunError(
                 Code.CONFIG_INVALID,
-                f"{config} has no segmenter {segmenter!r}; it has {', '.join(settings.segmenters)}",
+                f"{config} has no segmenter {segmenter!r}",
+                f"it has {', '.join(settings.segmenters)}",
             )
         for name, label in build(settings, segmenter).classes().items():
             typer.echo(f"{label}\t{name}")

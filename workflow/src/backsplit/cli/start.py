@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import errors
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 
 app = typer.Typer()
 
@@ -49,10 +49,10 @@ def init(
     with errors(None) as say:
         patterns = dict(_pattern(text) for text in image or ())
         if (layout is not None and patterns) or (lesion is not None and not patterns):
-            raise BacksplitError(
+            raise RunError(
                 Code.LAYOUT_UNKNOWN,
-                "--lesion belongs to --image, and --layout to neither: give patterns of both "
-                "images and lesions, or a layout",
+                "--lesion belongs to --image, and --layout to neither",
+                "give patterns of both images and lesions, or a layout",
             )
         found = find(root, None if layout is None else layout.value, patterns, lesion)
         write(root, into, name, number, found, say)
@@ -61,8 +61,9 @@ def init(
 def _pattern(text: str) -> tuple[str, str]:
     channel, separator, pattern = text.partition("=")
     if not separator or not channel.isidentifier():
-        raise BacksplitError(
+        raise RunError(
             Code.LAYOUT_UNKNOWN,
-            f"--image {text!r} is not CHANNEL=PATTERN, as ct={{case}}/ct.nii.gz",
+            f"--image {text!r} is not CHANNEL=PATTERN",
+            "write it as ct={case}/ct.nii.gz",
         )
     return channel, pattern

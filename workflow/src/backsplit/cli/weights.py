@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 
 app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
 
@@ -53,9 +53,10 @@ def weights_accept(
     with errors(None):
         settings = load_config(config)
         if segmenter not in settings.segmenters:
-            raise BacksplitError(
+            raise RunError(
                 Code.CONFIG_INVALID,
-                f"{config} has no segmenter {segmenter!r}; it has {', '.join(settings.segmenters)}",
+                f"{config} has no segmenter {segmenter!r}",
+                f"it has {', '.join(settings.segmenters)}",
             )
         files = build(settings, segmenter).weights()
         accept(files)

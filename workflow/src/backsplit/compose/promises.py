@@ -70,4 +70,4 @@ def _target_table(lesion: Lesion, precedence: Precedence) -> Array:
 
 
 def _broken(path: Path, what: str) -> CaseError:
-    return CaseError(Code.PROMISE_BROKEN, f"{path} {what}; report this as a bug")
+    return CaseError(Code.PROMISE_BROKEN, f"{path} {what}", "report this as a bug")

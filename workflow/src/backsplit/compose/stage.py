@@ -146,7 +146,8 @@ class ComposeStage:
             except (OSError, ValueError) as error:
                 raise CaseError(
                     Code.FILE_MISSING,
-                    f"{path} can not be read ({error}); run `backsplit segment {segmenter}` again",
+                    f"{path} can not be read ({error})",
+                    f"run `backsplit segment {segmenter}` again",
                 ) from None
         return found
 
@@ -157,14 +158,14 @@ class ComposeStage:
             name, reason = next(iter(failed.items()))
             raise CaseError(
                 Code.NOTHING_LABELLED,
-                f"{case.id}: every segmenter failed ({name}: {reason}); "
+                f"{case.id}: every segmenter failed ({name}: {reason})",
                 "mend that, or leave the case out",
             )
         if unknown and self.config.compose.unknown == "drop":
             name, reason = next(iter(unknown.items()))
             raise CaseError(
                 Code.STRUCTURE_UNKNOWN,
-                f"{case.id}: {name} is unknown ({reason}) and compose.unknown is drop; "
+                f"{case.id}: {name} is unknown ({reason}) and compose.unknown is drop",
                 "mend that, or set compose.unknown to ignore",
             )
 

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from backsplit.config.model import Config
-from backsplit.errors import BacksplitError, Code, Problem, shown
+from backsplit.errors import Code, Problem, RunError, shown
 
 TOP_LEVEL_OF_SNAKEMAKE = frozenset({"pathvars"})
 """Keys that Snakemake itself reads from the same file; they are not ours to judge."""
@@ -23,15 +23,15 @@ MOST_LEVELS = 200
 """A configuration has six."""
 
 
-class ConfigError(BacksplitError):
+class ConfigError(RunError):
     """A configuration is invalid; carries every problem found."""
 
     def __init__(self, problems: Sequence[Problem]) -> None:
-        super().__init__(Code.CONFIG_INVALID, "\n".join(map(str, problems)))
+        super().__init__(Code.CONFIG_INVALID, "\n".join(map(str, problems)), "correct each of them")
         self.problems = tuple(problems)
 
     def __str__(self) -> str:
-        return self.message
+        return self.what
 
 
 def load_config(path: Path) -> Config:

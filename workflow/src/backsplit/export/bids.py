@@ -133,7 +133,7 @@ def export_bids(config: Config, scheme: Scheme, cases: Sequence[Case]) -> None:
 
     Raises
     ------
-    BacksplitError
+    RunError
         DISK_FULL, RESULTS_READ_ONLY or LINKS_UNSUPPORTED.
     """
     section = config.export.bids

@@ -7,7 +7,7 @@ import os
 import shutil
 from pathlib import Path
 
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import digest, file_sha256
 from backsplit.volume import Array, Geometry, Grid, read_labels, read_volume, save_nifti
@@ -38,10 +38,10 @@ def _link(target: Path, leads_to: str) -> None:
     except OSError as error:
         if error.errno not in NO_LINKS:
             raise
-        raise BacksplitError(
+        raise RunError(
             Code.LINKS_UNSUPPORTED,
-            f"the disk of {target.parent} takes no symbolic links ({error.strerror}); set "
-            "export.nnunet.mode to copy, and export.bids.mode if there is one",
+            f"the disk of {target.parent} takes no symbolic links ({error.strerror})",
+            "set export.nnunet.mode to copy, and export.bids.mode if there is one",
         ) from error
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from backsplit.cases.table import batches, check_table, load_checked, open_table, write_checked
 from backsplit.config.file import load_config
 from backsplit.config.model import Config
-from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.errors import BacksplitError, Code, RunError
 from backsplit.flow.check import check as run_check
 from backsplit.flow.places import (
     Say,
@@ -52,10 +52,10 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
         f"{len(report.fatal) + len(report.problems)} problems"
     )
     if report.fatal:
-        raise BacksplitError(
+        raise RunError(
             report.fatal[0].code,
-            f"{path} can not be run; mend the {len(report.fatal)} problem(s) above "
-            "that concern every case",
+            f"{path} can not be run",
+            f"mend the {len(report.fatal)} problem(s) above that concern every case",
         )
     config = load_config(path)
     everything = batches(len(report.checked), config.run.batch_size)
@@ -68,8 +68,10 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
     if batch is None:
         cases(path, say)
     if refused and config.run.on_bad_case == "stop":
-        raise BacksplitError(
-            Code.TABLE_INVALID, f"{refused} case(s) are refused and run.on_bad_case is stop"
+        raise RunError(
+            Code.TABLE_INVALID,
+            f"{refused} case(s) are refused and run.on_bad_case is stop",
+            "correct their rows, or set run.on_bad_case to quarantine",
         )
 
 
@@ -79,7 +81,7 @@ def _keys_before(path: Path, batch: str | None) -> dict[str, str]:
         plan = Plan(load_config(path))
         names = plan.batches if batch is None else plan.batches.keys() & {batch}
         return {name: plan.check_key(name) for name in names}
-    except (BacksplitError, CaseError):
+    except BacksplitError:
         return {}  # the check itself says what is wrong
 
 
@@ -99,9 +101,10 @@ def segment(
     """Label cases with one segmenter."""
     config = load_config(path)
     if segmenter not in config.segmenters:
-        raise BacksplitError(
+        raise RunError(
             Code.CONFIG_INVALID,
-            f"{path} has no segmenter {segmenter!r}; it has {', '.join(config.segmenters)}",
+            f"{path} has no segmenter {segmenter!r}",
+            f"it has {', '.join(config.segmenters)}",
         )
     from backsplit.segment.stage import SegmentStage
 
@@ -207,9 +210,10 @@ def _run(
             write_status(outcomes, folder / f"{name}.tsv")
         bad = [o for o in outcomes if o.status == "failed"]
         if stop and bad:
-            raise BacksplitError(
+            raise RunError(
                 Code(bad[0].code),
-                f"{bad[0].case} failed and run.on_bad_case is stop: {bad[0].message}",
+                f"{bad[0].case} failed and run.on_bad_case is stop",
+                bad[0].message,
             )
         progress.end()
 

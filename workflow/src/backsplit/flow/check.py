@@ -16,7 +16,7 @@ from backsplit.cases.table import Case, Checked, open_table
 from backsplit.config.file import ConfigError, load_config, read_yaml
 from backsplit.config.model import Config, Dataset
 from backsplit.config.segmenters import Files, SegmenterConfig
-from backsplit.errors import BacksplitError, CaseError, Code, Problem
+from backsplit.errors import Code, Problem, RunError
 from backsplit.flow.project import problem_of, resolve_scheme
 from backsplit.scheme.scheme import Scheme
 from backsplit.segment import build
@@ -70,9 +70,8 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
     try:
         table = open_table(config)
         members = table.cases(range(len(table))) if batch is None else table.batch(batch)
-    except CaseError as error:
-        message, _, remedy = error.message.rpartition("; ")
-        fatal.append(Problem(error.code, str(config.dataset.cases), message, remedy))
+    except RunError as error:
+        fatal.append(Problem(error.code, str(config.dataset.cases), error.what, error.remedy))
         return CheckReport(tuple(fatal), (), (), scheme)
     fatal += _unfilled_paths(config, members[0], path)
     namesakes = members if batch is None else table.with_ids({case.id for case in members})
@@ -89,7 +88,7 @@ def _unfilled_paths(config: Config, case: Case, path: Path) -> list[Problem]:
         try:
             if isinstance(section, Files):
                 label_files(section, case)
-        except BacksplitError as error:
+        except RunError as error:
             problems.append(problem_of(error, name, path))
     return problems
 
@@ -102,7 +101,7 @@ def check_segmenters(config: Config, path: Path, *, hash_weights: bool) -> list[
             weights = build(config, name).weights()
             if hash_weights:
                 require_accepted(weights)
-        except BacksplitError as error:
+        except RunError as error:
             problem = problem_of(error, name, path)
             if error.code is not Code.MODEL_INVALID:  # that one is said when names are resolved
                 problems.append(problem)

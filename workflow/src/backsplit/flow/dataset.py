@@ -213,7 +213,7 @@ def retry(config: Config) -> list[Path]:
 
     Raises
     ------
-    BacksplitError
+    RunError
         RESULTS_BUSY while a run is at work.
     """
     if (claim := claim_run(config.run.results)).problem is not None:

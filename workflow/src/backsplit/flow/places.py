@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from backsplit.cases.table import batches
 from backsplit.config.model import Config
-from backsplit.errors import CaseError, Code
+from backsplit.errors import Code, RunError
 from backsplit.store.locks import claimed
 from backsplit.store.tsv import STATUS_COLUMNS, read_rows, read_tsv
 from backsplit.work.jobs import Recorder, recorded
@@ -69,7 +69,7 @@ def status_tables(config: Config) -> dict[str, pd.DataFrame]:
 
     Raises
     ------
-    CaseError
+    RunError
         FILE_MISSING when a stage has not finished its batches.
     """
     import pandas as pd
@@ -87,11 +87,13 @@ def status_rows(path: Path, stage: str) -> list[dict[str, str]]:
 
     Raises
     ------
-    CaseError
+    RunError
         FILE_MISSING when `stage`, a verb, has not written it.
     """
     if not path.exists():
-        raise CaseError(Code.FILE_MISSING, f"{path} does not exist; run `backsplit {stage}` first")
+        raise RunError(
+            Code.FILE_MISSING, f"{path} does not exist", f"run `backsplit {stage}` first"
+        )
     return list(read_rows(path))
 
 

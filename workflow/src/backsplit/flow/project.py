@@ -6,7 +6,7 @@ from pathlib import Path
 
 from backsplit.config.file import ConfigError
 from backsplit.config.model import Config
-from backsplit.errors import BacksplitError, Problem
+from backsplit.errors import Problem, RunError
 from backsplit.scheme.resolve import resolve
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.segment import build
@@ -19,16 +19,16 @@ def resolve_scheme(config: Config, path: Path) -> tuple[Scheme, list[Problem]]:
     for name in config.used_segmenters:
         try:
             classes[name] = build(config, name).classes()
-        except BacksplitError as error:
+        except RunError as error:
             problems.append(problem_of(error, name, path))
     scheme, unmatched = resolve(config, classes, path)
     return scheme, [*problems, *unmatched]
 
 
-def problem_of(error: BacksplitError, segmenter: str, path: Path) -> Problem:
+def problem_of(error: RunError, segmenter: str, path: Path) -> Problem:
     """A segmenter's error as a problem of the configuration."""
-    message, _, remedy = error.message.replace("SEGMENTER", segmenter).rpartition("; ")
-    return Problem(error.code, str(path), message, remedy, column=f"segmenters.{segmenter}")
+    remedy = error.remedy.replace("SEGMENTER", segmenter)
+    return Problem(error.code, str(path), error.what, remedy, column=f"segmenters.{segmenter}")
 
 
 def load_scheme(config: Config, path: Path) -> tuple[Scheme, dict[str, Classes]]:

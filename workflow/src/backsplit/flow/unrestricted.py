@@ -19,7 +19,7 @@ from typing import Any
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.file import parse_config
 from backsplit.config.model import Config
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.segment.licences import licences, restricted_segmenters
 
 Groups = Mapping[str, Sequence[str]]
@@ -31,16 +31,17 @@ def unrestricted(config: Config) -> Config:
 
     Raises
     ------
-    BacksplitError
+    RunError
         LICENCE_RESTRICTED when no segmenter is left.
     """
     restricted = restricted_segmenters(config)
     if set(restricted) >= set(config.used_segmenters):
         told = ", ".join(f"{n}: {x.name}, {x.terms}" for n, x in licences(config).items())
-        raise BacksplitError(
+        raise RunError(
             Code.LICENCE_RESTRICTED,
             f"every segmenter is restricted or of unknown licence ({told}); nothing but lesions "
-            "would be left; add an unrestricted one, or set `commercial: true` where that is so",
+            "would be left",
+            "add an unrestricted one, or set `commercial: true` where that is so",
         )
     data = config.model_dump(mode="json", by_alias=True)
     data["dataset"] |= {"id": config.unrestricted_id, "name": config.unrestricted_name}

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from backsplit.errors import CaseError, Code
+from backsplit.errors import Code, RunError
 from backsplit.store.tsv import read_table
 
 FLAG_COLUMNS = ["case", "subject", "rule", "severity", "value", "expected", "message"]
@@ -125,7 +125,7 @@ def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
 
     Raises
     ------
-    CaseError
+    RunError
         TABLE_INVALID: a missing column, another decision, a case twice or that is not there.
     """
     if not path.exists():
@@ -134,24 +134,25 @@ def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
     table = pd.DataFrame(rows, columns=header, dtype=str)
     missing = [name for name in ("case", "decision") if name not in table.columns]
     if missing:
-        raise CaseError(
+        raise RunError(
             Code.TABLE_INVALID,
-            f"{path} lacks the column {missing[0]}; it needs {', '.join(DECISION_COLUMNS)}",
+            f"{path} lacks the column {missing[0]}",
+            f"it needs {', '.join(DECISION_COLUMNS)}",
         )
     if "note" not in table.columns:
         table["note"] = ""
     wrong = table[~table["decision"].isin([ACCEPT, REVIEW, REJECT])]
     if len(wrong):
-        raise CaseError(
+        raise RunError(
             Code.TABLE_INVALID,
-            f"{path}: {wrong['case'].iloc[0]} has the decision {wrong['decision'].iloc[0]!r}; "
+            f"{path}: {wrong['case'].iloc[0]} has the decision {wrong['decision'].iloc[0]!r}",
             "write accept, review or reject",
         )
     strange = [case for case in table["case"] if case not in set(cases)]
     twice = table["case"][table["case"].duplicated()].tolist()
     if strange or twice:
         what = f"{strange[0]!r} is in no row of the case table" if strange else f"{twice[0]} twice"
-        raise CaseError(Code.TABLE_INVALID, f"{path}: {what}; mend or remove that line")
+        raise RunError(Code.TABLE_INVALID, f"{path}: {what}", "mend or remove that line")
     return table[list(DECISION_COLUMNS)]
 
 

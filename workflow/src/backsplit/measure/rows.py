@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from isal import isal_zlib
 
-from backsplit.errors import CaseError, Code
+from backsplit.errors import Code, RunError
 from backsplit.store.disk import atomic_path
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def join_rows(paths: Iterable[Path], columns: Columns) -> Rows:
 
     Raises
     ------
-    CaseError
+    RunError
         FILE_MISSING when a file can not be read, or has not these columns.
     """
     joined: Rows = {name: {column: [] for column in columns[name]} for name in columns}
@@ -71,9 +71,9 @@ def join_rows(paths: Iterable[Path], columns: Columns) -> Rows:
                 for column, values in of_table.items():
                     values.extend(rows[name][column])
         except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
-            raise CaseError(
+            raise RunError(
                 Code.FILE_MISSING,
-                f"{path} can not be read as rows of measures ({error}); remove it, and run "
-                "`backsplit measure` again",
+                f"{path} can not be read as rows of measures ({error})",
+                "remove it, and run `backsplit measure` again",
             ) from None
     return joined

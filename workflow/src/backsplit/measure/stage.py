@@ -82,10 +82,12 @@ class MeasureStage:
         labels = self._labels(case)
         if case.id in self.failed:
             raise CaseError(
-                Code.FILE_MISSING, f"{labels} could not be made: {self.failed[case.id]}"
+                Code.FILE_MISSING,
+                f"{labels} could not be made: {self.failed[case.id]}",
+                "correct that and run again",
             )
         if not labels.exists():
-            raise CaseError(Code.FILE_MISSING, f"{labels} does not exist; compose the case first")
+            raise CaseError(Code.FILE_MISSING, f"{labels} does not exist", "compose the case first")
         return {
             "stage": "measure",
             "version": 4,

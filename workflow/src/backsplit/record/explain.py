@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from backsplit.config.model import Config
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.export.files import FILE_ENDING
 from backsplit.export.nnunet import datasets
 from backsplit.measure.rows import ENDING
@@ -27,17 +27,17 @@ def explain(config: Config, case: str) -> Iterator[str]:
 
     Raises
     ------
-    BacksplitError
+    RunError
         TABLE_INVALID when `check` knows of no such case.
     """
     results = config.run.results
     table = _table(results / "cases.tsv")
     rows = table[table["case"] == case].to_dict("records") if len(table) else []
     if not rows:
-        raise BacksplitError(
+        raise RunError(
             Code.TABLE_INVALID,
-            f"{results / 'cases.tsv'} has no case {case!r}; run `backsplit check`, or name one of "
-            "its rows",
+            f"{results / 'cases.tsv'} has no case {case!r}",
+            "run `backsplit check`, or name one of its rows",
         )
     for row in rows:
         yield f"check: {row['status']}{_reason(row)}"

@@ -25,7 +25,7 @@ from backsplit.config.base import Section
 from backsplit.config.file import dump_config
 from backsplit.config.model import Config
 from backsplit.config.segmenters import Files
-from backsplit.errors import CaseError, Code
+from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_description, bids_files, bids_sets
 from backsplit.export.files import FILE_ENDING
 from backsplit.export.monai import data_lists
@@ -115,7 +115,7 @@ def write_manifest(config: Config) -> Manifest:
 
     Raises
     ------
-    CaseError
+    RunError
         FILE_MISSING when the data set has not been exported.
     """
     results = config.run.results
@@ -125,8 +125,8 @@ def write_manifest(config: Config) -> Manifest:
         *(path for path in [bids_description(config)] if path is not None),
     ):
         if not path.exists():
-            raise CaseError(
-                Code.FILE_MISSING, f"{path} does not exist; run `backsplit export` first"
+            raise RunError(
+                Code.FILE_MISSING, f"{path} does not exist", "run `backsplit export` first"
             )
     sidecars = _Sidecars(config)
     table = open_table(config)

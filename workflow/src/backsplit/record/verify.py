@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from backsplit.config.model import Config
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_strangers
 from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
 from backsplit.export.nnunet import NnUNetDataset
@@ -35,7 +35,7 @@ def verify(config: Config) -> Verified:
 
     Raises
     ------
-    BacksplitError
+    RunError
         MANIFEST_INVALID when there is no manifest, or it or its table can not be believed.
     """
     manifest = _read(config)
@@ -60,16 +60,17 @@ def _read(config: Config) -> Manifest:
         manifest = Manifest.model_validate_json(path.read_text("utf-8"))
         found = file_sha256(config.run.results / manifest.files.path)
     except (OSError, ValidationError) as error:
-        raise BacksplitError(
+        raise RunError(
             Code.MANIFEST_INVALID,
-            f"{path} can not be read ({error}); run `backsplit manifest` to write it anew",
+            f"{path} can not be read ({error})",
+            "run `backsplit manifest` to write it anew",
         ) from None
     if found != manifest.files.sha256:
-        raise BacksplitError(
+        raise RunError(
             Code.MANIFEST_INVALID,
             f"{config.run.results / manifest.files.path} is not the table that {path} names: "
-            f"sha256 {found}, expected {manifest.files.sha256}; restore it, or run "
-            "`backsplit manifest` if the data set was written anew",
+            f"sha256 {found}, expected {manifest.files.sha256}",
+            "restore it, or run `backsplit manifest` if the data set was written anew",
         )
     return manifest
 

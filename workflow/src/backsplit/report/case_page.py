@@ -74,7 +74,7 @@ class PageStage:
             fingerprint = read_json(measured)["fingerprint"]
         except (OSError, ValueError, KeyError):
             raise CaseError(
-                Code.FILE_MISSING, f"{measured} can not be read; measure the case first"
+                Code.FILE_MISSING, f"{measured} can not be read", "measure the case first"
             ) from None
         return {
             "stage": "pages",

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import TextIO
 
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ def choose_device(wanted: str) -> str:
 
     Raises
     ------
-    BacksplitError
+    RunError
         DEVICE_MISSING: nothing falls back to the CPU in silence, that would cost days.
     """
     import torch
@@ -40,15 +40,15 @@ def choose_device(wanted: str) -> str:
     if wanted.startswith("cuda"):
         index = int(wanted.partition(":")[2] or 0)
         if index >= count:
-            raise BacksplitError(
+            raise RunError(
                 Code.DEVICE_MISSING,
-                f"run.device is {wanted} but this machine has {count} CUDA devices; "
+                f"run.device is {wanted} but this machine has {count} CUDA devices",
                 "use auto or cpu, or give the job a GPU",
             )
         return wanted
     if wanted == "mps" and not torch.backends.mps.is_available():
-        raise BacksplitError(
-            Code.DEVICE_MISSING, "run.device is mps but this machine has none; use auto or cpu"
+        raise RunError(
+            Code.DEVICE_MISSING, "run.device is mps but this machine has none", "use auto or cpu"
         )
     return wanted
 

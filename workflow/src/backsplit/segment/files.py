@@ -107,7 +107,7 @@ class FilesSegmenter:
                 raise CaseError(
                     Code.LABEL_UNDECLARED,
                     f"{path} has no segment named {shown(value)!r} for {name}; it has "
-                    f"{shown(', '.join(labels.names)) or 'no names'}; "
+                    f"{shown(', '.join(labels.names)) or 'no names'}",
                     "correct this segmenter's labels",
                 )
             found |= dict.fromkeys(hits, self.classes()[name])
@@ -120,7 +120,8 @@ class FilesSegmenter:
             raise CaseError(
                 Code.FILE_MISSING,
                 f"{next(iter(paths.values()))} does not exist, nor does any other of "
-                f"{len(paths)} files of this segmenter; add them (empty where one is absent)",
+                f"{len(paths)} files of this segmenter",
+                "add them (empty where one is absent)",
             )
         notes: list[str] = []
 
@@ -141,8 +142,8 @@ def _as_mask(array: Array, path: Path, name: str) -> Array:
     if array.max() > 1:
         raise CaseError(
             Code.LABEL_UNDECLARED,
-            f"{path} holds the value {int(array.max())} but is read as a binary mask of "
-            f"{name!r}; declare it as a multilabel file",
+            f"{path} holds the value {int(array.max())} but is read as a binary mask of {name!r}",
+            "declare it as a multilabel file",
         )
     return np.asarray(array == 1)
 

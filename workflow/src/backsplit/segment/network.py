@@ -76,8 +76,8 @@ class Network:
         if self._until is not None and time.monotonic() > self._until:
             raise CaseError(
                 Code.TIME_LIMIT,
-                "the network ran longer than run.case_minutes allow; raise it, "
-                "or look whether the image is far larger than the others",
+                "the network ran longer than run.case_minutes allow",
+                "raise it, or look whether the image is far larger than the others",
             )
 
     @property
@@ -213,7 +213,7 @@ def load(model: Model) -> Network:
 
     Raises
     ------
-    BacksplitError
+    RunError
         WEIGHTS_UNKNOWN or WEIGHTS_CHANGED: no checkpoint is opened that nobody accepted.
     """
     require_accepted(model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds)

@@ -14,7 +14,7 @@ import numpy as np
 from backsplit.cases.table import Case
 from backsplit.config.model import Dataset, Run, channels_of
 from backsplit.config.segmenters import NnUNet
-from backsplit.errors import BacksplitError, CaseError, Code, shown
+from backsplit.errors import CaseError, Code, RunError, shown
 from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
 from backsplit.segment.network import Model, Network, Prepared, load
@@ -46,9 +46,10 @@ class NnUNetSegmenter:
                 raise ValueError("its `channel_names` are no names by number")
             return data
         except (OSError, ValueError, RecursionError) as error:
-            raise BacksplitError(
+            raise RunError(
                 Code.MODEL_INVALID,
-                f"{path} can not be read ({error}); `model` must be a trained-model folder "
+                f"{path} can not be read ({error})",
+                "`model` must be a trained-model folder "
                 "(Trainer__Plans__Configuration) with dataset.json, plans.json and fold_*",
             ) from None
 
@@ -59,17 +60,18 @@ class NnUNetSegmenter:
             if name in ("background", "ignore"):
                 continue
             if isinstance(value, int) and not 1 <= value <= 65535:
-                raise BacksplitError(
+                raise RunError(
                     Code.MODEL_INVALID,
                     f"{self.config.model}/dataset.json gives {shown(name)!r} the value "
-                    f"{shown(value)}, which no label map can hold; use another model",
+                    f"{shown(value)}, which no label map can hold",
+                    "use another model",
                 )
             if not isinstance(value, int):
                 region = f"{shown(name)!r} is {shown(value)}"
-                raise BacksplitError(
+                raise RunError(
                     Code.MODEL_INVALID,
                     f"{self.config.model} was trained on regions ({region}); "
-                    "region models are not supported as segmenters yet; "
+                    "region models are not supported as segmenters yet",
                     "predict with nnU-Net and give the files to a `files` segmenter",
                 )
             classes[name] = value
@@ -87,10 +89,11 @@ class NnUNetSegmenter:
         """Predict each case with the resident network; three cases are in work at a time."""
         expected = len(self._dataset_json.get("channel_names", {}))
         if expected and expected != len(self.channels):
-            raise BacksplitError(
+            raise RunError(
                 Code.MODEL_INVALID,
                 f"{self.config.model} has {expected} input channels but is given "
-                f"{list(self.channels)}; set `channel` to as many, in the model's order",
+                f"{list(self.channels)}",
+                "set `channel` to as many, in the model's order",
             )
         model = Model(
             folder=self.config.model,
@@ -112,9 +115,9 @@ class NnUNetSegmenter:
         for path in files:
             if not path.is_file():
                 there = ", ".join(sorted(p.name for p in folder.glob("fold_*"))) or "no folds"
-                raise BacksplitError(
+                raise RunError(
                     Code.WEIGHTS_MISSING,
-                    f"{path} does not exist; the model folder has {there}; "
+                    f"{path} does not exist; the model folder has {there}",
                     "correct `model`, `folds` or `checkpoint`",
                 )
         return files
@@ -189,7 +192,7 @@ class Engine:
                 if path.is_dir():
                     raise CaseError(
                         Code.FILE_UNREADABLE,
-                        f"{path} is a DICOM series, which this model's own reader does not read; "
+                        f"{path} is a DICOM series, which this model's own reader does not read",
                         "convert it to NIfTI",
                     )
             array, properties = self.network.reader.read_images([str(path) for path in paths])

@@ -36,7 +36,7 @@ def overlap(
     """Work through cases with the three steps overlapping; yields them in order.
 
     A step that fails makes its case a CaseError and the others go on. What makes every case fail
-    (BacksplitError, a full disk) is raised here.
+    (RunError, a full disk) is raised here.
     """
     with ThreadPoolExecutor(1) as before, ThreadPoolExecutor(1) as after:
         preparing = [before.submit(attempt, case, steps.prepare) for case in cases[:1]]

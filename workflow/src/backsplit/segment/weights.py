@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.store.provenance import file_sha256, read_json, write_json
 
 
@@ -54,21 +54,21 @@ def require_accepted(files: Iterable[Path]) -> None:
 
     Raises
     ------
-    BacksplitError
+    RunError
         WEIGHTS_UNKNOWN or WEIGHTS_CHANGED, naming the first such file.
     """
     for path, verdict in trust(files).items():
         if verdict is Trust.UNKNOWN:
-            raise BacksplitError(
+            raise RunError(
                 Code.WEIGHTS_UNKNOWN,
-                f"{path} was never accepted, and loading it would run code of its maker; "
+                f"{path} was never accepted, and loading it would run code of its maker",
                 "if you trust where it comes from, run `backsplit weights accept SEGMENTER`",
             )
         if verdict is Trust.CHANGED:
-            raise BacksplitError(
+            raise RunError(
                 Code.WEIGHTS_CHANGED,
-                f"{path} is not the file that was accepted (its sha256 is now "
-                f"{file_sha256(path)}); restore it, or, if you changed it yourself, "
+                f"{path} is not the file that was accepted (its sha256 is now {file_sha256(path)})",
+                "restore it, or, if you changed it yourself, "
                 "run `backsplit weights accept SEGMENTER`",
             )
 
@@ -95,9 +95,10 @@ def _ledger() -> Mapping[str, str]:
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        raise BacksplitError(
+        raise RunError(
             Code.WEIGHTS_UNKNOWN,
-            f"{_ledger_path()} can not be read ({error}); restore it or remove it",
+            f"{_ledger_path()} can not be read ({error})",
+            "restore it or remove it",
         ) from None
 
 

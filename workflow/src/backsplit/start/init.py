@@ -12,7 +12,7 @@ import numpy as np
 
 from backsplit.config.file import load_config
 from backsplit.config.segmenters import TotalSegmentator
-from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.errors import CaseError, Code, RunError
 from backsplit.start.found import Found, case_ids, name_of
 from backsplit.start.layouts import LAYOUTS
 from backsplit.start.patterns import find_by_patterns
@@ -39,11 +39,11 @@ def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str 
 
     Raises
     ------
-    BacksplitError
+    RunError
         LAYOUT_UNKNOWN when nothing fits, or no case is found.
     """
     if not root.is_dir():
-        raise BacksplitError(Code.LAYOUT_UNKNOWN, f"{root} is no folder; name the data set's")
+        raise RunError(Code.LAYOUT_UNKNOWN, f"{root} is no folder", "name the data set's")
     if images:
         found: Found | None = find_by_patterns(root, images, lesion)
     else:
@@ -51,9 +51,10 @@ def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str 
         found = next((f for name in names if (f := _read(name, root)) is not None), None)
     if found is None or not found.cases:
         wanted = "--image patterns" if images else layout or ", ".join(LAYOUTS)
-        raise BacksplitError(
+        raise RunError(
             Code.LAYOUT_UNKNOWN,
-            f"no case was found in {root} (looked for: {wanted}); name the folder that holds "
+            f"no case was found in {root} (looked for: {wanted})",
+            "name the folder that holds "
             "dataset.json, case_*, PETCT_* or sub-*, or the files by patterns: "
             "--image ct='{case}/ct.nii.gz' --lesion '{case}/lesion.nii.gz'",
         )
@@ -65,10 +66,10 @@ def _read(layout: str, root: Path) -> Found | None:
     try:
         return LAYOUTS[layout](root)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise BacksplitError(
+        raise RunError(
             Code.LAYOUT_UNKNOWN,
-            f"{root / 'dataset.json'} is not as the layout {layout} has it ({error!r}); mend it, "
-            "or name the files by patterns (--image, --lesion)",
+            f"{root / 'dataset.json'} is not as the layout {layout} has it ({error!r})",
+            "mend it, or name the files by patterns (--image, --lesion)",
         ) from None
 
 
@@ -97,14 +98,15 @@ def init(
 
     Raises
     ------
-    BacksplitError
+    RunError
         WOULD_OVERWRITE.
     """
     for path in (into / TABLE, into / CONFIG):
         if path.exists():
-            raise BacksplitError(
+            raise RunError(
                 Code.WOULD_OVERWRITE,
-                f"{path} exists; remove it, or name another folder with --into",
+                f"{path} exists",
+                "remove it, or name another folder with --into",
             )
     if not found.labels:
         labels, notes = _values(found)

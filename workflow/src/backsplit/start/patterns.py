@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.start.found import Found, FoundCase
 
 FIELD = re.compile(r"\{(case|patient)\}")
@@ -23,7 +23,7 @@ def find_by_patterns(root: Path, images: Mapping[str, str], lesion: str | None) 
 
     Raises
     ------
-    BacksplitError
+    RunError
         LAYOUT_UNKNOWN when a pattern names no case, or two files fit for one case.
     """
     found = {channel: _matching(root, pattern) for channel, pattern in images.items()}
@@ -32,9 +32,9 @@ def find_by_patterns(root: Path, images: Mapping[str, str], lesion: str | None) 
     for case, (path, patient) in (item for of in (*found.values(), lesions) for item in of.items()):
         known = patients.setdefault(case, patient) or patient
         if patient and patient != known:
-            raise BacksplitError(
+            raise RunError(
                 Code.LAYOUT_UNKNOWN,
-                f"the case {case} belongs to the patients {known} and {patient} ({path}); "
+                f"the case {case} belongs to the patients {known} and {patient} ({path})",
                 "make the patterns narrower",
             )
         patients[case] = known
@@ -53,15 +53,17 @@ def find_by_patterns(root: Path, images: Mapping[str, str], lesion: str | None) 
 def _matching(root: Path, pattern: str) -> dict[str, tuple[Path, str]]:
     """Case to its file and its patient."""
     if Path(pattern).is_absolute():
-        raise BacksplitError(
-            Code.LAYOUT_UNKNOWN, f"the pattern {pattern!r} does not start at {root}; leave that out"
+        raise RunError(
+            Code.LAYOUT_UNKNOWN,
+            f"the pattern {pattern!r} does not start at {root}",
+            "leave that out",
         )
     fields = FIELD.findall(pattern)
     if "case" not in fields:
-        raise BacksplitError(
+        raise RunError(
             Code.LAYOUT_UNKNOWN,
-            f"the pattern {pattern!r} names no case; put {{case}} where the case's name stands, "
-            "as in {case}/ct.nii.gz",
+            f"the pattern {pattern!r} names no case",
+            "put {case} where the case's name stands, as in {case}/ct.nii.gz",
         )
     parts = re.split(r"(\{case\}|\{patient\}|\*)", pattern)
     seen: set[str] = set()
@@ -73,9 +75,9 @@ def _matching(root: Path, pattern: str) -> dict[str, tuple[Path, str]]:
             continue
         case = match["case"]
         if case in found:
-            raise BacksplitError(
+            raise RunError(
                 Code.LAYOUT_UNKNOWN,
-                f"{path} and {found[case][0]} both fit {pattern!r} for the case {case}; "
+                f"{path} and {found[case][0]} both fit {pattern!r} for the case {case}",
                 "make the pattern narrower",
             )
         found[case] = path, match.groupdict().get("patient") or ""

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 
 PART = ".part-"
 """How names of files begin that are being written."""
@@ -19,14 +19,14 @@ NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUP
 """What a file system says that keeps no locks (Lustre without the mount option `flock`)."""
 
 _REFUSED = {
-    errno.ENOSPC: (Code.DISK_FULL, "the disk of {place} is full; make room"),
-    errno.EDQUOT: (Code.DISK_FULL, "your quota on the disk of {place} is used up; make room"),
-    errno.EROFS: (Code.RESULTS_READ_ONLY, "{place} is on a read-only disk; make it writable"),
+    errno.ENOSPC: (Code.DISK_FULL, "the disk of {place} is full", "make room"),
+    errno.EDQUOT: (Code.DISK_FULL, "your quota on the disk of {place} is used up", "make room"),
+    errno.EROFS: (Code.RESULTS_READ_ONLY, "{place} is on a read-only disk", "make it writable"),
 }
-_DENIED = (Code.RESULTS_READ_ONLY, "you may not write to {place}; change its permissions")
+_DENIED = (Code.RESULTS_READ_ONLY, "you may not write to {place}", "change its permissions")
 
 
-def disk_error(error: OSError, place: Path | str) -> BacksplitError | None:
+def disk_error(error: OSError, place: Path | str) -> RunError | None:
     """What is to be said of a disk that takes nothing more; None for any other failure.
 
     Every case would fail the same way, so it ends the job, not the case.
@@ -42,7 +42,7 @@ def disk_errors(place: Path) -> Iterator[None]:
 
     Raises
     ------
-    BacksplitError
+    RunError
         DISK_FULL or RESULTS_READ_ONLY.
     """
     try:
@@ -56,9 +56,9 @@ def disk_errors(place: Path) -> Iterator[None]:
         raise told from error
 
 
-def _told(code: Code, message: str, place: Path | str) -> BacksplitError:
+def _told(code: Code, what: str, remedy: str, place: Path | str) -> RunError:
     kept = "then start again: what is done is kept"
-    return BacksplitError(code, f"{message.format(place=place)}, {kept}")
+    return RunError(code, what.format(place=place), f"{remedy}, {kept}")
 
 
 @contextmanager
@@ -70,7 +70,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     Raises
     ------
-    BacksplitError
+    RunError
         DISK_FULL or RESULTS_READ_ONLY.
     """
     with disk_errors(path.parent):

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.store.disk import NO_LOCKS, disk_errors
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class RunClaim:
     certain : nobody else is at work, as far as locks tell
     """
 
-    problem: BacksplitError | None
+    problem: RunError | None
     certain: bool
 
 
@@ -48,16 +48,17 @@ def claim_run(results: Path) -> RunClaim:
     try:
         with disk_errors(results):
             handle = _open(path)
-    except BacksplitError as error:
+    except RunError as error:
         return RunClaim(error, certain=False)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         owner = _owner(path)
         os.close(handle)
-        problem = BacksplitError(
+        problem = RunError(
             Code.RESULTS_BUSY,
-            f"{results} is being worked on by {owner}; wait until it ends, or end it",
+            f"{results} is being worked on by {owner}",
+            "wait until it ends, or end it",
         )
         return RunClaim(problem, certain=False)
     except OSError as error:
@@ -68,7 +69,7 @@ def claim_run(results: Path) -> RunClaim:
     try:
         with disk_errors(results):
             _sign(handle)
-    except BacksplitError as error:
+    except RunError as error:
         return RunClaim(error, certain=True)
     return RunClaim(None, certain=True)  # the handle stays open: it is the claim
 

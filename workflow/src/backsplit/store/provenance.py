@@ -45,7 +45,8 @@ def input_sha256(path: Path) -> str:
     except OSError as error:
         raise CaseError(
             Code.FILE_MISSING,
-            f"{path} can not be read ({error.strerror}); restore it, or run the stage before again",
+            f"{path} can not be read ({error.strerror})",
+            "restore it, or run the stage before again",
         ) from None
 
 

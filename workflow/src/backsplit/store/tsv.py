@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from backsplit.errors import CaseError, Code, shown
+from backsplit.errors import Code, RunError, shown
 from backsplit.store.disk import atomic_path, is_there
 
 if TYPE_CHECKING:  # pandas takes a third of the time that a job needs to start
@@ -28,14 +28,14 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
 
     Raises
     ------
-    CaseError
+    RunError
         TABLE_INVALID when it can not be read, is empty, or has a column twice.
     """
     separator = {".tsv": "\t", ".csv": ","}.get(path.suffix.lower())
     if separator is None:
-        raise CaseError(Code.TABLE_INVALID, f"{shown(path)} is neither .tsv nor .csv; convert it")
+        raise RunError(Code.TABLE_INVALID, f"{shown(path)} is neither .tsv nor .csv", "convert it")
     if not (is_there(path) and path.is_file()):
-        raise CaseError(Code.TABLE_INVALID, f"{shown(path)} is no file; correct dataset.cases")
+        raise RunError(Code.TABLE_INVALID, f"{shown(path)} is no file", "correct dataset.cases")
     try:
         text = path.read_bytes().decode("utf-8-sig")
         if "\0" in text:
@@ -48,17 +48,17 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
                 f"the header {len(lines[0])}"
             )
     except (OSError, ValueError) as error:
-        raise CaseError(
+        raise RunError(
             Code.TABLE_INVALID,
-            f"{path} can not be read as a table ({str(error).strip()}); "
-            f"each line needs as many cells as the header",
+            f"{path} can not be read as a table ({str(error).strip()})",
+            "each line needs as many cells as the header",
         ) from None
     header = [cell.strip() for cell in lines[0]]
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
-        raise CaseError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice; keep one")
+        raise RunError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice", "keep one")
     if len(lines) == 1:
-        raise CaseError(Code.TABLE_INVALID, f"{path} has a header and no case; add rows")
+        raise RunError(Code.TABLE_INVALID, f"{path} has a header and no case", "add rows")
     width = len(header)
     rows = [[*(cell.strip() for cell in line), *[""] * (width - len(line))] for line in lines[1:]]
     if '"' in text:
@@ -91,10 +91,11 @@ def _require_single_lines(path: Path, header: Sequence[str], rows: Sequence[Sequ
     for row, cells in enumerate(rows, start=2):
         for column, cell in zip(header, cells, strict=True):
             if "\n" in cell or "\r" in cell:
-                raise CaseError(
+                raise RunError(
                     Code.TABLE_INVALID,
                     f"{path} has a line break within `{column}` of row {row}: a quotation mark is "
-                    "not closed, and rows may be swallowed; remove it",
+                    "not closed, and rows may be swallowed",
+                    "remove it",
                 )
 
 

@@ -73,13 +73,14 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
         raise CaseError(
             Code.ORIENTATION_UNKNOWN,
             f"{path} says nowhere how it lies in the patient (sform_code and qform_code are 0), "
-            "so left and right are a guess; set its qform or sform from the original",
+            "so left and right are a guess",
+            "set its qform or sform from the original",
         )
     for name, affine in forms.items():
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
             raise CaseError(
                 Code.ORIENTATION_AMBIGUOUS,
-                f"{path} has a {name} that is no usable matrix (NaN, infinite or flat); "
+                f"{path} has a {name} that is no usable matrix (NaN, infinite or flat)",
                 "write its header anew from the original",
             )
     chosen = forms.get("sform", forms.get("qform"))
@@ -120,14 +121,15 @@ def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[in
     if len(size) != 3 or min(size) < 2 or components != 1:
         raise CaseError(
             Code.NOT_3D,
-            f"{path} has size {shown}; one 3D volume with at least 2 voxels a side is needed; "
+            f"{path} has size {shown}; one 3D volume with at least 2 voxels a side is needed",
             "split or convert it",
         )
     if max(size) > MOST_VOXELS:
         raise CaseError(
             Code.NOT_3D,
             f"{path} has size {shown}; label maps are NIfTI-1, whose sides have at most "
-            f"{MOST_VOXELS} voxels; crop or resample it",
+            f"{MOST_VOXELS} voxels",
+            "crop or resample it",
         )
     return int(size[0]), int(size[1]), int(size[2])
 
@@ -155,7 +157,8 @@ def orthonormal(
         raise CaseError(
             Code.DIRECTION_SHEARED,
             f"{path} has axes that are not at right angles (cosine {skew:.3g}; up to {gap:.3g} mm "
-            "at its corners), as after a gantry tilt; resample it to a rectangular grid",
+            "at its corners), as after a gantry tilt",
+            "resample it to a rectangular grid",
         )
     if skew <= SKEW_OF_ITK:
         return rotation, []
@@ -184,7 +187,8 @@ def bad_spacing(path: Path, found: str) -> CaseError:
     """Say that no lengths of voxels can be had from a file."""
     return CaseError(
         Code.SPACING_INVALID,
-        f"{path} has {found} where positive lengths in mm are needed; correct its header",
+        f"{path} has {found} where positive lengths in mm are needed",
+        "correct its header",
     )
 
 
@@ -202,5 +206,6 @@ def _require_agreement(path: Path, what: str, gap_mm: float, voxel_mm: float) ->
         raise CaseError(
             Code.ORIENTATION_AMBIGUOUS,
             f"{path}: {what} disagree by up to {gap_mm:.3g} mm, so nibabel and ITK place it "
-            "differently in the patient; write its header anew from the original",
+            "differently in the patient",
+            "write its header anew from the original",
         )

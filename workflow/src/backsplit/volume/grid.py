@@ -167,7 +167,7 @@ def require_same_grid(what: str, grid: Grid, reference: Grid, reference_name: st
             f"(spacing, origin or direction differ)"
         )
     raise CaseError(
-        Code.GRID_MISMATCH, f"{what} {found}; resample it to that grid or fix the table"
+        Code.GRID_MISMATCH, f"{what} {found}", "resample it to that grid or fix the table"
     )
 
 

@@ -33,7 +33,7 @@ def require_finite(path: Path, image: Array) -> None:
         count = int((~np.isfinite(image)).sum())
         raise CaseError(
             Code.IMAGE_NOT_FINITE,
-            f"{path} has {count} voxels that are NaN or infinite; "
+            f"{path} has {count} voxels that are NaN or infinite",
             "replace them by what the scanner writes for air",
         )
 
@@ -49,7 +49,8 @@ def require_contrast(path: Path, image: Array) -> None:
     if image.min() == image.max():
         raise CaseError(
             Code.IMAGE_CONSTANT,
-            f"{path} holds {image.flat[0]} in every voxel; replace it by the image",
+            f"{path} holds {image.flat[0]} in every voxel",
+            "replace it by the image",
         )
 
 

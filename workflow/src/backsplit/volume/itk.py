@@ -40,7 +40,8 @@ def itk_geometry(path: Path) -> Geometry:
         raise CaseError(
             Code.ORIENTATION_UNKNOWN,
             f"{path} names no patient space (the field `space` is missing), so left and right "
-            "are a guess; write it anew with `space: left-posterior-superior`",
+            "are a guess",
+            "write it anew with `space: left-posterior-superior`",
         )
     direction = np.reshape(reader.GetDirection(), (dimension, dimension))[:3, :3]
     rotation, repaired = orthonormal(path, direction, size, (x, y, z))

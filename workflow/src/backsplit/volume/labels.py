@@ -136,7 +136,7 @@ def stack_masks(
             if free > MOST_LABEL:
                 raise CaseError(
                     Code.LABEL_UNDECLARED,
-                    f"masks overlap in more than {MOST_LABEL - highest} ways; "
+                    f"masks overlap in more than {MOST_LABEL - highest} ways",
                     "give them in several segmenters",
                 )
             table[holder] = known[combination]

@@ -121,21 +121,22 @@ def read_labels(path: Path) -> Volume:
             raise CaseError(
                 Code.LABEL_NOT_INTEGER,
                 f"{path} holds the value {array[off].flat[0]:g} ({int(off.sum())} voxels are not "
-                "whole numbers); a label file needs integers; it may have been interpolated: "
-                "make it again with nearest-neighbour interpolation",
+                "whole numbers); a label file needs integers",
+                "it may have been interpolated: make it again with nearest-neighbour interpolation",
             )
         array = rounded
     lowest, highest = array.min(), array.max()
     if lowest < 0:
         raise CaseError(
             Code.LABEL_NOT_INTEGER,
-            f"{path} holds the value {lowest:g}; label values start at 0; fix the file",
+            f"{path} holds the value {lowest:g}; label values start at 0",
+            "fix the file",
         )
     if highest > MOST_LABEL:
         raise CaseError(
             Code.LABEL_UNDECLARED,
-            f"{path} holds the value {highest:.0f}; {MOST_LABEL} is the most; renumber it, or "
-            "correct the path if it is an image",
+            f"{path} holds the value {highest:.0f}; {MOST_LABEL} is the most",
+            "renumber it, or correct the path if it is an image",
         )
     dtype = np.uint8 if highest <= 255 else np.uint16
     return Volume(array.astype(dtype, copy=False), volume.grid)
@@ -195,7 +196,7 @@ def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
 def _require_file(path: Path) -> None:
     if not is_there(path):
         raise CaseError(
-            Code.FILE_MISSING, f"{shown(path)} is no file or folder; fix the path in the table"
+            Code.FILE_MISSING, f"{shown(path)} is no file or folder", "fix the path in the table"
         )
 
 
@@ -205,6 +206,6 @@ def unreadable(path: Path, error: Exception) -> CaseError:
     reason = lines[-1] if lines else type(error).__name__
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{path} can not be read as a NIfTI, NRRD or MetaImage volume ({reason[:200]}); "
+        f"{path} can not be read as a NIfTI, NRRD or MetaImage volume ({reason[:200]})",
         "check that it is complete and of the format that its name says",
     )

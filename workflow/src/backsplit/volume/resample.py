@@ -37,7 +37,8 @@ def require_overlap(what: str, grid: Grid, reference: Grid) -> None:
         raise CaseError(
             Code.GRID_NO_OVERLAP,
             f"{what} shares {share:.0%} of its place with the image, at least {MIN_OVERLAP:.0%} "
-            "are needed; check that both are of one patient and one frame of reference",
+            "are needed",
+            "check that both are of one patient and one frame of reference",
         )
 
 
@@ -57,8 +58,8 @@ def require_labels_inside(what: str, labels: Array, grid: Grid, reference: Grid)
         if lost:
             raise CaseError(
                 Code.GRID_NO_OVERLAP,
-                f"{what} has {lost} labelled voxels outside the image; give the image that it was "
-                "drawn on, or crop it",
+                f"{what} has {lost} labelled voxels outside the image",
+                "give the image that it was drawn on, or crop it",
             )
 
 

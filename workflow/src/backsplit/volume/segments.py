@@ -106,8 +106,8 @@ class SegmentFile:
         if np.abs(index_zyx[:, 0] - plane).max() > PLANE_TOLERANCE:
             raise CaseError(
                 Code.GRID_MISMATCH,
-                f"{self.path} has a contour that lies in no slice of the image; it was drawn on "
-                "another series: give that one as the image",
+                f"{self.path} has a contour that lies in no slice of the image",
+                "it was drawn on another series: give that one as the image",
             )
         low = index_zyx.min(axis=0)
         high = index_zyx.max(axis=0) - (np.asarray(grid.shape) - 1)
@@ -115,8 +115,8 @@ class SegmentFile:
         if (low < -slack).any() or (high > slack).any():
             raise CaseError(
                 Code.GRID_NO_OVERLAP,
-                f"{self.path} has a contour that reaches outside the image; give the series that "
-                "it was drawn on",
+                f"{self.path} has a contour that reaches outside the image",
+                "give the series that it was drawn on",
             )
         return int(np.clip(plane, 0, grid.shape[0] - 1))
 
@@ -132,7 +132,7 @@ class SegmentFile:
         if not set(values.tolist()) <= {0, 1}:
             raise CaseError(
                 Code.LABEL_NOT_INTEGER,
-                f"{self.path} is a fractional segmentation with values between 0 and 1; "
+                f"{self.path} is a fractional segmentation with values between 0 and 1",
                 "threshold it and save it as binary",
             )
         affine = grid.affine_lps[:, [2, 1, 0, 3]]  # highdicom counts indices in array order
@@ -142,8 +142,8 @@ class SegmentFile:
         except (RuntimeError, ValueError) as error:
             raise CaseError(
                 Code.GRID_MISMATCH,
-                f"{self.path} is not on the voxels of the image ({error}); give the series that it "
-                "was made from",
+                f"{self.path} is not on the voxels of the image ({error})",
+                "give the series that it was made from",
             ) from None
         return np.asarray(matched.array[..., 0] != 0)
 
@@ -152,7 +152,8 @@ class SegmentFile:
         return CaseError(
             Code.FILE_UNREADABLE,
             f"{self.path} can not be read as DICOM-SEG or RTSTRUCT "
-            f"({(reason[-1] if reason else type(error).__name__)[:200]}); export it again",
+            f"({(reason[-1] if reason else type(error).__name__)[:200]})",
+            "export it again",
         )
 
 

@@ -92,7 +92,8 @@ def _sorted_slices(folder: Path) -> list[Slice]:
         shown = ", ".join(f"{d or uid} ({n} slices)" for (uid, d), n in counts.most_common())
         raise CaseError(
             Code.SERIES_AMBIGUOUS,
-            f"{folder} holds {len(counts)} series: {shown}; give each a folder of its own",
+            f"{folder} holds {len(counts)} series: {shown}",
+            "give each a folder of its own",
         )
     normal = np.cross(slices[0].cosines[:3], slices[0].cosines[3:])
     return sorted(slices, key=lambda s: float(s.position @ normal))
@@ -150,7 +151,7 @@ def _grid(folder: Path, slices: Sequence[Slice]) -> Grid:
     if tilt > max(EVEN * gap, 0.01):
         raise CaseError(
             Code.DIRECTION_SHEARED,
-            f"{folder}: each slice is displaced by {tilt:.3g} mm in its plane (gantry tilt); "
+            f"{folder}: each slice is displaced by {tilt:.3g} mm in its plane (gantry tilt)",
             "resample the series to a rectangular grid",
         )
     rows, columns = first.size
@@ -167,13 +168,14 @@ def _grid(folder: Path, slices: Sequence[Slice]) -> Grid:
 def _uneven(folder: Path, what: str) -> CaseError:
     return CaseError(
         Code.SLICES_UNEVEN,
-        f"{folder}: {what}; complete the series, or take out what does not belong to it",
+        f"{folder}: {what}",
+        "complete the series, or take out what does not belong to it",
     )
 
 
 def _unreadable(folder: Path, reason: str) -> CaseError:
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{folder} can not be read as a DICOM series ({reason[:200]}); give a folder with the "
-        "slices of one series",
+        f"{folder} can not be read as a DICOM series ({reason[:200]})",
+        "give a folder with the slices of one series",
     )

@@ -71,4 +71,4 @@ def _require_beside(path: Path, name: str) -> None:
 
 
 def _bad(path: Path, what: str) -> CaseError:
-    return CaseError(Code.FILE_UNREADABLE, f"{path} has {what}; replace it by a sound file")
+    return CaseError(Code.FILE_UNREADABLE, f"{path} has {what}", "replace it by a sound file")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from backsplit.cases.table import Case, Checked
-from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.errors import CaseError, Code, RunError
 from backsplit.store.disk import disk_error
 from backsplit.store.provenance import discard, still_holds, write_sidecar
 from backsplit.store.tsv import STATUS_COLUMNS, one_line, write_rows
@@ -136,8 +136,8 @@ def _hold_against_inputs(
     changed = [role for role in inputs[0] | inputs[1] if inputs[0].get(role) != inputs[1].get(role)]
     return CaseError(
         Code.INPUT_CHANGED,
-        f"{case.id}: {', '.join(changed) or 'what it is made from'} changed during the "
-        "work; run again when nothing writes to it any more",
+        f"{case.id}: {', '.join(changed) or 'what it is made from'} changed during the work",
+        "run again when nothing writes to it any more",
     )
 
 
@@ -155,27 +155,31 @@ def attempt(case: Case, work: Callable[[Case], Result]) -> Result | CaseError:
         return work(case)
     except CaseError as error:
         return error
-    except BacksplitError:
+    except RunError:
         raise  # what makes every case fail must not look like a bad case
     except MemoryError as error:
         log.exception("%s", case.id)
         return CaseError(
             Code.OUT_OF_MEMORY,
-            f"{case.id} needs more memory than there is ({error}); give the job more",
+            f"{case.id} needs more memory than there is ({error})",
+            "give the job more",
         )
     except OSError as error:
         if (told := disk_error(error, error.filename or "the results")) is not None:
             raise told from error
         log.exception("%s", case.id)
-        return CaseError(Code.INTERNAL, f"{case.id}: {error}; see the log")
+        return CaseError(Code.INTERNAL, f"{case.id}: {error}", "see the log")
     except (Exception, SystemExit) as error:
         log.exception("%s", case.id)
         if "out of memory" in str(error).lower():
             return CaseError(
                 Code.OUT_OF_MEMORY,
-                f"{case.id} does not fit into the device's memory; use a larger one",
+                f"{case.id} does not fit into the device's memory",
+                "use a larger one",
             )
-        return CaseError(Code.INTERNAL, f"{case.id}: {type(error).__name__}: {error}; see the log")
+        return CaseError(
+            Code.INTERNAL, f"{case.id}: {type(error).__name__}: {error}", "see the log"
+        )
 
 
 def failed(case: Case, error: CaseError) -> Outcome:

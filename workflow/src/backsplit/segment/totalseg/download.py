@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.segment.weights import accept, files_of, weights_home
 
 
@@ -23,7 +23,7 @@ def download(task: str, *, fast: bool = False, fastest: bool = False) -> list[Pa
 
     Raises
     ------
-    BacksplitError
+    RunError
         WEIGHTS_MISSING when the download fails.
     """
     from backsplit.config.segmenters import TotalSegmentator
@@ -41,10 +41,11 @@ def download(task: str, *, fast: bool = False, fastest: bool = False) -> list[Pa
             try:
                 download_pretrained_weights(task_id)
             except (Exception, SystemExit) as error:
-                raise BacksplitError(
+                raise RunError(
                     Code.WEIGHTS_MISSING,
                     f"the weights of task {task!r} (network {task_id}) could not be downloaded to "
-                    f"{home} ({type(error).__name__}: {error}); try on a machine with internet",
+                    f"{home} ({type(error).__name__}: {error})",
+                    "try on a machine with internet",
                 ) from None
             found = ts.find_dataset(home, task_id)
             if found is None:

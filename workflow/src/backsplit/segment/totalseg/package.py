@@ -20,7 +20,7 @@ import nibabel as nib
 import numpy as np
 
 from backsplit.config.segmenters import TotalSegmentator
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.segment.base import Labelled
 from backsplit.segment.network import Model, Network, load, predict, silence_nnunet
 from backsplit.segment.totalseg.tasks import find_dataset, modality_notes
@@ -87,9 +87,9 @@ def resident_networks(device: str, weights: Path, limit_s: float) -> Iterator[No
 
     def _look_for_weights(task_id: int | str) -> None:
         if isinstance(task_id, str) or find_dataset(weights, int(task_id)) is None:
-            raise BacksplitError(
+            raise RunError(
                 Code.WEIGHTS_MISSING,
-                f"the network {task_id} that this task also needs is not in {weights}; "
+                f"the network {task_id} that this task also needs is not in {weights}",
                 "on a machine with internet run `backsplit weights get` for the task",
             )
 

@@ -9,7 +9,7 @@ from typing import Any
 from backsplit.cases.table import Case
 from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import TotalSegmentator
-from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.errors import CaseError, Code, RunError
 from backsplit.segment.base import Labelled
 from backsplit.segment.device import choose_device
 from backsplit.segment.pipeline import overlap
@@ -47,9 +47,9 @@ class TotalSegmentatorSegmenter:
         from totalsegmentator import registry
 
         if self.config.task not in registry.TASKS:
-            raise BacksplitError(
+            raise RunError(
                 Code.MODEL_INVALID,
-                f"the installed TotalSegmentator has no task {self.config.task!r}; "
+                f"the installed TotalSegmentator has no task {self.config.task!r}",
                 f"it has {', '.join(registry.TASKS)}",
             )
         return {name: value for value, name in registry.get_task_classes(self.config.task).items()}
@@ -98,7 +98,8 @@ class TotalSegmentatorSegmenter:
         if volume.array.min() == volume.array.max():
             raise CaseError(
                 Code.IMAGE_CONSTANT,
-                f"{path} holds {volume.array.min()} in every voxel; replace it by the image",
+                f"{path} holds {volume.array.min()} in every voxel",
+                "replace it by the image",
             )
         return volume
 
@@ -109,11 +110,11 @@ class TotalSegmentatorSegmenter:
             return
         number = licence_number()
         if not number:
-            raise BacksplitError(
+            raise RunError(
                 Code.LICENCE_MISSING,
                 f"task {self.config.task!r} of TotalSegmentator needs a licence "
                 "(free for non-commercial use: "
-                "https://backend.totalsegmentator.com/license-academic/); "
+                "https://backend.totalsegmentator.com/license-academic/)",
                 f"set {LICENCE_VARIABLE} to its number, or choose an open task",
             )
 
@@ -125,11 +126,11 @@ class TotalSegmentatorSegmenter:
             if found is None:
                 form = "--fast" if self.config.fast else "--fastest" if self.config.fastest else ""
                 command = f"backsplit weights get {self.config.task} {form}".strip()
-                raise BacksplitError(
+                raise RunError(
                     Code.WEIGHTS_MISSING,
                     f"the weights of task {self.config.task!r} (Dataset{task_id:03d}_…) are not in "
-                    f"{self.weights_folder}; on a machine with internet run `{command}`, "
-                    "or set `weights` to their folder",
+                    f"{self.weights_folder}",
+                    f"on a machine with internet run `{command}`, or set `weights` to their folder",
                 )
             folders.append(found)
         if crops(self.config.task):

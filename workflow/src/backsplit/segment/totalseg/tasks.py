@@ -13,7 +13,7 @@ from typing import Any
 from unittest import mock
 
 from backsplit.config.segmenters import TotalSegmentator
-from backsplit.errors import BacksplitError, Code
+from backsplit.errors import Code, RunError
 from backsplit.segment.network import Model
 from backsplit.volume import Array
 
@@ -126,7 +126,7 @@ def task_ids(config: TotalSegmentator) -> list[int]:
 
     Raises
     ------
-    BacksplitError
+    RunError
         MODEL_INVALID where the task has no such form (fast, fastest), or the table of a newer
         TotalSegmentator has another shape than the one this was written for.
     """
@@ -136,9 +136,10 @@ def task_ids(config: TotalSegmentator) -> list[int]:
         table = TASK_CONFIGS[config.task]
         wanted = "fast" if config.fast else "fastest" if config.fastest else "default"
         if wanted != "default" and wanted not in table.get("sub_modes", {}):
-            raise BacksplitError(
+            raise RunError(
                 Code.MODEL_INVALID,
-                f"task {config.task!r} of TotalSegmentator has no form `{wanted}`; remove the key",
+                f"task {config.task!r} of TotalSegmentator has no form `{wanted}`",
+                "remove the key",
             )
         entry = table["sub_modes"][wanted] if "sub_modes" in table else table
         ids = entry["task_id"]
@@ -147,11 +148,11 @@ def task_ids(config: TotalSegmentator) -> list[int]:
         raise _other_shape(config.task, error) from None
 
 
-def _other_shape(task: str, error: Exception) -> BacksplitError:
-    return BacksplitError(
+def _other_shape(task: str, error: Exception) -> RunError:
+    return RunError(
         Code.MODEL_INVALID,
         f"the task table of the installed TotalSegmentator has another shape than expected "
-        f"({type(error).__name__}: {error}, task {task!r}); "
+        f"({type(error).__name__}: {error}, task {task!r})",
         "install the version of envs/constraints.txt",
     )
 
