@@ -21,7 +21,7 @@ rule check:
         runtime=weight_of_cases(1),
     params:
         config=CONFIG_FILE,
-        key=check_key,
+        key=key_of("check", "batch"),
     shell:
         "backsplit check --config {params.config:q} --batch {wildcards.batch}"
         " --threads {threads} --log {log:q}"
@@ -46,6 +46,6 @@ rule cases:
         runtime=more(30),
     params:
         config=CONFIG_FILE,
-        key=cases_key,
+        key=key_of("cases"),
     shell:
         "backsplit cases --config {params.config:q} --log {log:q}"

@@ -6,82 +6,42 @@ Snakemake would refuse a file that a wrong clock has dated in the future.
 """
 
 import os
-import socket
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
 from backsplit.errors import BacksplitError
 from backsplit.export.nnunet import dataset_folder
-from backsplit.flow.engine import (
-    date_back,
-    forget_incomplete,
-    settle_config,
-    write_config,
-)
+from backsplit.flow.engine import settle_project, start
 from backsplit.flow.plan import Plan
-from backsplit.store.disk import remove_leftovers
-from backsplit.store.locks import claim_run
 
 try:
-    CONFIG, CONFIG_FILE = settle_config(config, workflow.configfiles)
-    PLAN = Plan(CONFIG)
+    PROJECT = settle_project(config, workflow.configfiles)
+    CONFIG = PROJECT.config
+    PLAN = Plan(PROJECT)
     BATCHES = list(PLAN.batches)
+    START = start(PLAN) if workflow.is_main_process else None
 except BacksplitError as error:
     raise WorkflowError(f"\n{error}") from None
 
 # for envs/backsplit.post-deploy.sh
 os.environ.update(BACKSPLIT_SOURCE=str(Path(str(workflow.current_basedir)).parent))
 
-RESULTS = CONFIG.run.results.as_posix()
+RESULTS = PROJECT.results.root.as_posix()
+CONFIG_FILE = PROJECT.results.config
 COMPOSED = "unrestricted" if CONFIG.export.only_unrestricted else "labels"
 DATASET = f"{dataset_folder(CONFIG).as_posix()}/dataset.json"
 
-
-def release_lock_of_a_killed_run():
-    """Remove the lock that Snakemake keeps when it is killed, where that is known to be so.
-
-    No other run is at work on the results: they are claimed. Only a lock made on this machine is
-    judged, because a disk may be shared and not share its locks; of any other one Snakemake says
-    what to do. Locks of other workflows name files that are not ours.
-    """
-    folder = Path(".snakemake/locks")
-    machine = folder / "machine"
-    locks = [
-        lock
-        for lock in folder.glob("*.lock")
-        if all(name.startswith(f"{RESULTS}/") for name in lock.read_text().splitlines())
-    ]
-    if locks and (not machine.exists() or machine.read_text() != socket.gethostname()):
-        return
-    for lock in locks:
-        lock.unlink()
-    folder.mkdir(parents=True, exist_ok=True)
-    machine.write_text(socket.gethostname())
-
-
-if workflow.is_main_process:
-    CLAIM = claim_run(CONFIG.run.results)
-    if CLAIM.problem is not None:
-        logger.warning(str(CLAIM.problem))
-    else:
-        if CLAIM.certain:
-            release_lock_of_a_killed_run()
-        try:
-            write_config(CONFIG, CONFIG_FILE)
-            for path in remove_leftovers(CONFIG.run.results):
-                logger.info(f"{path} was left by a killed job and is removed")
-            for path in date_back(CONFIG.run.results):
-                logger.info(f"{path} was dated in the future and is dated now")
-            for path in forget_incomplete(PLAN):
-                logger.info(f"{path} is out of date or names results that are gone")
-        except BacksplitError as error:
-            raise WorkflowError(f"\n{error}") from None
+if START is not None:
+    for note in START.notes:
+        logger.info(note)
+    if START.problem is not None:
+        logger.warning(str(START.problem))
 
 
 onstart:
-    if CLAIM.problem is not None:
-        raise WorkflowError(f"\n{CLAIM.problem}")
+    if START is not None and START.problem is not None:
+        raise WorkflowError(f"\n{START.problem}")
 
 
 pathvars:
@@ -95,40 +55,17 @@ wildcard_constraints:
     segmenter="|".join(map(re.escape, CONFIG.used_segmenters)),
 
 
-def check_key(wildcards):
-    return PLAN.check_key(wildcards.batch)
+def key_of(stage, *names):
+    """The parameter `key` of a rule: it changes when what the job is made from does.
 
+    `names` are the rule's wildcards that tell its jobs apart, as the plan takes them.
+    """
+    make = getattr(PLAN, f"{stage}_key")
 
-def cases_key(wildcards):
-    return PLAN.cases_key()
+    def key(wildcards):
+        return make(*(getattr(wildcards, name) for name in names))
 
-
-def segment_key(wildcards):
-    return PLAN.segment_key(wildcards.segmenter, wildcards.batch)
-
-
-def compose_key(wildcards):
-    return PLAN.compose_key(wildcards.batch)
-
-
-def unrestricted_key(wildcards):
-    return PLAN.unrestricted_key(wildcards.batch)
-
-
-def judge_key(wildcards):
-    return PLAN.judge_key()
-
-
-def export_key(wildcards):
-    return PLAN.export_key()
-
-
-def manifest_key(wildcards):
-    return PLAN.manifest_key()
-
-
-def report_key(wildcards):
-    return PLAN.report_key()
+    return key
 
 
 def is_network(segmenter):

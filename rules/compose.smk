@@ -28,7 +28,7 @@ rule compose:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
-        key=compose_key,
+        key=key_of("compose", "batch"),
     shell:
         "backsplit compose --config {params.config:q} --batch {wildcards.batch} --log {log:q}"
 
@@ -55,7 +55,7 @@ rule compose_unrestricted:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
-        key=unrestricted_key,
+        key=key_of("unrestricted", "batch"),
     shell:
         "backsplit compose --only-unrestricted --config {params.config:q}"
         " --batch {wildcards.batch} --log {log:q}"

@@ -25,6 +25,6 @@ rule export:
         runtime=more(240),
     params:
         config=CONFIG_FILE,
-        key=export_key,
+        key=key_of("export"),
     shell:
         "backsplit export --config {params.config:q} --log {log:q}"

@@ -25,6 +25,6 @@ rule manifest:
         runtime=more(240),
     params:
         config=CONFIG_FILE,
-        key=manifest_key,
+        key=key_of("manifest"),
     shell:
         "backsplit manifest --config {params.config:q} --log {log:q}"

@@ -23,7 +23,7 @@ rule measure:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
-        key=compose_key,
+        key=key_of("compose", "batch"),
         pictures=CONFIG.run.pictures,
     shell:
         "backsplit measure --config {params.config:q} --batch {wildcards.batch} --log {log:q}"
@@ -64,6 +64,6 @@ rule judge:
         runtime=more(60),
     params:
         config=CONFIG_FILE,
-        key=judge_key,
+        key=key_of("judge"),
     shell:
         "backsplit judge --config {params.config:q} --log {log:q}"

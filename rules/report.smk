@@ -28,7 +28,7 @@ rule pages:
         runtime=more(240),
     params:
         config=CONFIG_FILE,
-        key=report_key,
+        key=key_of("report"),
     shell:
         "backsplit pages --config {params.config:q} --threads {threads} --log {log:q}"
 
@@ -79,6 +79,6 @@ rule report:
         runtime=more(60),
     params:
         config=CONFIG_FILE,
-        key=report_key,
+        key=key_of("report"),
     shell:
         "backsplit report --config {params.config:q} --log {log:q}"

@@ -24,7 +24,7 @@ rule segment:
         runtime=weight_of_cases(10),
     params:
         config=CONFIG_FILE,
-        key=segment_key,
+        key=key_of("segment", "segmenter", "batch"),
     shell:
         "backsplit segment {wildcards.segmenter:q} --config {params.config:q}"
         " --batch {wildcards.batch} --log {log:q}"

@@ -26,6 +26,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.sidecars import segmented, write
+
 LAYERS = ("given", "organs", "tissue")
 ORGANS = 117
 LESIONS = 20
@@ -77,7 +80,7 @@ def make(folder: Path, shape: tuple[int, int, int], *, mend: bool) -> None:
         path = folder / "results" / "segment" / name / "case.nii.gz"
         path.parent.mkdir(parents=True, exist_ok=True)
         save_nifti(path, array, grid)
-        path.with_name("case.json").write_text(json.dumps({"voxels": {}, "overlaps": {}}))
+        write(path.parent, segmented("case", name))
     names = {
         "given": {f"given_{v}": v for v in (1, 2, 3)},
         "organs": {f"organ_{v}": v for v in range(1, ORGANS + 1)},
@@ -125,17 +128,18 @@ def ours(folder: Path) -> None:
     """Compose the case as the command does."""
     from backsplit.cases.table import read_cases
     from backsplit.compose.stage import ComposeStage
-    from backsplit.config.file import load_config
     from backsplit.errors import CaseError
-    from backsplit.flow.project import load_scheme
+    from backsplit.flow.project import open_project
 
-    config = load_config(folder / "config.yaml")
-    scheme, classes = load_scheme(config, folder / "config.yaml")
-    stage = ComposeStage(config, scheme, classes, {name: {} for name in LAYERS})
-    ((_, details),) = stage.work(read_cases(config))
+    project = open_project(folder / "config.yaml")
+    failed = {name: {} for name in LAYERS}
+    stage = ComposeStage(
+        project.config, project.scheme, project.classes, failed, project.results.labels
+    )
+    ((_, details),) = stage.work(read_cases(project.config))
     if isinstance(details, CaseError):
         raise details
-    print("\n".join(details["summary"]), file=sys.stderr)
+    print("\n".join(details.summary), file=sys.stderr)
 
 
 def loop(folder: Path) -> None:

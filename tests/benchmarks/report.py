@@ -10,9 +10,9 @@ playwright are there, the page is opened from the disk in it.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -26,6 +26,9 @@ from backsplit.report.dataset_page import write_report
 from backsplit.report.pictures.montage import draw_montage
 from backsplit.report.read import MEASURES
 from backsplit.scheme.scheme import Scheme
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.sidecars import composed, segmented, write
 
 PICTURES = 12
 PAINTED = """async () => {
@@ -122,19 +125,24 @@ def _tables(results: Path, ids: list[str], names: list[str], rng: np.random.Gene
 
 
 def _sidecars(results: Path, ids: list[str], names: list[str], rng: np.random.Generator) -> None:
-    keys = ("loser_layer", "loser", "winner_layer", "winner", "voxels")
+    keys = ("loser_layer", "loser", "winner_layer", "winner", "voxels", "volume_ml", "why")
     layers = [{"layer": "organs", "claimed": 9, "kept": 5, "agreed": 0, "overruled": 4}]
     made_from = {"versions": {"TotalSegmentator": "2.18"}, "weights": {"net.pth": "ab" * 32}}
     for case in ids:
         pairs = rng.choice(names, (60, 2))
         overruled = [
-            dict(zip(keys, ("organs", a, "organs", b, int(rng.integers(1, 999))), strict=True))
+            dict(
+                zip(
+                    keys,
+                    ("organs", a, "organs", b, int(rng.integers(1, 999)), 1.0, ""),
+                    strict=True,
+                )
+            )
             for a, b in pairs
         ]
-        found = {"voxel_ml": 0.002, "overruled": overruled, "layers": layers, "ignored_voxels": 0}
-        (results / "labels" / f"{case}.json").write_text(json.dumps(found))
-        text = json.dumps({"made_from": made_from})
-        (results / "segment" / "organs" / f"{case}.json").write_text(text)
+        found = composed(case, voxel_ml=0.002, overruled=overruled, layers=layers)
+        write(results / "labels", found)
+        write(results / "segment" / "organs", segmented(case, made_from=made_from))
 
 
 def _pictures(folder: Path, ids: list[str]) -> None:
@@ -187,9 +195,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="backsplit-report-") as name:
         folder = args.keep or Path(name)
         config, scheme = make(folder, args.cases, args.structures)
-        output = config.run.results / "report" / "index.html"
+        output = config.results.report
         wall, cpu = time.perf_counter(), time.process_time()
-        write_report(config, scheme, output)
+        write_report(config, scheme)
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         size = output.stat().st_size / 1e6
         print(f"{args.cases} cases: written in {wall:.1f} s ({cpu:.1f} s of a core), {size:.1f} MB")

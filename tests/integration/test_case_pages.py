@@ -15,9 +15,9 @@ import pandas as pd
 import pytest
 
 from backsplit import flow
-from backsplit.config.file import load_config
 from backsplit.flow.engine import forget_incomplete
 from backsplit.flow.plan import Plan
+from backsplit.flow.project import open_project
 from support.project import Project, ct_like, save
 
 EVIL = '<img src=x onerror="alert(1)">'
@@ -37,15 +37,16 @@ def say(_text: str) -> None:
     pass
 
 
-def stages(config: Path, *verbs: str) -> None:
+def stages(path: Path, *verbs: str) -> None:
+    project = open_project(path)
     known = {
-        "check": lambda: flow.check(config, None, 1, say),
-        "segment": lambda: flow.segment(config, "tissue", None, say),
-        "compose": lambda: flow.compose(config, None, say),
-        "measure": lambda: flow.measure(config, None, say),
-        "judge": lambda: flow.judge(config, say),
-        "pages": lambda: flow.pages(config, 2, say),
-        "report": lambda: flow.report(config, say),
+        "check": lambda: flow.check(path, None, 1, say),
+        "segment": lambda: flow.segment(project, "tissue", None, say),
+        "compose": lambda: flow.compose(project, None, say),
+        "measure": lambda: flow.measure(project, None, say),
+        "judge": lambda: flow.judge(project, say),
+        "pages": lambda: flow.pages(project, 2, say),
+        "report": lambda: flow.report(project, say),
     }
     for verb in verbs:
         known[verb]()
@@ -113,8 +114,8 @@ def test_a_page_that_is_gone_is_due_again(measured):
     config = measured.folder / "config.yaml"
     decide(measured, a="review\t", b="review\t")
     stages(config, "judge", "pages")
-    plan = Plan(load_config(config))
-    table = plan.config.run.results / "report" / "cases" / "status.tsv"
+    plan = Plan(open_project(config))
+    table = plan.config.results.page_status
     assert table not in forget_incomplete(plan)
     first = pages(measured)
     (table.parent / "a.html").unlink()

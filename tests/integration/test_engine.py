@@ -22,7 +22,7 @@ from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import NnUNet, TotalSegmentator
 from backsplit.demo.phantoms import make_phantom
 from backsplit.errors import BacksplitError, CaseError, Code
-from backsplit.segment import device, network
+from backsplit.segment import build, device, network
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.stage import SegmentStage
@@ -281,7 +281,7 @@ def test_a_stage_refuses_weights_before_any_case(tmp_path, model):
         }
     )
     with pytest.raises(BacksplitError) as caught:
-        SegmentStage(config, "mine")
+        SegmentStage(config, "mine", build(config, "mine"))
     assert caught.value.code is Code.WEIGHTS_UNKNOWN
 
 

@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 
 from backsplit.cases.table import Case
 from backsplit.config.export import BidsExport, Export
-from backsplit.config.file import load_config
 from backsplit.errors import BacksplitError
 from backsplit.export.bids_names import members_of
 from backsplit.export.files import link_or_copy
 from backsplit.flow.engine import forget_incomplete
 from backsplit.flow.plan import Plan
+from backsplit.flow.project import open_project
 from support.examples import examples
 from support.project import ct_like, load, save
 
@@ -207,7 +207,7 @@ def test_links_move_with_the_results_and_copies_stand_alone(project, tmp_path):
 
 def due(project) -> bool:
     """Whether a workflow would export again."""
-    plan = Plan(load_config(project.folder / "config.yaml"))
+    plan = Plan(open_project(project.folder / "config.yaml"))
     return [path.name for path in forget_incomplete(plan)] == ["dataset.json"]
 
 

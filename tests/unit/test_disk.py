@@ -18,7 +18,10 @@ from backsplit.cases.table import Case, Checked
 from backsplit.errors import BacksplitError, Code
 from backsplit.store.disk import atomic_path, remove_leftovers
 from backsplit.store.locks import claim_run, claimed
-from backsplit.store.provenance import file_sha256, input_sha256, read_json, sidecar_path
+from backsplit.store.provenance import file_sha256, input_sha256, read_json
+from backsplit.store.results import Results, sidecar_path
+from backsplit.store.sidecars import Entry
+from backsplit.store.status import Status
 from backsplit.work.batch import run_batch
 
 WRITER = """
@@ -35,7 +38,8 @@ WORKER = """
 import sys, time
 from pathlib import Path
 from backsplit.store.locks import claim_run, claimed
-results = Path(sys.argv[1])
+from backsplit.store.results import Results
+results = Results(Path(sys.argv[1]))
 run = claim_run(results)
 with claimed(results, "compose 00001", print):
     print("at work", flush=True)
@@ -97,12 +101,12 @@ def test_what_the_disk_refuses_has_a_code_and_says_where(tmp_path, number, code)
 
 def test_a_second_run_is_refused_while_the_first_lives_and_no_longer(tmp_path):
     first = start(WORKER, tmp_path, 60)
-    second = claim_run(tmp_path)
+    second = claim_run(Results(tmp_path))
     assert second.problem is not None and second.problem.code is Code.RESULTS_BUSY
     assert f"process {first.pid} of " in str(second.problem)
     first.send_signal(signal.SIGKILL)
     first.wait()
-    third = claim_run(tmp_path)
+    third = claim_run(Results(tmp_path))
     assert third.problem is None and third.certain
 
 
@@ -110,9 +114,9 @@ def test_a_job_waits_for_another_process_at_the_same_files_and_says_so(tmp_path)
     first = start(WORKER, tmp_path, 2)
     said: list[str] = []
     began = time.monotonic()
-    with claimed(tmp_path, "compose 00002", said.append):
+    with claimed(Results(tmp_path), "compose 00002", said.append):
         assert not said  # other files, no waiting
-    with claimed(tmp_path, "compose 00001", said.append):
+    with claimed(Results(tmp_path), "compose 00001", said.append):
         assert first.wait() == 0
     assert time.monotonic() - began > 1
     assert len(said) == 1 and f"process {first.pid}" in said[0] and "waiting" in said[0]
@@ -123,9 +127,9 @@ def test_a_disk_without_locks_is_named_and_worked_on(tmp_path, monkeypatch, capl
         raise OSError(errno.ENOLCK, "No locks available")
 
     monkeypatch.setattr(fcntl, "flock", none)
-    claim = claim_run(tmp_path)
+    claim = claim_run(Results(tmp_path))
     assert claim.problem is None and not claim.certain
-    with claimed(tmp_path, "judge", pytest.fail):
+    with claimed(Results(tmp_path), "judge", pytest.fail):
         pass
     assert "keeps no locks" in caplog.text
 
@@ -152,11 +156,11 @@ class CopyStage:
                 self.meanwhile()
             with atomic_path(self.outputs(case)["copy"]) as temporary:
                 temporary.write_bytes(data)
-            yield case, {}
+            yield case, Entry()
 
 
 def run_copy(stage: CopyStage):
-    checked = Checked(Case("a", 2, {}, None, {}, stage.target), "ok")
+    checked = Checked(Case("a", 2, {}, None, {}, stage.target), Status.OK)
     (outcome,) = run_batch(stage, [checked], lambda *_, **__: None)
     return outcome
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
-from backsplit.config.file import load_config
 from backsplit.export.folds import cross_validation
 from backsplit.flow.engine import forget_incomplete
 from backsplit.flow.plan import Plan
+from backsplit.flow.project import open_project
 from support.examples import examples
 from support.project import ct_like, load, save
 
@@ -190,7 +190,7 @@ def test_monai_reads_the_images_the_label_maps_and_the_folds(organs, monkeypatch
 
     monkeypatch.chdir(organs.folder)
     dataset = root / "Dataset007_Test"
-    plan = Plan(load_config(organs.folder / "config.yaml"))
+    plan = Plan(open_project(organs.folder / "config.yaml"))
     assert forget_incomplete(plan) == []
     (dataset / "imagesTr" / "b_0000.nii.gz").unlink()  # without an image it is not whole either
     assert [path.resolve() for path in forget_incomplete(plan)] == [dataset / "dataset.json"]
@@ -200,7 +200,7 @@ def test_monai_reads_the_images_the_label_maps_and_the_folds(organs, monkeypatch
     (folder / names[0]).unlink()  # as by hand: it is not whole without, and nobody takes it so
     assert "code FILE_MISSING" in organs.run("manifest", ok=False).stderr
     monkeypatch.chdir(organs.folder)
-    removed = forget_incomplete(Plan(load_config(organs.write())))
+    removed = forget_incomplete(Plan(open_project(organs.write())))
     assert [path.resolve() for path in removed] == [root / "Dataset007_Test" / "dataset.json"]
     organs.run("export")
     organs.run("manifest")

@@ -20,6 +20,7 @@ from test_dicom import ring, write_rtstruct
 from backsplit import flow
 from backsplit.errors import BacksplitError
 from backsplit.flow.check import check as run_check
+from backsplit.flow.project import open_project
 from backsplit.volume import read_grid
 from support.hostile import CANARY, COMMANDS, CONFIG, UNICODE, configurations, models, tables
 from support.mutations import sound
@@ -176,11 +177,11 @@ def test_hostile_names_in_dicom_stay_text(here):
     said: list[str] = []
     flow.check(path, None, 1, said.append)
     for segmenter in ("tissue", "given"):
-        flow.segment(path, segmenter, None, said.append)
+        flow.segment(open_project(path), segmenter, None, said.append)
     for step in (flow.compose, flow.measure):
-        step(path, None, said.append)
+        step(open_project(path), None, said.append)
     for finish in (flow.judge, flow.export, flow.report):
-        finish(path, said.append)
+        finish(open_project(path), said.append)
     assert "1 of 1 cases" in "\n".join(said), said
     assert {p.name for p in here.folder.iterdir()} == before | {"results"}
     page = (here.results / "report" / "index.html").read_text()

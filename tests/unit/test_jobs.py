@@ -12,8 +12,10 @@ from backsplit.cases.table import open_table
 from backsplit.config.model import Config
 from backsplit.errors import RunError
 from backsplit.flow.plan import Plan
-from backsplit.work.batch import Outcome
-from backsplit.work.jobs import RecordedStage, job_file, job_of, recorded
+from backsplit.flow.project import Project
+from backsplit.store.results import Results
+from backsplit.store.status import Outcome, Status
+from backsplit.work.jobs import RecordedStage, job_of, recorded
 
 HEAVY = (
     *("torch", "nnunetv2", "totalsegmentator", "nibabel", "pydicom", "highdicom", "SimpleITK"),
@@ -49,31 +51,32 @@ class Nothing:
 
 
 def test_the_last_job_that_made_a_case_is_found_also_after_a_kill(tmp_path, monkeypatch):
-    with recorded(tmp_path, "segment/organs", "00001") as recorder:
+    results = Results(tmp_path)
+    with recorded(results, "segment/organs", "00001") as recorder:
         stage = RecordedStage(Nothing(), recorder, lambda outcome, computed: None)
         assert [case for case, _ in stage.work(["a", "b"])] == ["a", "b"]
-        stage(Outcome("a", "done"), computed=True)
-        stage(Outcome("b", "done"), computed=False)  # was there already
-        stage(Outcome("c", "failed", "INTERNAL", "?"), computed=True)
-    path = job_file(tmp_path, "segment/organs", "00001")
+        stage(Outcome("a", Status.DONE), computed=True)
+        stage(Outcome("b", Status.DONE), computed=False)  # was there already
+        stage(Outcome("c", Status.FAILED, "INTERNAL", "?"), computed=True)
+    path = results.job_record("segment/organs", "00001")
     events = [json.loads(line) for line in path.read_text().splitlines()]
     assert [event["event"] for event in events] == ["start", "case", "end"]
     assert events[-1]["cases"] == 1 and events[-1]["peak_mib"] > 10
-    first = job_of(tmp_path, "segment/organs", "a")
+    first = job_of(results, "segment/organs", "a")
     assert first["job"] == events[0]["job"] and first["scheduler"] == {}
-    assert job_of(tmp_path, "segment/organs", "b") is None
+    assert job_of(results, "segment/organs", "b") is None
 
     monkeypatch.setenv("SLURM_JOB_ID", "4711")
-    with pytest.raises(KeyboardInterrupt), recorded(tmp_path, "segment/organs", "00001") as killed:
+    with pytest.raises(KeyboardInterrupt), recorded(results, "segment/organs", "00001") as killed:
         killed.made("a")
         raise KeyboardInterrupt
     with path.open("a") as stream:
         stream.write('{"job": "cut sh')
-    later = job_of(tmp_path, "segment/organs", "a")
+    later = job_of(results, "segment/organs", "a")
     assert later["job"] != first["job"] and later["scheduler"] == {"SLURM_JOB_ID": "4711"}
-    with recorded(tmp_path, "segment/organs", "00001") as next_job:
+    with recorded(results, "segment/organs", "00001") as next_job:
         next_job.made("a")
-    last = job_of(tmp_path, "segment/organs", "a")
+    last = job_of(results, "segment/organs", "a")
     assert last["job"] == next_job.job and last["batch"] == "00001"
 
 
@@ -104,9 +107,9 @@ def test_batches_follow_the_batch_size_and_hold_every_row_once(tmp_path, cases, 
 
 
 def test_rows_that_are_added_leave_the_keys_of_full_batches_as_they_are(tmp_path):
-    before = Plan(config_of(tmp_path, 10, 4))
+    before = Plan(Project(tmp_path, config_of(tmp_path, 10, 4)))
     keys = {b: (before.check_key(b), before.segment_key("tissue", b)) for b in before.batches}
-    after = Plan(config_of(tmp_path, 13, 4))
+    after = Plan(Project(tmp_path, config_of(tmp_path, 13, 4)))
     assert list(keys) == ["00001", "00002", "00003"] and list(after.batches)[-1] == "00004"
     same = [b for b in keys if keys[b] == (after.check_key(b), after.segment_key("tissue", b))]
     assert same == ["00001", "00002"]

@@ -15,12 +15,13 @@ from backsplit.judge.verdicts import (
     read_decisions,
     verdicts,
 )
+from backsplit.store.status import Outcome, Status
 
 NOBODY = pd.DataFrame(columns=list(DECISION_COLUMNS), dtype=str)
 
 
 def _status(rows):
-    return pd.DataFrame(rows, columns=["case", "status", "code", "message"])
+    return [Outcome(case, Status(status), code, message) for case, status, code, message in rows]
 
 
 def test_every_case_has_a_verdict_and_the_first_failure_is_the_reason():

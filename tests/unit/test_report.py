@@ -21,6 +21,7 @@ from backsplit.report import dataset_page as page_module
 from backsplit.report.case_facts import gather_pages
 from backsplit.report.dataset_page import write_report
 from backsplit.scheme.scheme import Scheme
+from support.sidecars import composed, segmented, write
 
 EVIL = '<img src="https://evil.example/x.png" onerror="alert(1)">'
 
@@ -149,21 +150,20 @@ def make_results(results: Path) -> None:
     write_table(results / "report/cases/status.tsv", ["case", "status", "code", "message"], pages)
     for case, voxels in {"small": 7, "large": 70}.items():
         entry = {"loser": "liver", "loser_layer": "organs", "winner": "tumor"}
-        entry |= {"winner_layer": "targets", "voxels": voxels}
+        entry |= {"winner_layer": "targets", "voxels": voxels, "volume_ml": voxels / 2, "why": ""}
         account = {"layer": "organs", "claimed": 100, "kept": 100 - voxels, "agreed": 0}
-        write_text(
-            results / "labels" / f"{case}.json",
-            {
-                "voxel_ml": 0.5,
-                "overruled": [entry],
-                "layers": [{**account, "overruled": voxels}],
-                "ignored_voxels": 0,
-                "classes_without_structure": {"organs": {"spleen": 12}},
-                "failed_segmenters": {},
-            },
+        write(
+            results / "labels",
+            composed(
+                case,
+                voxel_ml=0.5,
+                overruled=[entry],
+                layers=[{**account, "overruled": voxels}],
+                classes_without_structure={"organs": {"spleen": 12}},
+            ),
         )
         made_from = {"versions": {"TotalSegmentator": "9.8.7"}, "weights": {"net.pth": "ab" * 32}}
-        write_text(results / "segment" / "organs" / f"{case}.json", {"made_from": made_from})
+        write(results / "segment" / "organs", segmented(case, made_from=made_from))
         picture = results / "qc" / "cases" / f"{case}.png"
         picture.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (30, 20), (voxels, 0, 0)).save(picture)
@@ -173,8 +173,8 @@ def make_results(results: Path) -> None:
 def page(tmp_path) -> str:
     config = make_config(tmp_path)
     make_results(config.run.results)
-    output = tmp_path / "report" / "index.html"
-    write_report(config, make_scheme(), output)
+    output = config.results.report
+    write_report(config, make_scheme())
     return output.read_text("utf-8")
 
 
@@ -293,8 +293,8 @@ def test_who_gave_way_is_a_matrix(page):
 def test_figures_and_tables_lie_beside_the_page(tmp_path):
     config = make_config(tmp_path)
     make_results(config.run.results)
-    folder = tmp_path / "report"
-    write_report(config, make_scheme(), folder / "index.html")
+    folder = config.results.report.parent
+    write_report(config, make_scheme())
     for name in ("distributions", "overruled"):
         text = (folder / "figures" / f"{name}.svg").read_text("utf-8")
         tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(text).iter()}
@@ -314,8 +314,8 @@ def test_where_a_structure_is_unknown_is_said(tmp_path, page):
     table = pd.DataFrame(rows, columns=["case", "structure", "status"])
     (config.run.results / "labels").mkdir(exist_ok=True)
     table.to_parquet(config.run.results / "labels" / "status.parquet")
-    output = tmp_path / "report" / "index.html"
-    write_report(config, make_scheme(), output)
+    output = config.results.report
+    write_report(config, make_scheme())
     text = " ".join(Page(output.read_text("utf-8")).text.split())
     assert "given/kidney 2 of 3 0 200.5" in text and "organs/liver 0 of 3 2 " in text
 
@@ -326,8 +326,8 @@ def test_a_person_s_verdict_is_said_and_kept(tmp_path):
     rows = [["small", "reject", "", "person", f"moved {EVIL}"]]
     columns = ["case", "verdict", "rules", "by", "note"]
     write_table(config.run.results / "qc" / "verdicts.tsv", columns, rows)
-    output = tmp_path / "index.html"
-    write_report(config, make_scheme(), output)
+    output = config.results.report
+    write_report(config, make_scheme())
     text = output.read_text()
     assert "decided by a person" in text and EVIL not in text
     assert 'data-decided="reject"' in text
@@ -343,9 +343,11 @@ def test_refused_rows_get_no_facts_of_another_case(page):
 def test_page_is_the_same_each_time(tmp_path):
     config = make_config(tmp_path)
     make_results(config.run.results)
-    for name in ("a.html", "b.html"):
-        write_report(config, make_scheme(), tmp_path / name)
-    assert (tmp_path / "a.html").read_bytes() == (tmp_path / "b.html").read_bytes()
+    pages = []
+    for _ in range(2):
+        write_report(config, make_scheme())
+        pages.append(config.results.report.read_bytes())
+    assert pages[0] == pages[1]
 
 
 def test_exported_cases_are_counted(tmp_path):
@@ -355,14 +357,15 @@ def test_exported_cases_are_counted(tmp_path):
     write_text(folder / "dataset.json", {})
     (folder / "labelsTr").mkdir()
     (folder / "labelsTr" / "large.nii.gz").touch()
-    write_report(config, make_scheme(), tmp_path / "a.html")
-    text = re.sub(r"\s+", " ", Page((tmp_path / "a.html").read_text("utf-8")).text)
+    write_report(config, make_scheme())
+    text = re.sub(r"\s+", " ", Page(config.results.report.read_text("utf-8")).text)
     assert "1 exported" in text
 
 
 def test_nothing_done_yet_is_said_in_words(tmp_path):
-    write_report(make_config(tmp_path), make_scheme(), tmp_path / "a.html")
-    text = Page((tmp_path / "a.html").read_text("utf-8")).text
+    config = make_config(tmp_path)
+    write_report(config, make_scheme())
+    text = Page(config.results.report.read_text("utf-8")).text
     assert "There is no case yet" in text
     assert "No case has been measured" in text
 
@@ -372,8 +375,8 @@ def test_all_refused_is_said_in_words(tmp_path):
     rows = [["x", "refused", "FILE_MISSING", "not there", "a.nii.gz"]]
     columns = ["case", "status", "code", "message", "image_ct"]
     write_table(config.run.results / "cases.tsv", columns, rows)
-    write_report(config, make_scheme(), tmp_path / "a.html")
-    text = Page((tmp_path / "a.html").read_text("utf-8")).text
+    write_report(config, make_scheme())
+    text = Page(config.results.report.read_text("utf-8")).text
     assert "every row of the table was refused" in text
     assert "FILE_MISSING" in text
 
@@ -385,8 +388,8 @@ def test_cases_beyond_the_first_have_small_pictures(tmp_path, monkeypatch):
     for case in ("large", "small"):
         noise = np.random.default_rng(0).integers(0, 255, (90, 1200, 3), np.uint8)
         Image.fromarray(noise).save(config.run.results / "qc" / "cases" / f"{case}.png")
-    write_report(config, make_scheme(), tmp_path / "a.html")
-    text = (tmp_path / "a.html").read_text("utf-8")
+    write_report(config, make_scheme())
+    text = config.results.report.read_text("utf-8")
     addresses = re.findall(r'<img src="data:image/[a-z]+;base64,([^"]+)"', text)
     widths = [Image.open(io.BytesIO(base64.b64decode(data))).width for data in addresses]
     assert widths == [1200, page_module.SMALL_WIDTH]
@@ -396,5 +399,5 @@ def test_a_broken_picture_is_left_out(tmp_path):
     config = make_config(tmp_path)
     make_results(config.run.results)
     (config.run.results / "qc" / "cases" / "large.png").write_bytes(b"half a pic")
-    write_report(config, make_scheme(), tmp_path / "a.html")
-    assert (tmp_path / "a.html").read_text("utf-8").count("<img src") == 1
+    write_report(config, make_scheme())
+    assert config.results.report.read_text("utf-8").count("<img src") == 1

@@ -7,11 +7,11 @@ import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 
-from backsplit.config.file import load_config
 from backsplit.errors import Code, RunError
 from backsplit.flow.gather import gather_measures, join_measures
-from backsplit.measure.rows import ENDING, join_rows, write_rows
-from backsplit.work.batch import Outcome
+from backsplit.measure.rows import join_rows, write_rows
+from backsplit.store.results import ROWS_ENDING, Results
+from backsplit.store.status import Outcome, Status
 
 COLUMNS = {
     "lesions": ("case", "host", "volume_ml", "voxels", "touches_border"),
@@ -26,30 +26,27 @@ def rows(host, volume, voxels, touches):
 
 def test_rows_of_several_cases_come_back_in_order(tmp_path):
     for case, volume in (("a", 1.5), ("b", np.nan)):
-        write_rows(tmp_path / f"{case}{ENDING}", case, rows("liver", volume, 7, True), COLUMNS)
-    joined = join_rows([tmp_path / f"{case}{ENDING}" for case in "ba"], COLUMNS)
+        write_rows(tmp_path / f"{case}{ROWS_ENDING}", case, rows("liver", volume, 7, True), COLUMNS)
+    joined = join_rows([tmp_path / f"{case}{ROWS_ENDING}" for case in "ba"], COLUMNS)
     assert joined["lesions"]["case"] == ["b", "a"] and joined["agreement"]["dice"] == []
     assert np.isnan(joined["lesions"]["volume_ml"][0]) and joined["lesions"]["volume_ml"][1] == 1.5
 
 
 def test_the_same_rows_are_the_same_bytes(tmp_path):
     for name in "ab":
-        write_rows(tmp_path / f"{name}{ENDING}", "x", rows(None, np.inf, 7, False), COLUMNS)
-    assert (tmp_path / f"a{ENDING}").read_bytes() == (tmp_path / f"b{ENDING}").read_bytes()
+        write_rows(tmp_path / f"{name}{ROWS_ENDING}", "x", rows(None, np.inf, 7, False), COLUMNS)
+    assert (tmp_path / f"a{ROWS_ENDING}").read_bytes() == (
+        tmp_path / f"b{ROWS_ENDING}"
+    ).read_bytes()
 
 
 def test_what_no_case_of_a_batch_has_keeps_its_type_beside_those_that_have_it(project):
-    for case in "ab":
-        project.add(case)
-    config = load_config(project.write(run={"batch_size": 1, "results": str(project.results)}))
+    results = Results(project.results)
     folder = project.results / "qc" / "cases"
-    write_rows(folder / f"a{ENDING}", "a", rows(None, np.nan, 3, None), COLUMNS)
-    write_rows(folder / f"b{ENDING}", "b", rows("liver", 2.0, 4, True), COLUMNS)
-    measured = pd.DataFrame(
-        [("a", "done", "", ""), ("b", "done", "", "")],
-        columns=["case", "status", "code", "message"],
-    )
-    found = join_measures(config, measured, COLUMNS)["lesions"]
+    write_rows(folder / f"a{ROWS_ENDING}", "a", rows(None, np.nan, 3, None), COLUMNS)
+    write_rows(folder / f"b{ROWS_ENDING}", "b", rows("liver", 2.0, 4, True), COLUMNS)
+    measured = [Outcome(case, Status.DONE) for case in "ab"]
+    found = join_measures(results, 1, measured, COLUMNS)["lesions"]
     assert found["volume_ml"].dtype == float and found["voxels"].tolist() == [3, 4]
     assert pd.isna(found.loc[0, ["host", "volume_ml", "touches_border"]]).all()
     assert found.loc[1, ["host", "volume_ml", "touches_border"]].tolist() == ["liver", 2.0, True]
@@ -62,12 +59,10 @@ def test_what_no_case_of_a_batch_has_keeps_its_type_beside_those_that_have_it(pr
 
 @pytest.mark.parametrize("content", [None, b"", b"\x1f\x8b\x08", b"no gzip"])
 def test_rows_that_are_gone_or_damaged_have_a_code_and_the_remedy(project, content):
-    project.add("a")
-    config = load_config(project.write(run={"results": str(project.results)}))
-    path = project.results / "qc" / "cases" / f"a{ENDING}"
+    path = project.results / "qc" / "cases" / f"a{ROWS_ENDING}"
     path.parent.mkdir(parents=True)
     if content is not None:
         path.write_bytes(content)
     with pytest.raises(RunError) as caught:
-        gather_measures(config, "00001", [Outcome("a", "done")], COLUMNS)
+        gather_measures(Results(project.results), "00001", [Outcome("a", Status.DONE)], COLUMNS)
     assert caught.value.code is Code.FILE_MISSING and "backsplit measure" in caught.value.message

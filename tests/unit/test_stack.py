@@ -22,6 +22,7 @@ from backsplit.report.pictures.stack import (
     layer_paint,
 )
 from backsplit.volume import Grid
+from support.sidecars import lesion
 
 KEY = Key(NAMES, 2, label_colours(len(NAMES), 2, has_ignore=True), 5)
 WINDOW = (0.0, 250.0)
@@ -114,7 +115,7 @@ def test_names_lead_to_the_slice_with_most_of_them():
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-def test_a_lesion_is_found_by_its_centroid(direction):
+def test_a_lesion_is_found_by_its_box_and_centroid(direction):
     z, y, x = 30, 40, 50
     grid = Grid(
         (x, y, z), (0.9, 1.1, 3.0), (5.0, -7.0, 11.0), tuple(map(float, DIRECTIONS[direction]))
@@ -123,9 +124,10 @@ def test_a_lesion_is_found_by_its_centroid(direction):
     labels[5:8, 5:9, 5:20] = 1
     labels[20:23, 30:33, 40:43] = 1
     centroid = grid.to_mm(np.argwhere((labels == 1) & (np.arange(y)[:, None] >= 20))).mean(axis=0)
-    focus = lesion_focus(labels, grid, 1, tuple(centroid), 9.0)
+    entry = lesion(centroid_mm=tuple(centroid), box_zyx=((20, 23), (30, 33), (40, 43)))
+    focus = lesion_focus(labels, grid, 1, entry, 9.0)
     assert focus.index == (21, 31, 41)
-    assert lesion_focus(labels, grid, 2, tuple(centroid), 9.0) is None
+    assert lesion_focus(labels, grid, 2, entry, 9.0) is None
 
 
 @pytest.mark.parametrize("shape", [(1, 1, 1), (2, 3, 90), (60, 2, 2)])

@@ -24,6 +24,7 @@ from backsplit.config.model import Config
 from backsplit.config.segmenters import Files
 from backsplit.errors import LONGEST_SHOWN, CaseError, Code, Problem, RunError, shown
 from backsplit.store.disk import is_there
+from backsplit.store.status import Status
 from backsplit.store.tsv import one_line
 from backsplit.volume import Grid, read_geometry, read_label_grid, read_volume
 from backsplit.volume.intensity import padding_note, require_contrast, require_finite
@@ -80,10 +81,10 @@ def check_cases(
 def _judge(case: Case, found: Found) -> Checked:
     """Give a row of the table its status."""
     if not found.problems:
-        return Checked(case, "ok", "", one_line("; ".join(found.notes)))
+        return Checked(case, Status.OK, "", one_line("; ".join(found.notes)))
     codes = list(dict.fromkeys(str(p.code) for p in found.problems))
     message = "; ".join(f"{p.column}: {p.what}; {p.remedy}" for p in found.problems)
-    return Checked(case, "refused", ",".join(codes), one_line(message))
+    return Checked(case, Status.REFUSED, ",".join(codes), one_line(message))
 
 
 class _FileCheck:

@@ -9,7 +9,8 @@ from pathlib import Path
 
 from backsplit.config.model import Config
 from backsplit.errors import Code, RunError, shown
-from backsplit.store.tsv import STATUS_COLUMNS, one_line, read_rows, read_table, write_rows
+from backsplit.store.status import STATUS_COLUMNS, Status, outcomes_in
+from backsplit.store.tsv import one_line, read_table, write_rows
 
 CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 """No file name of ours is longer than an id by so much that it does not fit into 255 bytes."""
@@ -61,7 +62,7 @@ class Checked:
     """A case with the verdict of `check`: ok, or refused with code and message."""
 
     case: Case
-    status: str
+    status: Status
     code: str = ""
     message: str = ""
 
@@ -187,11 +188,6 @@ def batches(count: int, batch_size: int) -> dict[str, range]:
     }
 
 
-def check_table(config: Config, batch: str) -> Path:
-    """Where the status of a batch's cases lies after `check`."""
-    return config.run.results / "check" / f"{batch}.tsv"
-
-
 def write_checked(checked: Sequence[Checked], path: Path) -> None:
     """Write cases with their status: case, status, code, message, and the input columns."""
     columns = list(checked[0].case.columns) if checked else []
@@ -215,21 +211,21 @@ def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
     return [
         checked
         for name in ([batch] if batch is not None else table.batches)
-        for checked in _load_batch(check_table(table.config, name), table.batch(name))
+        for checked in _load_batch(table.config.results.check.table(name), table.batch(name))
     ]
 
 
 def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
     if not path.exists():
         raise RunError(Code.TABLE_INVALID, f"{path} does not exist", "run `backsplit check` first")
-    rows = list(read_rows(path))
-    if [row["case"] for row in rows] != [one_line(case.id) for case in members]:
+    rows = list(outcomes_in(path))
+    if [row.case for row in rows] != [one_line(case.id) for case in members]:
         raise RunError(
             Code.TABLE_INVALID,
             f"{path} has other cases than the case table",
             "run `backsplit check` again",
         )
     return [
-        Checked(case, row["status"], row["code"], row["message"])
+        Checked(case, row.status, row.code, row.message)
         for case, row in zip(members, rows, strict=True)
     ]

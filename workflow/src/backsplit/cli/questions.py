@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
-from backsplit.errors import Code, RunError
 
 app = typer.Typer()
 
@@ -21,27 +20,19 @@ def labels(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print what a segmenter can label, or the resolved ids of the data set."""
-    from backsplit.config.file import load_config
-    from backsplit.flow.project import load_scheme
-    from backsplit.segment import build
+    from backsplit.flow.project import open_project
 
     with errors(None):
-        settings = load_config(config)
+        project = open_project(config)
         if segmenter is None:
-            scheme, _ = load_scheme(settings, config)
+            scheme = project.scheme
             for name, label in scheme.ids.items():
                 sources = [
                     f"{s}/{c}" for s, m in scheme.sources.items() for c, n in m.items() if n == name
                 ]
                 typer.echo(f"{label}\t{name}\t{', '.join(sources)}")
             return
-        if segmenter not in settings.segmenters:
-            raise RunError(
-                Code.CONFIG_INVALID,
-                f"{config} has no segmenter {segmenter!r}",
-                f"it has {', '.join(settings.segmenters)}",
-            )
-        for name, label in build(settings, segmenter).classes().items():
+        for name, label in project.segmenter(segmenter).classes().items():
             typer.echo(f"{label}\t{name}")
 
 
@@ -49,10 +40,10 @@ def labels(
 def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print how many cases each stage has done; works while jobs run anywhere."""
     from backsplit import flow
-    from backsplit.config.file import load_config
+    from backsplit.flow.project import open_project
 
     with errors(None):
-        for line in flow.status(load_config(config)):
+        for line in flow.status(open_project(config)):
             typer.echo(line)
 
 
@@ -60,10 +51,10 @@ def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
 def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Let the next run try failed cases again, where the reason has gone."""
     from backsplit import flow
-    from backsplit.config.file import load_config
+    from backsplit.flow.project import open_project
 
     with errors(None) as say:
-        removed = flow.retry(load_config(config))
+        removed = flow.retry(open_project(config))
         for table in removed:
             typer.echo(str(table))
         say(f"[backsplit] retry: {len(removed)} batches with failed cases are due again")
@@ -75,22 +66,22 @@ def explain(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print what happened to a case at each stage, and what its results were made from."""
-    from backsplit.config.file import load_config
+    from backsplit.flow.project import open_project
     from backsplit.record.explain import explain as lines
 
     with errors(None):
-        for line in lines(load_config(config), case):
+        for line in lines(open_project(config).config, case):
             typer.echo(line)
 
 
 @app.command()
 def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Hold every file of the data set, and its inputs, against the manifest."""
-    from backsplit.config.file import load_config
+    from backsplit.flow.project import open_project
     from backsplit.record.verify import verify as verified
 
     with errors(None) as say:
-        found = verified(load_config(config))
+        found = verified(open_project(config).config)
         for line in found.wrong:
             typer.echo(line)
         say(f"[backsplit] verify: {found.files} files, {len(found.wrong)} differ")
@@ -101,11 +92,11 @@ def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command()
 def licences(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print the licence of each segmenter, and whether its labels may be used commercially."""
-    from backsplit.config.file import load_config
+    from backsplit.flow.project import open_project
     from backsplit.segment.licences import licences as licences_of
 
     with errors(None):
-        for name, licence in licences_of(load_config(config)).items():
+        for name, licence in licences_of(open_project(config).config).items():
             typer.echo(
                 f"{name}\t{licence.name}\tcommercial use: {licence.commercial}\t"
                 f"{licence.terms} (source: {licence.source})"

@@ -37,9 +37,10 @@ def check(
 def cases(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Gather what `check` said of each batch: results/cases.tsv and labels.json."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.cases(config, say)
+        flow.cases(open_project(config), say)
 
 
 @app.command()
@@ -54,9 +55,10 @@ def segment(
 ) -> None:
     """Label cases with one segmenter; networks load once."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.segment(config, segmenter, batch, say, timings)
+        flow.segment(open_project(config), segmenter, batch, say, timings)
 
 
 @app.command()
@@ -68,12 +70,13 @@ def compose(
 ) -> None:
     """Put lesions and anatomy on one label map per case."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
         if only_unrestricted:
-            flow.compose_unrestricted(config, batch, say)
+            flow.compose_unrestricted(open_project(config), batch, say)
         else:
-            flow.compose(config, batch, say)
+            flow.compose(open_project(config), batch, say)
 
 
 @app.command()
@@ -82,18 +85,20 @@ def measure(
 ) -> None:
     """Measure every structure of each case and draw a picture of it."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.measure(config, batch, say)
+        flow.measure(open_project(config), batch, say)
 
 
 @app.command()
 def judge(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Gather measures, flag what is wrong, give every case a verdict."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.judge(config, say)
+        flow.judge(open_project(config), say)
 
 
 @app.command()
@@ -104,9 +109,10 @@ def export(
 ) -> None:
     """Write the data set in the trainers' own layouts."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.export(config, say, only_unrestricted=only_unrestricted)
+        flow.export(open_project(config), say, only_unrestricted=only_unrestricted)
 
 
 @app.command()
@@ -117,24 +123,27 @@ def pages(
 ) -> None:
     """Write a page for each case to review or rejected: pictures, reasons, decisions."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.pages(config, threads, say)
+        flow.pages(open_project(config), threads, say)
 
 
 @app.command()
 def report(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Write the report: one page that opens offline."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.report(config, say)
+        flow.report(open_project(config), say)
 
 
 @app.command()
 def manifest(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Write the manifest of the exported data set: sources, versions, licences, every file."""
     from backsplit import flow
+    from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.manifest(config, say)
+        flow.manifest(open_project(config), say)

@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
-from backsplit.errors import Code, RunError
 
 app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
 
@@ -15,28 +14,26 @@ app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
 @app.command("list")
 def weights_list(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """List the weights of a configuration's segmenters, and whether each may be loaded."""
-    from backsplit.config.file import load_config
-    from backsplit.segment import build
+    from backsplit.flow.project import open_project
     from backsplit.segment.weights import trust
 
     with errors(None):
-        settings = load_config(config)
-        for name in settings.segmenters:
-            for path, verdict in trust(build(settings, name).weights()).items():
+        project = open_project(config)
+        for name in project.config.segmenters:
+            for path, verdict in trust(project.segmenter(name).weights()).items():
                 typer.echo(f"{name}\t{verdict}\t{path}")
 
 
 @app.command("verify")
 def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Fail unless every file of weights is the one that was accepted."""
-    from backsplit.config.file import load_config
-    from backsplit.segment import build
+    from backsplit.flow.project import open_project
     from backsplit.segment.weights import require_accepted
 
     with errors(None):
-        settings = load_config(config)
-        for name in settings.segmenters:
-            require_accepted(build(settings, name).weights())
+        project = open_project(config)
+        for name in project.config.segmenters:
+            require_accepted(project.segmenter(name).weights())
 
 
 @app.command("accept")
@@ -45,20 +42,13 @@ def weights_accept(
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Record the weights of a segmenter as trusted: loading them runs code of their maker."""
-    from backsplit.config.file import load_config
-    from backsplit.segment import build
+    from backsplit.flow.project import open_project
     from backsplit.segment.weights import accept
     from backsplit.store.provenance import file_sha256
 
     with errors(None):
-        settings = load_config(config)
-        if segmenter not in settings.segmenters:
-            raise RunError(
-                Code.CONFIG_INVALID,
-                f"{config} has no segmenter {segmenter!r}",
-                f"it has {', '.join(settings.segmenters)}",
-            )
-        files = build(settings, segmenter).weights()
+        project = open_project(config)
+        files = project.segmenter(segmenter).weights()
         accept(files)
         for path in files:
             typer.echo(f"{file_sha256(path)}  {path}")

@@ -4,12 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
 
 from backsplit.compose.case import TARGETS, ComposedCase, LesionFound, Rules
 from backsplit.compose.layers import Overruled
-from backsplit.scheme.scheme import Known
+from backsplit.store.sidecars import (
+    ComposeDetails,
+    Known,
+    LayerEntry,
+    LesionEntry,
+    OverruledEntry,
+    RepairEntry,
+    SegmentDetails,
+)
 from backsplit.volume import Grid
 
 SHOWN = 8
@@ -17,8 +25,13 @@ SHOWN = 8
 
 
 def details(
-    composed: ComposedCase, grid: Grid, rules: Rules, notes: tuple[str, ...]
-) -> dict[str, Any]:
+    composed: ComposedCase,
+    grid: Grid,
+    rules: Rules,
+    notes: tuple[str, ...],
+    found: Mapping[str, SegmentDetails],
+    failed: Mapping[str, str],
+) -> ComposeDetails:
     """Content of the sidecar, names for ids.
 
     Parameters
@@ -27,73 +40,69 @@ def details(
     grid : its grid
     rules : names and settings
     notes : what was done to the lesion file to have it on the grid
+    found : segmenter to what it found in the case
+    failed : segmenter to why it found nothing
     """
     names = rules.scheme.all_names
     ml = grid.voxel_ml
-    return {
-        "summary": list(_summary(composed, rules, ml, notes)),
-        "voxel_ml": round(ml, 9),
-        "voxels": {name: int(composed.counts[i]) for name, i in rules.scheme.ids.items()},
-        "lesions": [_lesion(found, names, ml) for found in composed.lesions],
-        "structures": [
-            {
-                "structure": s.structure,
-                "status": s.status,
-                "voxels": s.voxels,
-                "sides": s.sides,
-                "reason": s.reason,
-            }
-            for s in composed.structures
-        ],
-        "layers": [
-            {
-                "layer": a.layer,
-                "claimed": a.claimed,
-                "kept": a.kept,
-                "agreed": a.agreed,
-                "overruled": a.overruled,
-            }
-            for a in composed.accounts
-        ],
-        "overruled": [
-            {
-                "loser": names[o.loser.label],
-                "loser_layer": o.loser.layer,
-                "winner": names[o.winner.label],
-                "winner_layer": o.winner.layer,
-                "voxels": o.voxels,
-                "volume_ml": round(o.voxels * ml, 4),
-                "why": _why(o, rules),
-            }
+    sources = rules.scheme.sources
+    return ComposeDetails(
+        summary=tuple(_summary(composed, rules, ml, notes)),
+        voxel_ml=round(ml, 9),
+        voxels={name: int(composed.counts[i]) for name, i in rules.scheme.ids.items()},
+        lesions=tuple(_lesion(lesion, names, ml) for lesion in composed.lesions),
+        structures=composed.structures,
+        layers=tuple(LayerEntry(**asdict(account)) for account in composed.accounts),
+        overruled=tuple(
+            OverruledEntry(
+                loser=names[o.loser.label],
+                loser_layer=o.loser.layer,
+                winner=names[o.winner.label],
+                winner_layer=o.winner.layer,
+                voxels=o.voxels,
+                volume_ml=round(o.voxels * ml, 4),
+                why=_why(o, rules),
+            )
             for o in composed.overruled
-        ],
-        "ignored_voxels": composed.ignored,
-    }
+        ),
+        ignored_voxels=composed.ignored,
+        classes_without_structure={
+            segmenter: {n: v for n, v in s.voxels.items() if n not in sources[segmenter]}
+            for segmenter, s in found.items()
+        },
+        failed_segmenters=dict(failed),
+    )
 
 
-def _lesion(found: LesionFound, names: tuple[str, ...], ml: float) -> dict[str, Any]:
-    instance, host = found.instance, found.host
-    row: dict[str, Any] = {
-        "instance": instance.number,
-        "target": names[instance.target],
-        "voxels": instance.voxels,
-        "volume_ml": round(instance.voxels * ml, 6),
-        "centroid_mm": [round(c, 2) for c in instance.centroid_mm],
-        "box_zyx": [[side.start, side.stop] for side in instance.box],
-        "host": None if host.label is None else names[host.label],
-        "host_basis": host.basis,
-        "inside_fraction": round(host.inside, 4),
-        "shell_fraction": round(host.shell, 4),
-        "closed_fraction": round(host.closed, 4),
-        "distance_mm": None if math.isnan(host.distance_mm) else round(host.distance_mm, 3),
-    }
-    if found.repaired is not None:
-        row["repair"] = {
-            "rim_voxels": found.repaired.rim,
-            "hole_voxels": found.repaired.holes,
-            "were": {names[label]: voxels for label, voxels in found.repaired.before.items()},
-        }
-    return row
+def _lesion(found: LesionFound, names: tuple[str, ...], ml: float) -> LesionEntry:
+    instance, host, repaired = found.instance, found.host, found.repaired
+    x, y, z = (round(c, 2) for c in instance.centroid_mm)
+    box = instance.box
+    return LesionEntry(
+        instance=instance.number,
+        target=names[instance.target],
+        voxels=instance.voxels,
+        volume_ml=round(instance.voxels * ml, 6),
+        centroid_mm=(x, y, z),
+        box_zyx=(
+            (box[0].start, box[0].stop),
+            (box[1].start, box[1].stop),
+            (box[2].start, box[2].stop),
+        ),
+        host=None if host.label is None else names[host.label],
+        host_basis=host.basis,
+        inside_fraction=round(host.inside, 4),
+        shell_fraction=round(host.shell, 4),
+        closed_fraction=round(host.closed, 4),
+        distance_mm=None if math.isnan(host.distance_mm) else round(host.distance_mm, 3),
+        repair=None
+        if repaired is None
+        else RepairEntry(
+            rim_voxels=repaired.rim,
+            hole_voxels=repaired.holes,
+            were={names[label]: voxels for label, voxels in repaired.before.items()},
+        ),
+    )
 
 
 def _why(o: Overruled, rules: Rules) -> str:

@@ -20,9 +20,10 @@ from backsplit.compose.layers import (
     State,
 )
 from backsplit.compose.repair import HOLES_WITHIN_MM, Repaired, repair
-from backsplit.compose.status import StructureStatus, statuses
+from backsplit.compose.status import statuses
 from backsplit.config.compose import Compose
 from backsplit.scheme.scheme import Scheme
+from backsplit.store.sidecars import StructureEntry
 from backsplit.volume import Array, Grid
 from backsplit.volume.pieces import count_values, places_of
 
@@ -77,7 +78,7 @@ class ComposedCase:
     overruled: tuple[Overruled, ...]
     ignored: int
     lesions: tuple[LesionFound, ...]
-    structures: tuple[StructureStatus, ...]
+    structures: tuple[StructureEntry, ...]
 
 
 def compose_case(

@@ -20,7 +20,9 @@ from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import input_sha256, read_json, sidecar_path
+from backsplit.store.provenance import input_sha256
+from backsplit.store.results import StageFolder
+from backsplit.store.sidecars import ComposeDetails, SegmentSidecar, read_sidecar
 from backsplit.volume import (
     Array,
     Grid,
@@ -31,7 +33,7 @@ from backsplit.volume import (
     save_nifti,
 )
 from backsplit.volume.body import body_mask, body_threshold
-from backsplit.work.batch import Details, one_by_one
+from backsplit.work.batch import one_by_one
 
 
 class ComposeStage:
@@ -43,9 +45,9 @@ class ComposeStage:
     scheme : names and ids
     classes : what each segmenter can label
     failures : segmenter to {case id: what went wrong}
+    folder : where the label maps go
+    name : of the stage
     """
-
-    name = "compose"
 
     def __init__(
         self,
@@ -53,7 +55,11 @@ class ComposeStage:
         scheme: Scheme,
         classes: Mapping[str, Classes],
         failures: Mapping[str, Mapping[str, str]],
+        folder: StageFolder,
+        name: str = "compose",
     ) -> None:
+        self.name = name
+        self.folder = folder
         self.config = config
         self.scheme = scheme
         self.classes = classes
@@ -62,7 +68,7 @@ class ComposeStage:
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The label map."""
-        return {"labels": self.config.run.results / "labels" / f"{case.id}.nii.gz"}
+        return {"labels": self.folder.output(case.id)}
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The lesion file, every layer, the scheme and the rules."""
@@ -71,7 +77,7 @@ class ComposeStage:
             inputs["lesion"] = input_sha256(case.lesion)
         sidecars = self._sidecars(case)
         for segmenter in sidecars:
-            inputs[segmenter] = input_sha256(self._layer_path(segmenter, case))
+            inputs[segmenter] = input_sha256(self._layers_of(segmenter).output(case.id))
         settings = self.config.compose.model_dump(mode="json")
         return {
             "stage": "compose",
@@ -79,7 +85,7 @@ class ComposeStage:
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),
-            "masks": {s: [d.get("overlaps"), d.get("unknown")] for s, d in sidecars.items()},
+            "masks": {s: _masks(sidecar) for s, sidecar in sidecars.items()},
             "config": {
                 "layers": self.config.layers,
                 "rules": {
@@ -94,16 +100,16 @@ class ComposeStage:
             },
         }
 
-    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, ComposeDetails | CaseError]]:
         """Compose case after case."""
         return one_by_one(cases, self._compose_case)
 
-    def _compose_case(self, case: Case) -> Details:
+    def _compose_case(self, case: Case) -> ComposeDetails:
         image = self._image(case)
         geometry = read_geometry(image)
         grid = geometry.grid
         failed, sidecars = self._failed(case), self._sidecars(case)
-        missing = {s: d.get("unknown", []) for s, d in sidecars.items()}
+        missing = {s: sidecar.unknown for s, sidecar in sidecars.items()}
         unknown = unknown_structures(self.scheme, failed, missing, excluded(case))
         self._require_enough(case, failed, unknown)
         with ThreadPoolExecutor(1) as ahead:
@@ -117,14 +123,7 @@ class ComposeStage:
             save_nifti(temporary, composed.labels, grid, geometry.like(image))
             assert_promises(temporary, grid, lesion, self.scheme, self.rules.precedence)
         notes = () if lesion is None else lesion.map.notes
-        return {
-            **details(composed, grid, self.rules, notes),
-            "classes_without_structure": {
-                s: {n: v for n, v in d.get("voxels", {}).items() if n not in self.scheme.sources[s]}
-                for s, d in sidecars.items()
-            },
-            "failed_segmenters": failed,
-        }
+        return details(composed, grid, self.rules, notes, sidecars, failed)
 
     def _failed(self, case: Case) -> dict[str, str]:
         """Segmenters that could not label this case, and why."""
@@ -134,15 +133,15 @@ class ComposeStage:
             if case.id in self.all_failures[name]
         }
 
-    def _sidecars(self, case: Case) -> dict[str, dict[str, Any]]:
+    def _sidecars(self, case: Case) -> dict[str, SegmentSidecar]:
         """What each segmenter that labelled this case says of its map."""
         found = {}
         for segmenter in self.config.layers:
             if case.id in self.all_failures[segmenter]:
                 continue
-            path = sidecar_path(self._layer_path(segmenter, case))
+            path = self._layers_of(segmenter).sidecar(case.id)
             try:
-                found[segmenter] = read_json(path)
+                found[segmenter] = read_sidecar(path, SegmentSidecar)
             except (OSError, ValueError) as error:
                 raise CaseError(
                     Code.FILE_MISSING,
@@ -173,18 +172,17 @@ class ComposeStage:
         self,
         case: Case,
         grid: Grid,
-        sidecars: Mapping[str, Mapping[str, Any]],
+        sidecars: Mapping[str, SegmentSidecar],
         ahead: ThreadPoolExecutor,
     ) -> Iterator[Layer]:
         """Layers, the strongest first; each is read while the one before is laid down."""
 
         def read(segmenter: str) -> Layer:
-            path = self._layer_path(segmenter, case)
+            path = self._layers_of(segmenter).output(case.id)
             labels = read_labels(path)
             require_same_grid(str(path), labels.grid, grid, "its image")
-            overlaps = sidecars[segmenter].get("overlaps", {})
-            masks = {int(value): tuple(members) for value, members in overlaps.items()}
-            claims = self.scheme.claims(segmenter, self.classes[segmenter], masks)
+            overlaps = sidecars[segmenter].overlaps
+            claims = self.scheme.claims(segmenter, self.classes[segmenter], overlaps)
             return Layer(segmenter, labels.array, claims)
 
         coming = [ahead.submit(read, name) for name in list(sidecars)[:1]]
@@ -199,11 +197,17 @@ class ComposeStage:
 
         return in_turn()
 
-    def _layer_path(self, segmenter: str, case: Case) -> Path:
-        return self.config.run.results / "segment" / segmenter / f"{case.id}.nii.gz"
+    def _layers_of(self, segmenter: str) -> StageFolder:
+        return self.config.results.segment(segmenter)
 
     def _image(self, case: Case) -> Path:
         return case.images[self.config.dataset.grid_channel]
+
+
+def _masks(sidecar: SegmentSidecar) -> list[object]:
+    """What a fingerprint holds of where masks overlap and what nobody looked for."""
+    overlaps = {str(value): list(members) for value, members in sidecar.overlaps.items()}
+    return [overlaps, list(sidecar.unknown)]
 
 
 def _body(image: Path, grid: Grid) -> Array:
@@ -211,18 +215,3 @@ def _body(image: Path, grid: Grid) -> Array:
     array = read_volume(image).array
     mask = body_mask(array, grid, body_threshold(array))
     return mask if mask.any() else np.ones(grid.shape, bool)
-
-
-def labels_folder(config: Config) -> Path:
-    """Where the label maps without restricted segmenters lie."""
-    return config.run.results / "unrestricted"
-
-
-class UnrestrictedStage(ComposeStage):
-    """Composes as `ComposeStage` does, into a folder of its own."""
-
-    name = "compose unrestricted"
-
-    def outputs(self, case: Case) -> Mapping[str, Path]:
-        """The label map."""
-        return {"labels": labels_folder(self.config) / f"{case.id}.nii.gz"}

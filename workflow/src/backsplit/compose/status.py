@@ -3,39 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
-from typing import Any
 
 import numpy as np
 
-from backsplit.scheme.scheme import Known, Scheme
+from backsplit.scheme.scheme import Scheme
+from backsplit.store.sidecars import Known, StructureEntry
 from backsplit.volume import Array, Grid
 
 SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
 """Patient sides of a volume: low and high end of each patient axis (LPS)."""
-
-
-@dataclass(frozen=True)
-class StructureStatus:
-    """One row of `status.parquet`.
-
-    Attributes
-    ----------
-    voxels : in the label map
-    sides : sides of the field of view that it touches
-    reason : why it is unknown; empty otherwise
-    """
-
-    structure: str
-    status: str
-    voxels: int
-    sides: str
-    reason: str
-
-    def row(self, case: str) -> dict[str, Any]:
-        """The row with its case."""
-        return {"case": case, **asdict(self)}
 
 
 def unknown_structures(
@@ -80,7 +57,7 @@ def unknown_structures(
 
 def statuses(
     labels: Array, grid: Grid, scheme: Scheme, counts: Array, unknown: Mapping[str, str]
-) -> list[StructureStatus]:
+) -> list[StructureEntry]:
     """Status of every structure of a case.
 
     Parameters
@@ -103,7 +80,11 @@ def statuses(
         else:
             status = Known.TRUNCATED if sides else Known.LABELLED
         why = unknown.get(structure, "")
-        rows.append(StructureStatus(structure, str(status), voxels, ",".join(sides), why))
+        rows.append(
+            StructureEntry(
+                structure=structure, status=status, voxels=voxels, sides=",".join(sides), reason=why
+            )
+        )
     return rows
 
 

@@ -13,6 +13,7 @@ from backsplit.config.compose import Compose
 from backsplit.config.export import Export
 from backsplit.config.quality import Quality
 from backsplit.config.segmenters import Files, NnUNet, SegmenterConfig, Threshold, TotalSegmentator
+from backsplit.store.results import Results
 
 
 class Dataset(Section):
@@ -173,9 +174,14 @@ class Config(Section):
         return f"{self.dataset.name}_unrestricted"
 
     @property
+    def results(self) -> Results:
+        """Where the results lie."""
+        return Results(self.run.results)
+
+    @property
     def decisions_path(self) -> Path:
         """Where a person's own verdicts lie."""
-        return self.qc.decisions or self.run.results / "qc" / "decisions.tsv"
+        return self.qc.decisions or self.results.decisions
 
     @property
     def used_segmenters(self) -> tuple[str, ...]:

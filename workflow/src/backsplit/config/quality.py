@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import Literal
 
 from pydantic import Field
 
 from backsplit.config.base import OneOrMore, Section
 
-Severity = Literal["info", "warn", "review", "reject"]
+
+class Severity(StrEnum):
+    """How much a finding weighs: one of `reject` or `review` decides, several of `warn` do."""
+
+    INFO = "info"
+    WARN = "warn"
+    REVIEW = "review"
+    REJECT = "reject"
 
 
 class Rule(Section):
     """What every rule has."""
 
     source: str = Field(description="Where the number, or the statement, comes from.")
-    severity: Severity = Field(default="review", description="How much a breach weighs.")
+    severity: Severity = Field(default=Severity.REVIEW, description="How much a breach weighs.")
 
 
 class RangeRule(Rule):

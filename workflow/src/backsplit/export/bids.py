@@ -22,11 +22,12 @@ from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.export import BIDS_TYPES, BidsExport
 from backsplit.config.model import Config
 from backsplit.export.bids_names import Member, data_type, members_of
-from backsplit.export.files import FILE_ENDING, image_name, label_name, link_or_copy
+from backsplit.export.files import image_name, label_name, link_or_copy
 from backsplit.export.nnunet import NnUNetDataset, datasets, folds, label_names
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import read_json
+from backsplit.store.results import VOLUME_ENDING
 from backsplit.store.tsv import rows_as_text
 
 VERSION = "1.10.0"
@@ -45,7 +46,7 @@ def bids_folder(config: Config) -> Path:
     """The data set's folder."""
     only = config.export.only_unrestricted
     name = config.unrestricted_name if only else config.dataset.name
-    return config.run.results / "datasets" / "bids" / name
+    return config.results.bids(name)
 
 
 def bids_sets(config: Config) -> dict[Path, NnUNetDataset]:
@@ -75,7 +76,7 @@ def bids_strangers(config: Config) -> Iterator[Path]:
     root = bids_folder(config)
     own = _recorded(root)
     tops = [*root.glob("sub-*"), *bids_sets(config)]
-    for path in (path for top in sorted(tops) for path in sorted(top.rglob(f"*{FILE_ENDING}"))):
+    for path in (path for top in sorted(tops) for path in sorted(top.rglob(f"*{VOLUME_ENDING}"))):
         if path.relative_to(root) not in own:
             yield path
 
@@ -158,13 +159,13 @@ def _contents(
     contents: dict[Path, Path | str] = {}
     for member in members:
         for number, path in enumerate(_images(member, config, section).values()):
-            contents[path] = main.folder / "imagesTr" / image_name(member.case, number)
+            contents[path] = main.images / image_name(member.case, number)
     for folder, dataset in bids_sets(config).items():
         name = folder.relative_to(bids_folder(config))
         labels = _label_texts(dataset, config, scheme)
         for member in members:
-            source = dataset.folder / "labelsTr" / label_name(member.case)
-            labels[member.path("anat", LABELS, FILE_ENDING)] = source
+            source = dataset.labels / label_name(member.case)
+            labels[member.path("anat", LABELS, VOLUME_ENDING)] = source
             labels[member.path("anat", LABELS, ".json")] = _about(member, config, section)
         contents |= {name / path: content for path, content in labels.items()}
     contents |= _texts(config, members, section)
@@ -177,7 +178,7 @@ def _contents(
 def _images(member: Member, config: Config, section: BidsExport) -> dict[str, Path]:
     """Image of each channel of a case, from the data set's folder."""
     suffixes = {channel: section.suffix(channel) for channel in config.dataset.channels}
-    return {c: member.path(data_type(s), s, FILE_ENDING) for c, s in suffixes.items()}
+    return {c: member.path(data_type(s), s, VOLUME_ENDING) for c, s in suffixes.items()}
 
 
 def _about(member: Member, config: Config, section: BidsExport) -> str:
@@ -218,7 +219,7 @@ def _texts(
     """What tells people and programs how to read the data set."""
     suffixes = [section.suffix(channel).rpartition("_")[2] for channel in config.dataset.channels]
     ignored = [f"**/{suffix}" for suffix in NOT_VALIDATED if suffix in suffixes]
-    ignored += [f"*_{suffix}{FILE_ENDING}" for suffix in suffixes if suffix not in BIDS_TYPES]
+    ignored += [f"*_{suffix}{VOLUME_ENDING}" for suffix in suffixes if suffix not in BIDS_TYPES]
     subjects = sorted({f"sub-{member.subject}" for member in members})
     fold = folds(datasets(config)[0])
     rows = [

@@ -10,13 +10,11 @@ from pathlib import Path
 from backsplit.errors import Code, RunError
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import digest, file_sha256
+from backsplit.store.results import VOLUME_ENDING
 from backsplit.volume import Array, Geometry, Grid, read_labels, read_volume, save_nifti
 from backsplit.volume.nifti import read_header
 from backsplit.volume.read import UNREADABLE
 from backsplit.volume.resample import resample_image
-
-FILE_ENDING = ".nii.gz"
-
 
 NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
 """What a file system says that keeps no symbolic links (FAT, some shares of Windows)."""
@@ -24,12 +22,12 @@ NO_LINKS = frozenset({errno.EPERM, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP
 
 def image_name(case: str, channel: int) -> str:
     """File of a case's channel."""
-    return f"{case}_{channel:04d}{FILE_ENDING}"
+    return f"{case}_{channel:04d}{VOLUME_ENDING}"
 
 
 def label_name(case: str) -> str:
     """File of a case's label map."""
-    return f"{case}{FILE_ENDING}"
+    return f"{case}{VOLUME_ENDING}"
 
 
 def _link(target: Path, leads_to: str) -> None:
@@ -56,7 +54,7 @@ def keep_only(folder: Path, names: set[str]) -> None:
 def place_image(target: Path, source: Path, geometry: Geometry, grid: Grid, *, link: bool) -> None:
     """Link or copy an image; write it anew where trainers could not read it as it is."""
     same = geometry.grid.is_same(grid)
-    if same and geometry.faithful and source.name.endswith(FILE_ENDING):
+    if same and geometry.faithful and source.name.endswith(VOLUME_ENDING):
         link_or_copy(target, source, link=link)
         return
     mark = _mark(source, grid)

@@ -23,7 +23,7 @@ UNRESTRICTED = "_unrestricted"
 
 def monai_folder(config: Config) -> Path:
     """Where the data lists lie."""
-    return config.run.results / "datasets" / "monai"
+    return config.results.monai
 
 
 def export_monai(
@@ -93,10 +93,10 @@ def describe(
     training = []
     for case in cases:
         images = [
-            (where / "imagesTr" / image_name(case, number)).as_posix()
+            (where / dataset.images.name / image_name(case, number)).as_posix()
             for number in range(len(config.dataset.channels))
         ]
-        label = (where / "labelsTr" / label_name(case)).as_posix()
+        label = (where / dataset.labels.name / label_name(case)).as_posix()
         image = images[0] if len(images) == 1 else images
         item = {"case": case, "image": image, "label": label}
         training.append({**item, "fold": fold[case]} if case in fold else item)

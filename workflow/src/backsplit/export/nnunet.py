@@ -11,7 +11,6 @@ from backsplit.cases.table import Case
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.model import Config
 from backsplit.export.files import (
-    FILE_ENDING,
     image_name,
     keep_only,
     label_name,
@@ -22,7 +21,9 @@ from backsplit.export.folds import cross_validation
 from backsplit.scheme.resolve import own_labels
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import read_json, sidecar_path, write_json
+from backsplit.store.provenance import write_json
+from backsplit.store.results import VOLUME_ENDING, StageFolder
+from backsplit.store.sidecars import ComposeSidecar, read_sidecar
 from backsplit.volume import read_geometry
 
 
@@ -44,6 +45,26 @@ class NnUNetDataset:
         """Its description, written last."""
         return self.folder / "dataset.json"
 
+    @property
+    def images(self) -> Path:
+        """Folder of the images, one a channel and case."""
+        return self.folder / "imagesTr"
+
+    @property
+    def labels(self) -> Path:
+        """Folder of the label maps, one a case."""
+        return self.folder / "labelsTr"
+
+    @property
+    def splits(self) -> Path:
+        """The folds of cross-validation."""
+        return self.folder / "splits_final.json"
+
+    def cases(self) -> list[str]:
+        """Cases with a label map, in order."""
+        names = (path.name for path in self.labels.glob(f"*{VOLUME_ENDING}"))
+        return sorted(name.removesuffix(VOLUME_ENDING) for name in names)
+
 
 def datasets(config: Config) -> list[NnUNetDataset]:
     """The data set with every label first, then those with 0, 1, 2, … structures.
@@ -51,7 +72,7 @@ def datasets(config: Config) -> list[NnUNetDataset]:
     Nested sets have the ids that follow: Dataset501_NAME, Dataset502_NAME_nested0, …
     With `export.only_unrestricted` there is one, DatasetNNN_NAME_unrestricted, after all of them.
     """
-    root = config.run.results / "datasets" / "nnunet"
+    root = config.results.nnunet
     if config.export.only_unrestricted:
         return [
             NnUNetDataset(root / f"Dataset{config.unrestricted_id:03d}_{config.unrestricted_name}")
@@ -85,7 +106,7 @@ def dataset_folder(config: Config) -> Path:
 
 
 def export_nnunet(
-    config: Config, scheme: Scheme, cases: Sequence[Case], composed: Path
+    config: Config, scheme: Scheme, cases: Sequence[Case], composed: StageFolder
 ) -> NnUNetDataset:
     """Write the data sets; what a run before left there and is no longer part of them goes.
 
@@ -94,12 +115,12 @@ def export_nnunet(
     config : the configuration
     scheme : names and ids
     cases : the cases that are part of it
-    composed : folder with a label map of each
+    composed : label maps
     """
     main, *nested = datasets(config)
     main.json.unlink(missing_ok=True)  # not finished until it is there again
-    sidecars = (read_json(sidecar_path(_labels(composed, case))) for case in cases)
-    ignored = any(sidecar["voxels"][IGNORE] for sidecar in sidecars)
+    sidecars = (read_sidecar(composed.sidecar(case.id), ComposeSidecar) for case in cases)
+    ignored = any(sidecar.voxels[IGNORE] for sidecar in sidecars)
     for dataset in (*nested, main):
         _write(dataset, config, scheme, cases, composed, ignored=ignored)
     return main
@@ -110,12 +131,12 @@ def _write(
     config: Config,
     scheme: Scheme,
     cases: Sequence[Case],
-    composed: Path,
+    composed: StageFolder,
     *,
     ignored: bool,
 ) -> None:
     dataset.json.unlink(missing_ok=True)
-    images, labels = dataset.folder / "imagesTr", dataset.folder / "labelsTr"
+    images, labels = dataset.images, dataset.labels
     channels = config.dataset.channels
     keep_only(images, {image_name(c.id, n) for c in cases for n in range(len(channels))})
     keep_only(labels, {label_name(case.id) for case in cases})
@@ -129,9 +150,9 @@ def _write(
         for number, channel in enumerate(channels):
             target = images / image_name(case.id, number)
             place_image(target, case.images[channel], geometries[channel], grid, link=link)
-        place_labels(labels / label_name(case.id), _labels(composed, case), table)
+        place_labels(labels / label_name(case.id), composed.output(case.id), table)
     splits = cross_validation([case.id for case in cases], _groups(cases))
-    with atomic_path(splits_path(dataset)) as temporary:
+    with atomic_path(dataset.splits) as temporary:
         temporary.write_text(json.dumps(splits, indent=1) + "\n", "utf-8")
     description = describe(config, scheme, len(cases), nested=dataset.nested, ignored=ignored)
     write_json(dataset.json, description)
@@ -163,7 +184,7 @@ def describe(
         "labels": labels,
         **order,
         "numTraining": count,
-        "file_ending": FILE_ENDING,
+        "file_ending": VOLUME_ENDING,
         "name": config.dataset.name,
         "targets": list(scheme.targets),
     }
@@ -185,16 +206,7 @@ def _channel_name(channel: str) -> str:
     return "CT" if channel.lower() == "ct" else channel
 
 
-def _labels(composed: Path, case: Case) -> Path:
-    return composed / label_name(case.id)
-
-
-def splits_path(dataset: NnUNetDataset) -> Path:
-    """The folds of cross-validation."""
-    return dataset.folder / "splits_final.json"
-
-
 def folds(dataset: NnUNetDataset) -> dict[str, int]:
     """The fold in which a case is validated; no case where a single patient can not be split."""
-    splits = json.loads(splits_path(dataset).read_text("utf-8"))
+    splits = json.loads(dataset.splits.read_text("utf-8"))
     return {case: number for number, split in enumerate(splits) for case in split["val"]}

@@ -12,15 +12,13 @@ from pydantic import TypeAdapter
 
 from backsplit.cases.check import check_cases
 from backsplit.cases.labels import label_files
-from backsplit.cases.table import Case, Checked, open_table
-from backsplit.config.file import ConfigError, load_config, read_yaml
+from backsplit.cases.table import Case, Checked
+from backsplit.config.file import ConfigError, read_yaml
 from backsplit.config.model import Config, Dataset
 from backsplit.config.segmenters import Files, SegmenterConfig
-from backsplit.errors import Code, Problem, RunError
-from backsplit.flow.project import problem_of, resolve_scheme
-from backsplit.scheme.scheme import Scheme
-from backsplit.segment import build
-from backsplit.segment.weights import require_accepted
+from backsplit.errors import BacksplitError, Problem, RunError
+from backsplit.flow.plan import Plan
+from backsplit.flow.project import Project, open_project
 
 
 @dataclass(frozen=True)
@@ -32,14 +30,16 @@ class CheckReport:
     fatal : problems that make every case fail: the configuration, the table's form, weights
     problems : problems of single cases
     checked : every row of the table with its status; empty when the table can not be read
-    scheme : names and ids, where the configuration is sound
+    project : what was checked, where the configuration is sound
+    keys : batch to its key, made before a file was read: one that changes meanwhile is due again
     cpu_seconds : what looking into the files of the cases took
     """
 
     fatal: tuple[Problem, ...]
-    problems: tuple[Problem, ...]
-    checked: tuple[Checked, ...]
-    scheme: Scheme | None
+    problems: tuple[Problem, ...] = ()
+    checked: tuple[Checked, ...] = ()
+    project: Project | None = None
+    keys: Mapping[str, str] | None = None
     cpu_seconds: float = 0.0
 
 
@@ -53,62 +53,54 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
     threads : files read at the same time
     """
     fatal: list[Problem] = []
-    scheme = None
+    sound: Project | None = None
     try:
-        config: Config | None = load_config(path)
+        sound = open_project(path)
     except ConfigError as error:
         fatal += error.problems
-        config = _salvage(path)
     else:
-        assert config is not None
-        scheme, unmatched = resolve_scheme(config, path)
-        fatal += unmatched
+        fatal += sound.resolved.problems
         if batch is None:  # hashing weights once is enough: the jobs that use them do it again
-            fatal += check_segmenters(config, path, hash_weights=True)
-    if config is None:
-        return CheckReport(tuple(fatal), (), (), None)
+            fatal += sound.weight_problems(hash_weights=True)
+    project = sound or _salvage(path)
+    if project is None:
+        return CheckReport(tuple(fatal))
     try:
-        table = open_table(config)
+        table = project.table
         members = table.cases(range(len(table))) if batch is None else table.batch(batch)
     except RunError as error:
-        fatal.append(Problem(error.code, str(config.dataset.cases), error.what, error.remedy))
-        return CheckReport(tuple(fatal), (), (), scheme)
-    fatal += _unfilled_paths(config, members[0], path)
+        fatal.append(
+            Problem(error.code, str(project.config.dataset.cases), error.what, error.remedy)
+        )
+        return CheckReport(tuple(fatal), project=sound)
+    unfilled = _unfilled_paths(project, members[0])
+    fatal += unfilled
+    keys = None if sound is None or unfilled else _keys(sound, batch)
     namesakes = members if batch is None else table.with_ids({case.id for case in members})
     before = time.process_time()
-    problems, checked = check_cases(members, namesakes, config, threads)
+    problems, checked = check_cases(members, namesakes, project.config, threads)
     spent = time.process_time() - before
-    return CheckReport(tuple(fatal), tuple(problems), tuple(checked), scheme, spent)
+    return CheckReport(tuple(fatal), tuple(problems), tuple(checked), sound, keys, spent)
 
 
-def _unfilled_paths(config: Config, case: Case, path: Path) -> list[Problem]:
+def _keys(project: Project, batch: str | None) -> dict[str, str]:
+    plan = Plan(project)
+    return {name: plan.check_key(name) for name in plan.batches if batch in (None, name)}
+
+
+def _unfilled_paths(project: Project, case: Case) -> list[Problem]:
     """Paths of label files that name a column which the table does not have."""
     problems = []
-    for name, section in config.segmenters.items():
+    for name, section in project.config.segmenters.items():
         try:
             if isinstance(section, Files):
                 label_files(section, case)
-        except RunError as error:
-            problems.append(problem_of(error, name, path))
+        except BacksplitError as error:
+            problems.append(project.problem(error, name))
     return problems
 
 
-def check_segmenters(config: Config, path: Path, *, hash_weights: bool) -> list[Problem]:
-    """Look whether weights, models and licences are there, and accepted (which reads them)."""
-    problems = []
-    for name in config.used_segmenters:
-        try:
-            weights = build(config, name).weights()
-            if hash_weights:
-                require_accepted(weights)
-        except RunError as error:
-            problem = problem_of(error, name, path)
-            if error.code is not Code.MODEL_INVALID:  # that one is said when names are resolved
-                problems.append(problem)
-    return problems
-
-
-def _salvage(path: Path) -> Config | None:
+def _salvage(path: Path) -> Project | None:
     """Make what is sound of a broken configuration usable, so that the table is checked too."""
     try:
         data: Any = read_yaml(path)[0]
@@ -119,7 +111,7 @@ def _salvage(path: Path) -> Config | None:
         return None
     stand_in = {"kind": "threshold", "bands": {"any": [None, None]}}
     try:
-        return Config.model_validate(
+        config = Config.model_validate(
             {
                 "dataset": dataset.model_dump(),
                 "targets": targets,
@@ -129,6 +121,7 @@ def _salvage(path: Path) -> Config | None:
         )
     except ValueError:
         return None
+    return Project(path, config)
 
 
 def _sound_segmenters(section: object) -> dict[str, Any]:

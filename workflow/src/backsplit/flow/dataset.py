@@ -5,35 +5,32 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from backsplit.cases.table import load_checked, open_table
-from backsplit.config.file import load_config
+from backsplit.cases.table import batches, load_checked
 from backsplit.config.model import Config
 from backsplit.flow.batches import compose_unrestricted
-from backsplit.flow.engine import TABLES as STATUS_TABLES
-from backsplit.flow.places import (
-    Say,
-    job,
-    labels_folder,
-    status_rows,
-    status_tables,
-    working_folders,
-)
-from backsplit.flow.project import load_scheme
+from backsplit.flow.project import Project
 from backsplit.store.locks import claim_run
-from backsplit.store.tsv import read_rows, read_tsv, write_tsv
-from backsplit.work.batch import run_batch, write_status
-from backsplit.work.jobs import RecordedStage, Recorder
-from backsplit.work.progress import StageProgress
+from backsplit.store.results import StageFolder
+from backsplit.store.status import (
+    Outcome,
+    Status,
+    outcomes_in,
+    read_outcomes,
+    write_outcomes,
+)
+from backsplit.store.tsv import read_tsv, write_tsv
+from backsplit.work.batch import run_batch
+from backsplit.work.jobs import RecordedStage, Recorder, job
+from backsplit.work.progress import Say, StageProgress
 
 
-def judge(path: Path, say: Say) -> None:
+def judge(project: Project, say: Say) -> None:
     """Write measures.parquet, flags.tsv and verdicts.tsv."""
-    config = load_config(path)
-    with job(config, "judge", say):
-        _judge(config, path, say)
+    with job(project.results, "judge", say):
+        _judge(project, say)
 
 
-def _judge(config: Config, path: Path, say: Say) -> None:
+def _judge(project: Project, say: Say) -> None:
     import pandas as pd
 
     from backsplit.flow.gather import join_measures, join_statuses
@@ -42,146 +39,159 @@ def _judge(config: Config, path: Path, say: Say) -> None:
     from backsplit.measure.lesions import burden
     from backsplit.measure.stage import TABLES
 
-    scheme, _ = load_scheme(config, path)
-    stages = status_tables(config)
+    config, results, scheme = project.config, project.results, project.scheme
+    stages = _outcomes(project)
     measured = stages["measure"]
-    done = list(measured[measured["status"] == "done"]["case"])
-    folder = config.run.results / "qc"
-    tables = join_measures(config, measured, TABLES)
-    join_statuses(config, stages["compose"], scheme.structures)
+    done = [row.case for row in measured if row.status is Status.DONE]
+    size = config.run.batch_size
+    tables = join_measures(results, size, measured, TABLES)
+    join_statuses(results, size, stages["compose"], scheme.structures)
     measures = tables["measures"]
     flags = pd.concat(
         [
             flag_failures(stages),
             flag_absences(measures[measures["source"] == "labels"], scheme.structures),
             all_flags(
-                measures, tables["agreement"], scheme.sources, _groups(config, done), config.qc
+                measures, tables["agreement"], scheme.sources, _groups(project, done), config.qc
             ),
         ]
     )
-    everyone = list(stages["check"]["case"])
+    everyone = [row.case for row in stages["check"]]
     result = verdicts(everyone, flags, read_decisions(config.decisions_path, everyone))
-    write_tsv(flags, folder / "flags.tsv")
-    write_tsv(burden(tables["lesions"], done, list(scheme.targets)), folder / "burden.tsv")
-    write_tsv(result, folder / "verdicts.tsv")
+    write_tsv(flags, results.flags)
+    write_tsv(burden(tables["lesions"], done, list(scheme.targets)), results.burden)
+    write_tsv(result, results.verdicts)
     counts = result["verdict"].value_counts().to_dict()
     say("[backsplit] judge: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
 
 
-def _groups(config: Config, done: Sequence[str]) -> dict[str, dict[str, list[str]]]:
+def _outcomes(project: Project) -> dict[str, list[Outcome]]:
+    """Status of every case after each stage, in order of the flow.
+
+    Raises
+    ------
+    RunError
+        FILE_MISSING when a stage has not finished its batches.
+    """
+    found = {"check": read_outcomes(project.results.cases, "cases")}
+    names = batches(len(found["check"]), project.config.run.batch_size)
+    for stage, folder in project.results.stages(project.config.used_segmenters).items():
+        found[stage] = [row for batch in names for row in read_outcomes(folder.table(batch), stage)]
+    return found
+
+
+def _groups(project: Project, done: Sequence[str]) -> dict[str, dict[str, list[str]]]:
     """Cases by what the columns of `qc.groups` say of them."""
-    groups: dict[str, dict[str, list[str]]] = {column: {} for column in config.qc.groups}
-    cases = open_table(config).with_ids(done)
+    groups: dict[str, dict[str, list[str]]] = {name: {} for name in project.config.qc.groups}
+    cases = project.table.with_ids(done)
     for column, values in groups.items():
         for case in cases:
             values.setdefault(case.columns.get(column, ""), []).append(case.id)
     return groups
 
 
-def export(path: Path, say: Say, *, only_unrestricted: bool = False) -> None:
+def export(project: Project, say: Say, *, only_unrestricted: bool = False) -> None:
     """Write the data set for its trainers; without restricted segmenters if the configuration says.
 
     Parameters
     ----------
-    path : configuration file
+    project : the project
     say : prints a line where people read it
     only_unrestricted : as if `export.only_unrestricted` were set
     """
-    config = load_config(path)
     if only_unrestricted:
-        compose_unrestricted(path, None, say)
-    with job(config, "export", say):
-        _export(config, path, say, only_unrestricted or config.export.only_unrestricted)
+        compose_unrestricted(project, None, say)
+    with job(project.results, "export", say):
+        if only_unrestricted or project.config.export.only_unrestricted:
+            _export_unrestricted(project, say)
+        else:
+            _export(project, project, project.results.labels, "", say)
 
 
-def _export(config: Config, path: Path, say: Say, only_unrestricted: bool) -> None:
+def _export_unrestricted(project: Project, say: Say) -> None:
+    from backsplit.export.monai import UNRESTRICTED
+    from backsplit.flow.unrestricted import unrestricted
+
+    without = Project(project.path, unrestricted(project.config))
+    _export(project, without, project.results.unrestricted, UNRESTRICTED, say)
+
+
+def _export(
+    project: Project, written: Project, composed: StageFolder, variant: str, say: Say
+) -> None:
+    """Write what `written` says, from the label maps in `composed`; `variant` ends file names."""
     from backsplit.export.bids import export_bids, remove_bids
-    from backsplit.export.monai import UNRESTRICTED, export_monai, remove_lists
+    from backsplit.export.monai import export_monai, remove_lists
     from backsplit.export.nnunet import export_nnunet, same_ids
-    from backsplit.judge.verdicts import REJECT
+    from backsplit.judge.verdicts import Verdict
 
-    composed, settings, name = labels_folder(config), config, "left_out.tsv"
-    if only_unrestricted:
-        from backsplit.compose.stage import labels_folder as unrestricted_folder
-        from backsplit.flow.unrestricted import unrestricted
-
-        composed, settings = unrestricted_folder(config), unrestricted(config)
-        name = "left_out_unrestricted.tsv"
-    scheme, _ = load_scheme(settings, path)
-    verdict = read_tsv(config.run.results / "qc" / "verdicts.tsv")
-    rejected = set(verdict[verdict["verdict"] == REJECT]["case"])
-    table = open_table(config)
-    stage = "compose --only-unrestricted" if only_unrestricted else "compose"
+    results, scheme, config = project.results, written.scheme, written.config
+    verdict = read_tsv(results.verdicts)
+    rejected = set(verdict[verdict["verdict"] == Verdict.REJECT]["case"])
+    stage = "compose --only-unrestricted" if variant else "compose"
     done = {
-        row["case"]
-        for batch in table.batches
-        for row in status_rows(composed / f"{batch}.tsv", stage)
-        if row["status"] == "done"
+        row.case
+        for batch in project.table.batches
+        for row in read_outcomes(composed.table(batch), stage)
+        if row.status is Status.DONE
     }
-    cases = [c.case for c in load_checked(table) if c.case.id in done - rejected]
-    variant = UNRESTRICTED if only_unrestricted else ""
+    cases = [c.case for c in load_checked(project.table) if c.case.id in done - rejected]
     left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
-    write_tsv(left_out, config.run.results / "datasets" / name)
-    remove_lists(settings, variant)
-    remove_bids(settings)
-    dataset = export_nnunet(settings, scheme, cases, composed)
-    export_monai(settings, scheme, [case.id for case in cases], variant)
-    export_bids(settings, scheme, cases)
+    write_tsv(left_out, results.left_out(variant))
+    remove_lists(config, variant)
+    remove_bids(config)
+    dataset = export_nnunet(config, scheme, cases, composed)
+    export_monai(config, scheme, [case.id for case in cases], variant)
+    export_bids(config, scheme, cases)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
-    for other in same_ids(settings):
+    for other in same_ids(config):
         say(f"[backsplit] export: {other} has the same id, which nnU-Net refuses; remove one")
     if not cases:
-        flags = config.run.results / "qc" / "flags.tsv"
-        say(f"[backsplit] export: NO case could be used; {flags} says why")
+        say(f"[backsplit] export: NO case could be used; {results.flags} says why")
 
 
-def pages(path: Path, threads: int, say: Say) -> None:
+def pages(project: Project, threads: int, say: Say) -> None:
     """Write a page for each case to look at, and remove those of the others."""
-    config = load_config(path)
-    with job(config, "pages", say) as recorder:
-        _pages(config, path, threads, say, recorder)
+    with job(project.results, "pages", say) as recorder:
+        _pages(project, threads, say, recorder)
 
 
-def _pages(config: Config, path: Path, threads: int, say: Say, recorder: Recorder) -> None:
+def _pages(project: Project, threads: int, say: Say, recorder: Recorder) -> None:
     from backsplit.report.case_facts import gather_pages
     from backsplit.report.case_page import PageStage, remove_others
-    from backsplit.report.read import PAGES_STATUS
 
-    scheme, classes = load_scheme(config, path)
-    facts = gather_pages(config, scheme)
-    everyone = load_checked(open_table(config))
-    members = [c for c in everyone if c.status == "ok" and c.case.id in facts]
-    stage = PageStage(config, scheme, classes, facts, threads)
-    remove_others(config.run.results, list(facts))
-    (config.run.results / PAGES_STATUS).parent.mkdir(parents=True, exist_ok=True)
+    results, scheme = project.results, project.scheme
+    facts = gather_pages(project.config, scheme)
+    everyone = load_checked(project.table)
+    members = [c for c in everyone if c.status is Status.OK and c.case.id in facts]
+    stage = PageStage(project.config, scheme, project.classes, facts, threads)
+    remove_others(results, list(facts))
+    results.pages.path.mkdir(parents=True, exist_ok=True)
     progress = StageProgress(stage.name, len(members), lambda: 0, say)
     noted = RecordedStage(stage, recorder, progress)
     outcomes = run_batch(noted, members, noted)
-    write_status(outcomes, config.run.results / PAGES_STATUS)
+    write_outcomes(outcomes, results.page_status)
     progress.end()
 
 
-def report(path: Path, say: Say) -> None:
+def report(project: Project, say: Say) -> None:
     """Write report/index.html."""
     from backsplit.report.dataset_page import write_report
 
-    config = load_config(path)
-    scheme, _ = load_scheme(config, path)
-    page = config.run.results / "report" / "index.html"
-    with job(config, "report", say):
-        write_report(config, scheme, page)
-    say(f"[backsplit] report: {page}")
+    scheme = project.scheme
+    with job(project.results, "report", say):
+        write_report(project.config, scheme)
+    say(f"[backsplit] report: {project.results.report}")
 
 
-def manifest(path: Path, say: Say) -> None:
+def manifest(project: Project, say: Say) -> None:
     """Write manifest.json."""
-    from backsplit.record.manifest import manifest_path, write_manifest
+    from backsplit.record.manifest import write_manifest
 
-    config = load_config(path)
-    with job(config, "manifest", say):
-        written = write_manifest(config)
+    with job(project.results, "manifest", say):
+        written = write_manifest(project.config)
     restricted = [n for n, s in written.segmenters.items() if s.licence.commercial != "yes"]
-    say(f"[backsplit] manifest: {written.files.rows} files in {manifest_path(config)}")
+    say(f"[backsplit] manifest: {written.files.rows} files in {project.results.manifest}")
     if restricted:
         say(
             f"[backsplit] manifest: not for commercial use, as far as is known, because of "
@@ -189,18 +199,17 @@ def manifest(path: Path, say: Say) -> None:
         )
 
 
-def status(config: Config) -> Iterator[str]:
+def status(project: Project) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
-    everyone = load_checked(open_table(config))
+    everyone = load_checked(project.table)
     total, ids = len(everyone), {checked.case.id for checked in everyone}
-    for name, folder in working_folders(config).items():
-        tables = [read_rows(table) for table in sorted(folder.glob(STATUS_TABLES))]
-        failed = sum(row["status"] == "failed" for rows in tables for row in rows)
-        sidecars = len(ids & {path.stem for path in folder.glob("[!.]*.json")})
-        yield f"{name}: {sidecars} done, {failed} failed, {total} in all"
+    for name, folder in _working_folders(project.config).items():
+        rows = (row for table in folder.tables() for row in outcomes_in(table))
+        failed = sum(row.status is Status.FAILED for row in rows)
+        yield f"{name}: {len(ids & folder.sidecars())} done, {failed} failed, {total} in all"
 
 
-def retry(config: Config) -> list[Path]:
+def retry(project: Project) -> list[Path]:
     """Remove the status tables that name a failed case: their batches are due again.
 
     What failed for a reason that has gone (memory, time, a network disk) is tried again by the
@@ -216,14 +225,22 @@ def retry(config: Config) -> list[Path]:
     RunError
         RESULTS_BUSY while a run is at work.
     """
-    if (claim := claim_run(config.run.results)).problem is not None:
+    if (claim := claim_run(project.results)).problem is not None:
         raise claim.problem
     removed = [
         table
-        for folder in working_folders(config).values()
-        for table in sorted(folder.glob(STATUS_TABLES))
-        if any(row["status"] == "failed" for row in read_rows(table))
+        for folder in _working_folders(project.config).values()
+        for table in folder.tables()
+        if any(row.status is Status.FAILED for row in outcomes_in(table))
     ]
     for table in removed:
         table.unlink()
     return removed
+
+
+def _working_folders(config: Config) -> dict[str, StageFolder]:
+    """Stages with their results, that without restricted segmenters too where it is wanted."""
+    folders = config.results.stages(config.used_segmenters)
+    if config.export.only_unrestricted:
+        folders["compose unrestricted"] = config.results.unrestricted
+    return folders

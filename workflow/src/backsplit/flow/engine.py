@@ -1,37 +1,98 @@
-"""What a workflow engine asks before it starts: what is out of date, and the configuration."""
+"""What a workflow engine asks before it starts: the configuration, and what is out of date.
+
+The engine is Snakemake; nothing else in the package knows of it.
+"""
 
 from __future__ import annotations
 
 import os
+import socket
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
 from backsplit.config.file import ConfigError, dump_config, load_config, parse_config
 from backsplit.config.model import Config
+from backsplit.errors import RunError
 from backsplit.export.bids import is_whole_bids
 from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
-from backsplit.flow.check import check_segmenters
-from backsplit.flow.plan import Plan, _names
-from backsplit.flow.project import resolve_scheme
-from backsplit.measure.rows import ENDING
-from backsplit.store.disk import atomic_path
+from backsplit.flow.plan import Plan
+from backsplit.flow.project import Project
+from backsplit.store.disk import atomic_path, remove_leftovers
+from backsplit.store.locks import claim_run
 from backsplit.store.provenance import read_json
-from backsplit.store.tsv import read_rows
+from backsplit.store.results import VOLUME_ENDING, Results, key_path, names_in
+from backsplit.store.status import Status, outcomes_in
 
-TABLES = "[!.]*.tsv"
-"""Status tables of a folder, and none that is being written."""
+LOCKS = Path(".snakemake") / "locks"
+"""Where the engine keeps its locks, in the working folder."""
 
 
-DECLARED = (
-    *(f"{folder}{TABLES}" for folder in ("", "check/", "segment/*/", "labels/", "unrestricted/")),
-    *(f"{folder}{TABLES}" for folder in ("qc/cases/", "report/cases/", "report/tables/")),
-    *("labels/labels.json", "labels/status.parquet", "qc/[!.]*.*"),
-    *("datasets/nnunet/*/dataset.json", "report/[!.]*.html", "report/figures/*", "manifest.json"),
-)
-"""Where in the results the files lie that rules declare as outputs."""
+@dataclass(frozen=True)
+class Start:
+    """Whether a run may start.
+
+    Attributes
+    ----------
+    problem : why not; None where it may
+    notes : what was put in order before
+    """
+
+    problem: RunError | None
+    notes: tuple[str, ...] = ()
+
+
+def start(plan: Plan) -> Start:
+    """Claim the results for a run until this process ends, and put them in order.
+
+    Raises
+    ------
+    RunError
+        DISK_FULL or RESULTS_READ_ONLY.
+    """
+    results = plan.project.results
+    claim = claim_run(results)
+    if claim.problem is not None:
+        return Start(claim.problem)
+    if claim.certain:
+        release_lock_of_a_killed_run(results)
+    write_config(plan.config, results.config)
+    left = remove_leftovers(results.root)
+    dated = date_back(results)
+    forgotten = forget_incomplete(plan)
+    return Start(
+        None,
+        (
+            *(f"{path} was left by a killed job and is removed" for path in left),
+            *(f"{path} was dated in the future and is dated now" for path in dated),
+            *(f"{path} is out of date or names results that are gone" for path in forgotten),
+        ),
+    )
+
+
+def release_lock_of_a_killed_run(results: Results) -> None:
+    """Remove the lock that Snakemake keeps when it is killed, where that is known to be so.
+
+    No other run is at work on the results: they are claimed. Only a lock made on this machine is
+    judged, because a disk may be shared and not share its locks; of any other one Snakemake says
+    what to do. Locks of other workflows name files that are not ours.
+    """
+    machine = LOCKS / "machine"
+    root = f"{results.root.as_posix()}/"
+    locks = [
+        lock
+        for lock in LOCKS.glob("*.lock")
+        if all(name.startswith(root) for name in lock.read_text("utf-8").splitlines())
+    ]
+    if locks and (not machine.exists() or machine.read_text("utf-8") != socket.gethostname()):
+        return
+    for lock in locks:
+        lock.unlink()
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    machine.write_text(socket.gethostname(), "utf-8")
 
 
 def forget_incomplete(plan: Plan) -> list[Path]:
@@ -45,17 +106,18 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     removed
         The tables.
     """
-    config, results = plan.config, plan.config.run.results
-    folders = {results / "segment" / name: ".nii.gz" for name in config.used_segmenters}
-    folders |= {results / "labels": ".nii.gz", results / "unrestricted": ".nii.gz"}
-    folders |= {results / "qc" / "cases": ENDING, results / "report" / "cases": ".html"}
+    config, results = plan.config, plan.config.results
+    folders = [results.segment(name) for name in config.used_segmenters]
+    folders += [results.labels, results.unrestricted, results.measures, results.pages]
     removed = []
-    for folder, ending in folders.items():
-        there = _names(folder)
-        tables = sorted(folder / name for name in there if fnmatch(name, TABLES))
-        removed += [t for t in tables if any(f"{case}{ending}" not in there for case in _done(t))]
+    for folder in folders:
+        there = names_in(folder.path)
+        for table in folder.tables():
+            done = (row.case for row in outcomes_in(table) if row.status is Status.DONE)
+            if any(folder.output(case).name not in there for case in done):
+                removed.append(table)
     for table, key in plan.keyed_tables():
-        noted = table.with_suffix(".key")
+        noted = key_path(table)
         if table.exists() and noted.exists() and noted.read_text("utf-8") != key:
             removed.append(table)
     every = datasets(config)
@@ -71,7 +133,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     return removed
 
 
-def date_back(results: Path) -> list[Path]:
+def date_back(results: Results) -> list[Path]:
     """Date files of the future now: a clock was wrong when they were written.
 
     Snakemake fails every job whose input is younger than its output, until the clock has caught
@@ -83,9 +145,7 @@ def date_back(results: Path) -> list[Path]:
         The files, of those that rules declare as outputs.
     """
     now = time.time()
-    future = [
-        path for pattern in DECLARED for path in results.glob(pattern) if path.stat().st_mtime > now
-    ]
+    future = [path for path in results.declared() if path.stat().st_mtime > now]
     for path in future:
         os.utime(path)
     return future
@@ -99,27 +159,18 @@ def _is_whole(dataset: NnUNetDataset) -> bool:
     cases = described["numTraining"]
     images = cases * len(described["channel_names"])
     return all(
-        count == sum(fnmatch(name, "[!.]*.nii.gz") for name in _names(dataset.folder / folder))
-        for folder, count in (("labelsTr", cases), ("imagesTr", images))
+        count == sum(fnmatch(name, f"[!.]*{VOLUME_ENDING}") for name in names_in(folder))
+        for folder, count in ((dataset.labels, cases), (dataset.images, images))
     )
 
 
-def _done(table: Path) -> Iterator[str]:
-    return (row["case"] for row in read_rows(table) if row["status"] == "done")
-
-
-def settle_config(data: Mapping[str, object], files: Sequence[Path]) -> tuple[Config, Path]:
-    """Validate what an engine gathered; `write_config` puts it where every job reads it.
+def settle_project(data: Mapping[str, object], files: Sequence[Path]) -> Project:
+    """Validate what an engine gathered; `start` writes it where every job reads it.
 
     Parameters
     ----------
     data : the configuration as the engine merged it, from files and command line
     files : the files it came from; a single one is read again, for rows in messages
-
-    Returns
-    -------
-    config, path
-        `path` is `<results>/config.json`.
 
     Raises
     ------
@@ -129,12 +180,11 @@ def settle_config(data: Mapping[str, object], files: Sequence[Path]) -> tuple[Co
     if len(files) == 1:
         load_config(Path(files[0]))
     origin = Path(files[0]) if files else Path("--config")
-    config = parse_config(data, origin)
-    _, problems = resolve_scheme(config, origin)
-    problems += check_segmenters(config, origin, hash_weights=False)
+    project = Project(origin, parse_config(data, origin))
+    problems = [*project.resolved.problems, *project.weight_problems(hash_weights=False)]
     if problems:
         raise ConfigError(problems)
-    return config, config.run.results / "config.json"
+    return project
 
 
 def write_config(config: Config, path: Path) -> None:

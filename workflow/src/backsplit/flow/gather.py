@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from backsplit.cases.table import batches
-from backsplit.config.model import Config
-from backsplit.measure.rows import ENDING, FLAGS, TEXT, Columns, join_rows
+from backsplit.measure.rows import FLAGS, TEXT, Columns, join_rows
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import read_json
-from backsplit.work.batch import Outcome
+from backsplit.store.results import Results
+from backsplit.store.sidecars import ComposeSidecar, Known, read_sidecar
+from backsplit.store.status import Outcome, Status
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,91 +27,86 @@ STATUS_OF_STRUCTURES = ("case", "structure", "status", "voxels", "sides", "reaso
 
 
 def gather_measures(
-    config: Config, batch: str, outcomes: Sequence[Outcome], tables: Columns
+    results: Results, batch: str, outcomes: Sequence[Outcome], tables: Columns
 ) -> None:
     """Put the measures of a batch's cases into one file a table."""
     import pyarrow as pa
 
-    folder = config.run.results / "qc" / "cases"
-    done = [outcome.case for outcome in outcomes if outcome.status == "done"]
-    for name, rows in join_rows((folder / f"{case}{ENDING}" for case in done), tables).items():
+    done = [outcome.case for outcome in outcomes if outcome.status is Status.DONE]
+    for name, rows in join_rows(map(results.measures.output, done), tables).items():
         table = pa.table({column: _arrow(column, values) for column, values in rows.items()})
-        _write_tables([table], tables[name], _measures(config, name, batch))
+        _write_tables([table], tables[name], results.batch_quality(name, batch))
 
 
 def join_measures(
-    config: Config, measured: pd.DataFrame, tables: Columns
+    results: Results, batch_size: int, measured: Sequence[Outcome], tables: Columns
 ) -> dict[str, pd.DataFrame]:
     """Write the tables of the data set, and give them.
 
     Parameters
     ----------
-    config : the configuration
-    measured : status of every case (case, status, code, message), in the table's order
+    results : where the results lie
+    batch_size : cases a batch
+    measured : what became of every case, in the table's order
     tables : what there is
     """
     import pandas as pd
 
-    names = list(batches(len(measured), config.run.batch_size))
-    for batch, outcomes in _by_batch(config, measured):
-        if not all(_measures(config, name, batch).exists() for name in tables):
-            gather_measures(config, batch, outcomes, tables)
+    names = list(batches(len(measured), batch_size))
+    for batch, outcomes in _by_batch(batch_size, measured):
+        if not all(results.batch_quality(name, batch).exists() for name in tables):
+            gather_measures(results, batch, outcomes, tables)
     joined = {}
     for name, columns in tables.items():
-        path = config.run.results / "qc" / f"{name}.parquet"
-        _write_rows([_measures(config, name, batch) for batch in names], columns, path)
+        path = results.quality(name)
+        _write_rows([results.batch_quality(name, batch) for batch in names], columns, path)
         joined[name] = pd.read_parquet(path, partitioning=None)
     return joined
 
 
 def gather_statuses(
-    config: Config, batch: str, outcomes: Sequence[Outcome], structures: Sequence[str]
+    results: Results, batch: str, outcomes: Sequence[Outcome], structures: Sequence[str]
 ) -> None:
     """Put what is known of every structure in a batch's cases into one file.
 
     Parameters
     ----------
-    config : the configuration
+    results : where the results lie
     batch : its name
     outcomes : what became of its cases when they were composed
     structures : all of them; nothing is known of any in a case without a label map
     """
     rows: list[dict[str, object]] = []
     for outcome in outcomes:
-        if outcome.status == "done":
-            sidecar = read_json(config.run.results / "labels" / f"{outcome.case}.json")
-            rows += [{"case": outcome.case, **known} for known in sidecar["structures"]]
+        if outcome.status is Status.DONE:
+            sidecar = read_sidecar(results.labels.sidecar(outcome.case), ComposeSidecar)
+            rows += [{"case": outcome.case, **known.model_dump()} for known in sidecar.structures]
             continue
-        reason = f"{outcome.status}: {outcome.message} (code {outcome.code})"
-        nothing = {"status": "unknown", "voxels": 0, "sides": "", "reason": reason}
+        reason = f"{outcome.status}: {outcome.reason}"
+        nothing = {"status": Known.UNKNOWN, "voxels": 0, "sides": "", "reason": reason}
         rows += [{"case": outcome.case, "structure": name, **nothing} for name in structures]
-    with atomic_path(_statuses(config, batch)) as temporary:
+    with atomic_path(results.batch_structure_status(batch)) as temporary:
         lines = (json.dumps(row, ensure_ascii=False) for row in rows)
         temporary.write_text("".join(f"{line}\n" for line in lines), "utf-8")
 
 
-def join_statuses(config: Config, composed: pd.DataFrame, structures: Sequence[str]) -> None:
-    """Write `labels/status.parquet`; `composed` is the status of every case after composing."""
-    names = list(batches(len(composed), config.run.batch_size))
-    for batch, outcomes in _by_batch(config, composed):
-        if not _statuses(config, batch).exists():
-            gather_statuses(config, batch, outcomes, structures)
-    rows = [_read_statuses(_statuses(config, batch)) for batch in names]
-    _write_tables(rows, STATUS_OF_STRUCTURES, config.run.results / "labels" / "status.parquet")
+def join_statuses(
+    results: Results, batch_size: int, composed: Sequence[Outcome], structures: Sequence[str]
+) -> None:
+    """Write `labels/status.parquet`; `composed` is what became of every case in composing."""
+    names = list(batches(len(composed), batch_size))
+    for batch, outcomes in _by_batch(batch_size, composed):
+        if not results.batch_structure_status(batch).exists():
+            gather_statuses(results, batch, outcomes, structures)
+    rows = [_read_statuses(results.batch_structure_status(batch)) for batch in names]
+    _write_tables(rows, STATUS_OF_STRUCTURES, results.structure_status)
 
 
-def _by_batch(config: Config, table: pd.DataFrame) -> Iterable[tuple[str, list[Outcome]]]:
-    rows = [Outcome(*row) for row in table.itertuples(index=False, name=None)]
-    for name, members in batches(len(rows), config.run.batch_size).items():
-        yield name, rows[members.start : members.stop]
-
-
-def _measures(config: Config, name: str, batch: str) -> Path:
-    return config.run.results / "qc" / "tables" / name / f"{batch}.parquet"
-
-
-def _statuses(config: Config, batch: str) -> Path:
-    return config.run.results / "labels" / "tables" / f"{batch}.jsonl"
+def _by_batch(
+    batch_size: int, outcomes: Sequence[Outcome]
+) -> Iterable[tuple[str, Sequence[Outcome]]]:
+    for name, rows in batches(len(outcomes), batch_size).items():
+        yield name, outcomes[rows.start : rows.stop]
 
 
 def _arrow(name: str, values: list[Any]) -> pa.Array:

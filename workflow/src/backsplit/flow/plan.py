@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -13,12 +12,14 @@ from typing import Concatenate, ParamSpec
 from backsplit import __version__
 from backsplit.cases.labels import label_files
 from backsplit.cases.lesion import declared_values
-from backsplit.cases.table import Case, CaseTable, check_table, open_table
+from backsplit.cases.table import Case, CaseTable
 from backsplit.config.model import Config
 from backsplit.config.segmenters import Files, what_labels
+from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import digest
+from backsplit.store.results import key_path
 
 P = ParamSpec("P")
 
@@ -47,12 +48,17 @@ class Plan:
     does not rest on the order of times, which a kill or a clock can break.
     """
 
-    config: Config
+    project: Project
 
-    @cached_property
+    @property
+    def config(self) -> Config:
+        """The configuration."""
+        return self.project.config
+
+    @property
     def table(self) -> CaseTable:
         """The case table."""
-        return open_table(self.config)
+        return self.project.table
 
     @cached_property
     def _times(self) -> Counter[str]:
@@ -92,15 +98,15 @@ class Plan:
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is due again when its key is another one, with that key."""
-        results = self.config.run.results
+        results = self.config.results
         for batch in self.batches:
-            yield check_table(self.config, batch), self.check_key(batch)
-            yield results / "labels" / f"{batch}.tsv", self.compose_key(batch)
-            yield results / "qc" / "cases" / f"{batch}.tsv", self.compose_key(batch)
+            yield results.check.table(batch), self.check_key(batch)
+            yield results.labels.table(batch), self.compose_key(batch)
+            yield results.measures.table(batch), self.compose_key(batch)
             if self.config.export.only_unrestricted:
-                yield results / "unrestricted" / f"{batch}.tsv", self.unrestricted_key(batch)
+                yield results.unrestricted.table(batch), self.unrestricted_key(batch)
             for segmenter in self.config.used_segmenters:
-                table = results / "segment" / segmenter / f"{batch}.tsv"
+                table = results.segment(segmenter).table(batch)
                 yield table, self.segment_key(segmenter, batch)
 
     @once
@@ -162,16 +168,8 @@ def begin(table: Path, key: str) -> None:
     """
     with disk_errors(table.parent):
         table.unlink(missing_ok=True)
-    with atomic_path(table.with_suffix(".key")) as temporary:
+    with atomic_path(key_path(table)) as temporary:
         temporary.write_text(key, "utf-8")
-
-
-def _names(folder: Path) -> set[str]:
-    """Names in a folder: one listing, where asking for each file takes a shared disk minutes."""
-    try:
-        return {entry.name for entry in os.scandir(folder)}
-    except FileNotFoundError:
-        return set()
 
 
 def _stat(path: Path) -> list[object]:

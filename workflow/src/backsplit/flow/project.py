@@ -1,48 +1,140 @@
-"""A project: its configuration, opened once."""
+"""A project: its configuration, case table, names and segmenters, opened once and handed on."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
-from backsplit.config.file import ConfigError
+from backsplit.cases.table import CaseTable, open_table
+from backsplit.config.file import ConfigError, load_config
 from backsplit.config.model import Config
-from backsplit.errors import Problem, RunError
+from backsplit.errors import BacksplitError, Code, Problem, RunError
 from backsplit.scheme.resolve import resolve
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.segment import build
+from backsplit.segment.base import Segmenter
+from backsplit.segment.weights import require_accepted
+from backsplit.store.results import Results
 
 
-def resolve_scheme(config: Config, path: Path) -> tuple[Scheme, list[Problem]]:
-    """Resolve names against what the segmenters can label; `path` is for messages."""
-    problems: list[Problem] = []
-    classes: dict[str, Classes] = {}
-    for name in config.used_segmenters:
-        try:
-            classes[name] = build(config, name).classes()
-        except RunError as error:
-            problems.append(problem_of(error, name, path))
-    scheme, unmatched = resolve(config, classes, path)
-    return scheme, [*problems, *unmatched]
+@dataclass(frozen=True)
+class Resolved:
+    """Names and ids, what each used segmenter can label, and what is wrong with either."""
+
+    scheme: Scheme
+    classes: Mapping[str, Classes]
+    problems: tuple[Problem, ...]
 
 
-def problem_of(error: RunError, segmenter: str, path: Path) -> Problem:
-    """A segmenter's error as a problem of the configuration."""
-    remedy = error.remedy.replace("SEGMENTER", segmenter)
-    return Problem(error.code, str(path), error.what, remedy, column=f"segmenters.{segmenter}")
+@dataclass(frozen=True)
+class Project:
+    """What all verbs work on. Whatever takes time is made when it is first asked for, once.
+
+    Attributes
+    ----------
+    path : the configuration file, for messages
+    config : what it says
+    """
+
+    path: Path
+    config: Config
+    _segmenters: dict[str, Segmenter] = field(default_factory=dict, repr=False, compare=False)
+
+    @property
+    def results(self) -> Results:
+        """Where the results lie."""
+        return self.config.results
+
+    @cached_property
+    def table(self) -> CaseTable:
+        """The case table.
+
+        Raises
+        ------
+        RunError
+            TABLE_INVALID when it can not be read or lacks a column.
+        """
+        return open_table(self.config)
+
+    def segmenter(self, name: str) -> Segmenter:
+        """A segmenter of the configuration; opens no weights.
+
+        Raises
+        ------
+        RunError
+            CONFIG_INVALID when there is none of that name.
+        """
+        if name not in self.config.segmenters:
+            raise RunError(
+                Code.CONFIG_INVALID,
+                f"{self.path} has no segmenter {name!r}",
+                f"name one of {', '.join(self.config.segmenters)}",
+            )
+        if name not in self._segmenters:
+            self._segmenters[name] = build(self.config, name)
+        return self._segmenters[name]
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """Names resolved against what the segmenters can label, problems and all."""
+        problems: list[Problem] = []
+        classes: dict[str, Classes] = {}
+        for name in self.config.used_segmenters:
+            try:
+                classes[name] = self.segmenter(name).classes()
+            except RunError as error:
+                problems.append(self.problem(error, name))
+        scheme, unmatched = resolve(self.config, classes, self.path)
+        return Resolved(scheme, classes, (*problems, *unmatched))
+
+    @property
+    def scheme(self) -> Scheme:
+        """Names and ids.
+
+        Raises
+        ------
+        ConfigError
+            When names do not resolve.
+        """
+        if self.resolved.problems:
+            raise ConfigError(self.resolved.problems)
+        return self.resolved.scheme
+
+    @property
+    def classes(self) -> Mapping[str, Classes]:
+        """What each used segmenter can label; raises as `scheme`."""
+        if self.resolved.problems:
+            raise ConfigError(self.resolved.problems)
+        return self.resolved.classes
+
+    def weight_problems(self, *, hash_weights: bool) -> list[Problem]:
+        """Look whether weights, models and licences are there, and accepted (which reads them)."""
+        problems = []
+        for name in self.config.used_segmenters:
+            try:
+                weights = self.segmenter(name).weights()
+                if hash_weights:
+                    require_accepted(weights)
+            except RunError as error:
+                if error.code is not Code.MODEL_INVALID:  # said when names are resolved
+                    problems.append(self.problem(error, name))
+        return problems
+
+    def problem(self, error: BacksplitError, segmenter: str) -> Problem:
+        """A segmenter's error as a problem of the configuration."""
+        remedy = error.remedy.replace("SEGMENTER", segmenter)
+        where = f"segmenters.{segmenter}"
+        return Problem(error.code, str(self.path), error.what, remedy, column=where)
 
 
-def load_scheme(config: Config, path: Path) -> tuple[Scheme, dict[str, Classes]]:
-    """Names and ids of a sound configuration, and what each used segmenter can label.
+def open_project(path: Path) -> Project:
+    """Open a project by its configuration file.
 
     Raises
     ------
     ConfigError
-        When names do not resolve.
+        With one problem for each thing that is wrong.
     """
-    scheme, problems = resolve_scheme(config, path)
-    if problems:
-        raise ConfigError(problems)
-    classes: dict[str, Classes] = {
-        name: build(config, name).classes() for name in config.used_segmenters
-    }
-    return scheme, classes
+    return Project(path, load_config(path))

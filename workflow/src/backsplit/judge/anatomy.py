@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from backsplit.config.quality import AnatomyRules, ChainRule, OrderRule, Rule, SidesRule
+from backsplit.config.quality import AnatomyRules, ChainRule, OrderRule, Rule, Severity, SidesRule
 
 Row = Mapping[str, Any]
 """One row of `measures.parquet`."""
@@ -53,13 +53,12 @@ class Finding:
     ----------
     subject : structure, or structures
     rule : kind of rule
-    severity : info, warn, review or reject
     value, expected, message : what was found, what should be, both in words
     """
 
     subject: str
     rule: str
-    severity: str
+    severity: Severity
     value: str
     expected: str
     message: str

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import ndtr, stdtrit
 
-from backsplit.config.quality import Cohort
+from backsplit.config.quality import Cohort, Severity
 from backsplit.judge.anatomy import Finding
 from backsplit.judge.cube import Cube, counts, median, spread, where
 from backsplit.judge.place import Off
@@ -39,23 +39,23 @@ class Feature:
 
     name: str
     floor: float
-    severity: str
+    severity: Severity
 
 
-VOLUME = Feature("cohort_volume", 0.12, "review")
-SECTION = Feature("cohort_section", 0.12, "review")
-INTENSITY = Feature("cohort_intensity", 10.0, "warn")
-BRIGHTEST = Feature("cohort_brightest", 20.0, "warn")
-CONTRAST = Feature("cohort_contrast", 0.15, "warn")
-BLUNT = Feature("cohort_blunt", 0.08, "review")
-PARTS = Feature("cohort_parts", 0.03, "review")
-HOLES = Feature("cohort_holes", 0.0045, "review")
+VOLUME = Feature("cohort_volume", 0.12, Severity.REVIEW)
+SECTION = Feature("cohort_section", 0.12, Severity.REVIEW)
+INTENSITY = Feature("cohort_intensity", 10.0, Severity.WARN)
+BRIGHTEST = Feature("cohort_brightest", 20.0, Severity.WARN)
+CONTRAST = Feature("cohort_contrast", 0.15, Severity.WARN)
+BLUNT = Feature("cohort_blunt", 0.08, Severity.REVIEW)
+PARTS = Feature("cohort_parts", 0.03, Severity.REVIEW)
+HOLES = Feature("cohort_holes", 0.0045, Severity.REVIEW)
 """At the default limit 2 % of the volume, as in the rules of anatomy."""
 
-POSITION = Feature("cohort_position", 3.0, "review")
-SIZE = Feature("cohort_size", 0.15, "review")
-ABSENT = Feature("cohort_absent", 0.0, "review")
-CUT = Feature("cohort_truncated", 0.0, "info")
+POSITION = Feature("cohort_position", 3.0, Severity.REVIEW)
+SIZE = Feature("cohort_size", 0.15, Severity.REVIEW)
+ABSENT = Feature("cohort_absent", 0.0, Severity.REVIEW)
+CUT = Feature("cohort_truncated", 0.0, Severity.INFO)
 
 SAYS_TISSUE = {feature.name for feature in (INTENSITY, BRIGHTEST, CONTRAST)}
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 import numpy as np
 import pandas as pd
 
-from backsplit.config.quality import AnatomyRules, Cohort, Quality
+from backsplit.config.quality import AnatomyRules, Cohort, Quality, Severity
 from backsplit.judge.anatomy import CT_BELOW_HU, ROW, Case, Finding, anatomy_rules, findings, fits
 from backsplit.judge.cohort import SAYS_TISSUE, outliers
 from backsplit.judge.cube import Cube
@@ -182,7 +182,7 @@ def _too_few(name: str, count: int, what: str) -> dict[str, str]:
         "case": "",
         "subject": name,
         "rule": "too_few",
-        "severity": "info",
+        "severity": Severity.INFO,
         "value": f"{count} cases",
         "message": f"{name}: {what} could be compared between its {count} cases, "
         "as too few have it",
@@ -210,7 +210,7 @@ def flag_disagreement(agreement: pd.DataFrame, least_dice: float) -> pd.DataFram
                 "case": case,
                 "subject": structure,
                 "rule": "agreement",
-                "severity": "warn",
+                "severity": Severity.WARN,
                 "value": value,
                 "expected": f"at least {least_dice:g}",
                 "message": f"{structure}: {who} only; expected at least {least_dice:g}",

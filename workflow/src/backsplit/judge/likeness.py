@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backsplit.config.quality import Cohort
+from backsplit.config.quality import Cohort, Severity
 from backsplit.judge.anatomy import Finding
 from backsplit.judge.cohort import BLAME, Found
 from backsplit.judge.cube import Cube, counts, where
@@ -43,7 +43,7 @@ class Likeness:
     """
 
     name: str
-    severity: str
+    severity: Severity
     words: tuple[str, ...]
     floors: Array
     values: Array
@@ -70,7 +70,7 @@ def unlike(cube: Cube, off: Off | None, settings: Cohort) -> Found:
     together = combined(np.stack([np.maximum(chance, least) for chance, _ in chances], axis=2))
     together = np.where(counts(together) >= settings.fewest, together, np.nan)
     words = np.full(together.shape, "several things", object)
-    yield from _report(cube, "cohort_together", "review", together, words, least)
+    yield from _report(cube, "cohort_together", Severity.REVIEW, together, words, least)
 
 
 def _shape(cube: Cube) -> Likeness:
@@ -90,7 +90,7 @@ def _shape(cube: Cube) -> Likeness:
         "length", "width", "thickness", "compactness",
     )  # fmt: skip
     values = np.log(np.maximum(where(cube.whole, sizes), 1e-3))
-    return Likeness("cohort_shape", "review", words, np.full(len(words), 0.05), values)
+    return Likeness("cohort_shape", Severity.REVIEW, words, np.full(len(words), 0.05), values)
 
 
 def _place(off: Off) -> Likeness:
@@ -101,7 +101,7 @@ def _place(off: Off) -> Likeness:
         *(f"{side} end" for side in ends),
     )
     values = np.concatenate([off.centroid_mm, off.ends_mm], axis=2)
-    return Likeness("cohort_place", "review", words, np.full(len(words), 3.0), values)
+    return Likeness("cohort_place", Severity.REVIEW, words, np.full(len(words), 3.0), values)
 
 
 def _tissue(cube: Cube) -> Likeness:
@@ -116,7 +116,7 @@ def _tissue(cube: Cube) -> Likeness:
         "intensity just outside", "standard deviation", "step across the surface", "texture",
     )  # fmt: skip
     floors = np.array([10.0] * len(levels) + [0.15] * len(steps))
-    return Likeness("cohort_tissue", "warn", words, floors, where(cube.there, values))
+    return Likeness("cohort_tissue", Severity.WARN, words, floors, where(cube.there, values))
 
 
 def _chances(kind: Likeness, settings: Cohort) -> tuple[Array, Array]:
@@ -134,7 +134,7 @@ def _chances(kind: Likeness, settings: Cohort) -> tuple[Array, Array]:
 
 
 def _report(
-    cube: Cube, name: str, severity: str, chances: Array, words: Array, least: float
+    cube: Cube, name: str, severity: Severity, chances: Array, words: Array, least: float
 ) -> Found:
     """Report structures that are as unlikely as no ordinary case's; see `BLAME`."""
     surprise = -np.log(np.maximum(np.nan_to_num(chances, nan=1.0), 1e-300))

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import pandas as pd
 
-from backsplit.config.quality import AnatomyRules
+from backsplit.config.quality import AnatomyRules, Severity
 from backsplit.judge.anatomy import ROW, Case, findings
 from backsplit.judge.cube import Cube
-from backsplit.judge.verdicts import FLAG_COLUMNS, REVIEW
+from backsplit.judge.verdicts import FLAG_COLUMNS
 
 SYSTEMATIC_SHARE = 0.5
 SYSTEMATIC_CASES = 5
@@ -58,7 +58,7 @@ class Fault:
             "case": "",
             "subject": self.subject,
             "rule": f"systematic_{self.rule}",
-            "severity": REVIEW,
+            "severity": Severity.REVIEW,
             "value": self.where,
             "expected": self.expected,
             "message": self.message,

@@ -3,53 +3,59 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from backsplit.config.quality import Severity
 from backsplit.errors import Code, RunError
+from backsplit.store.status import Outcome, Status
 from backsplit.store.tsv import read_table
 
 FLAG_COLUMNS = ["case", "subject", "rule", "severity", "value", "expected", "message"]
 VERDICT_COLUMNS = ["case", "verdict", "rules", "by", "note"]
 DECISION_COLUMNS = ("case", "decision", "note")
 
-REJECT = "reject"
-REVIEW = "review"
-ACCEPT = "accept"
+
+class Verdict(StrEnum):
+    """What becomes of a case; a person's decision is one of these too."""
+
+    ACCEPT = "accept"
+    REVIEW = "review"
+    REJECT = "reject"
+
 
 WARNINGS = 2
 """So many flags of severity `warn` make a case one to review."""
 
 
-def flag_failures(stages: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
+def flag_failures(stages: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
     """Flag each case that a stage refused or failed, once, where it happened first.
 
     Parameters
     ----------
-    stages : stage name to its status table (case, status, code, message), in order of the flow
+    stages : stage to what became of its cases, in order of the flow
     """
     rows = []
     seen: set[str] = set()
-    for stage, table in stages.items():
-        bad = table[table["status"].isin(["refused", "failed"])]
-        for row in bad.itertuples():
-            case = str(row.case)
-            if case in seen:
+    for stage, outcomes in stages.items():
+        for row in outcomes:
+            if row.status not in (Status.REFUSED, Status.FAILED) or row.case in seen:
                 continue
             partial = stage.startswith("segment ")
             if not partial:
-                seen.add(case)
+                seen.add(row.case)
             rows.append(
                 {
-                    "case": case,
+                    "case": row.case,
                     "subject": stage,
-                    "rule": str(row.code),
-                    "severity": REVIEW if partial else REJECT,
+                    "rule": row.code,
+                    "severity": Severity.REVIEW if partial else Severity.REJECT,
                     "value": str(row.status),
                     "expected": "ok" if stage == "check" else "done",
-                    "message": str(row.message),
+                    "message": row.message,
                 }
             )
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
@@ -70,10 +76,12 @@ def flag_absences(measures: pd.DataFrame, structures: Sequence[str]) -> pd.DataF
                 f"{structure} has no voxel in any of {len(group)} cases: "
                 "its mapping in `structures` may be wrong"
             )
-            rows.append(_absent("", str(structure), REVIEW, message))
+            rows.append(_absent("", str(structure), Severity.REVIEW, message))
             continue
         rows += [
-            _absent(str(case), str(structure), "info", f"{structure} has no voxel in this case")
+            _absent(
+                str(case), str(structure), Severity.INFO, f"{structure} has no voxel in this case"
+            )
             for case in empty["case"]
         ]
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
@@ -109,14 +117,17 @@ def verdicts(cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame)
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
 
 
-def _judged(flags: Sequence[tuple[str, str]]) -> tuple[str, str]:
+def _judged(flags: Sequence[tuple[str, str]]) -> tuple[Verdict, str]:
     """Verdict by the rules, of (severity, rule), and the rules that led to it."""
     severities = [severity for severity, _ in flags]
-    weighty = {REJECT, REVIEW}
-    verdict = REJECT if REJECT in severities else REVIEW if REVIEW in severities else ACCEPT
-    if severities.count("warn") >= WARNINGS:
-        weighty.add("warn")
-        verdict = REVIEW if verdict == ACCEPT else verdict
+    weighty = {Severity.REJECT, Severity.REVIEW}
+    if severities.count(Severity.WARN) >= WARNINGS:
+        weighty.add(Severity.WARN)
+    verdict = Verdict.ACCEPT
+    if Severity.REJECT in severities:
+        verdict = Verdict.REJECT
+    elif weighty & set(severities):
+        verdict = Verdict.REVIEW
     return verdict, ",".join(dict.fromkeys(rule for severity, rule in flags if severity in weighty))
 
 
@@ -141,7 +152,7 @@ def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
         )
     if "note" not in table.columns:
         table["note"] = ""
-    wrong = table[~table["decision"].isin([ACCEPT, REVIEW, REJECT])]
+    wrong = table[~table["decision"].isin(list(Verdict))]
     if len(wrong):
         raise RunError(
             Code.TABLE_INVALID,
@@ -156,7 +167,7 @@ def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
     return table[list(DECISION_COLUMNS)]
 
 
-def _absent(case: str, structure: str, severity: str, message: str) -> dict[str, Any]:
+def _absent(case: str, structure: str, severity: Severity, message: str) -> dict[str, Any]:
     return {
         "case": case,
         "subject": structure,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 
 from backsplit.cases.instances import Instance, grown
+from backsplit.store.sidecars import LesionEntry
 from backsplit.volume import Array, Grid
 
 SHELL_MM = 10.0
@@ -27,9 +28,6 @@ COLUMNS = (
     "touches_border",
 )
 
-KEPT = ("host", "host_basis", "inside_fraction", "distance_mm")
-"""What composing found out; see `compose.host`."""
-
 
 def measure_lesion(
     image: Array,
@@ -37,7 +35,7 @@ def measure_lesion(
     grid: Grid,
     instance: Instance,
     names: Sequence[str],
-    found: Mapping[str, Any],
+    found: LesionEntry,
 ) -> dict[str, Any]:
     """Measure one lesion.
 
@@ -47,8 +45,7 @@ def measure_lesion(
     grid : where they lie
     instance : the lesion
     names : name of each id
-    found : what composing found out about the lesion: host, host_basis, inside_fraction,
-        distance_mm
+    found : what composing found out about the lesion
 
     Returns
     -------
@@ -60,7 +57,7 @@ def measure_lesion(
     """
     index = np.stack(np.unravel_index(instance.places, labels.shape), axis=1)
     inside = image.reshape(-1)[instance.places].astype(np.float64)
-    around = _host_shell(image, labels, grid, instance, names, found.get("host"))
+    around = _host_shell(image, labels, grid, instance, names, found.host)
     host_mean = float(around.mean()) if len(around) else float("nan")
     noise = float(around.std()) if len(around) else float("nan")
     contrast = float(inside.mean()) - host_mean
@@ -76,7 +73,10 @@ def measure_lesion(
             diameter_mm(index[index[:, axis] == at], grid) for at in np.unique(index[:, axis])
         ),
         **dict(zip(("centroid_x", "centroid_y", "centroid_z"), instance.centroid_mm, strict=True)),
-        **{key: found.get(key) for key in KEPT},
+        "host": found.host,
+        "host_basis": found.host_basis,
+        "inside_fraction": found.inside_fraction,
+        "distance_mm": found.distance_mm,
         "mean": float(inside.mean()),
         "host_mean": host_mean,
         "contrast": contrast,

@@ -21,8 +21,6 @@ from backsplit.store.disk import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-ENDING = ".rows.json.gz"
-
 TEXT = frozenset({"case", "source", "structure", "target", "host", "host_basis", "first", "second"})
 """Columns of names."""
 
@@ -41,7 +39,7 @@ def write_rows(path: Path, case: str, tables: Mapping[str, pd.DataFrame], column
 
     Parameters
     ----------
-    path : with `ENDING`
+    path : as `Results.measures` has it
     case : its id, which becomes the first column
     tables : what was measured; columns that a table lacks have no values
     columns : of each table

@@ -9,21 +9,28 @@ from typing import Any, Protocol
 import numpy as np
 import pandas as pd
 
-from backsplit.cases.instances import find_instances
+from backsplit.cases.instances import Instance, find_instances
 from backsplit.cases.lesion import read_lesion
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
 from backsplit.measure import agreement, lesions
-from backsplit.measure.rows import ENDING, write_rows
+from backsplit.measure.rows import write_rows
 from backsplit.measure.table import COLUMNS, measure
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import input_sha256, read_json, sidecar_path
+from backsplit.store.provenance import input_sha256
+from backsplit.store.sidecars import (
+    ComposeSidecar,
+    LesionEntry,
+    MeasureDetails,
+    SegmentSidecar,
+    read_sidecar,
+)
 from backsplit.volume import Array, Grid, Volume, read_labels, read_volume
 from backsplit.volume.intensity import require_finite
 from backsplit.volume.pieces import places_of
-from backsplit.work.batch import Details, one_by_one
+from backsplit.work.batch import one_by_one
 
 TABLES = {
     "measures": COLUMNS,
@@ -73,9 +80,9 @@ class MeasureStage:
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The case's rows and its picture."""
-        folder = self.config.run.results / "qc" / "cases"
-        rows = {"rows": folder / f"{case.id}{ENDING}"}
-        return rows if self.draw is None else {**rows, "picture": folder / f"{case.id}.png"}
+        results = self.config.results
+        rows = {"rows": results.measures.output(case.id)}
+        return rows if self.draw is None else {**rows, "picture": results.picture(case.id)}
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The image, the label map, the names."""
@@ -104,20 +111,23 @@ class MeasureStage:
             },
         }
 
-    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, MeasureDetails | CaseError]]:
         """Measure case after case."""
         return one_by_one(cases, self._measure_case)
 
     def _labels(self, case: Case) -> Path:
-        return self.config.run.results / "labels" / f"{case.id}.nii.gz"
+        return self.config.results.labels.output(case.id)
 
     def _layers(self, case: Case) -> dict[str, Path]:
         """Label maps of the segmenters that labelled the case."""
-        folder = self.config.run.results / "segment"
-        paths = {s: folder / s / f"{case.id}.nii.gz" for s in self.config.layers}
-        return {s: path for s, path in paths.items() if sidecar_path(path).exists()}
+        folders = {s: self.config.results.segment(s) for s in self.config.layers}
+        return {
+            s: folder.output(case.id)
+            for s, folder in folders.items()
+            if folder.sidecar(case.id).exists()
+        }
 
-    def _measure_case(self, case: Case) -> Details:
+    def _measure_case(self, case: Case) -> MeasureDetails:
         path = case.images[self.config.dataset.grid_channel]
         image = read_volume(path)
         require_finite(path, image.array)
@@ -139,19 +149,23 @@ class MeasureStage:
         if self.draw is not None:
             with atomic_path(outputs["picture"]) as temporary:
                 self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
-        return {"structures": int((found["voxels"][1:] > 0).sum())}
+        return MeasureDetails(structures=int((found["voxels"][1:] > 0).sum()))
+
+    def _overlaps(self, segmenter: str, case: Case) -> Mapping[int, tuple[int, ...]]:
+        sidecar = self.config.results.segment(segmenter).sidecar(case.id)
+        return read_sidecar(sidecar, SegmentSidecar).overlaps
 
     def _measure_layers(self, case: Case, image: Volume) -> Iterator[pd.DataFrame]:
         """Measures of the classes that a segmenter found, or that a structure asks for."""
         for segmenter, path in self._layers(case).items():
             classes = {value: name for name, value in self.classes[segmenter].items()}
-            overlaps = read_json(sidecar_path(path)).get("overlaps", {})
+            overlaps = self._overlaps(segmenter, case)
             array = read_labels(path).array
-            highest = max([*classes, *map(int, overlaps), int(array.max())])
+            highest = max([*classes, *overlaps, int(array.max())])
             if overlaps:  # where masks overlap, the first stands
                 table = np.arange(highest + 1).astype(array.dtype)
                 for value, members in overlaps.items():
-                    table[int(value)] = members[0]
+                    table[value] = members[0]
                 array = table[array]
             names = [classes.get(value, "") for value in range(highest + 1)]
             found = measure(image.array, array, names, image.grid)
@@ -166,16 +180,15 @@ class MeasureStage:
         lesion = read_lesion(case, self.config, image.grid)
         if lesion is None:
             return
-        known = {
-            row["instance"]: row for row in read_json(sidecar_path(self._labels(case)))["lesions"]
-        }
+        sidecar = self.config.results.labels.sidecar(case.id)
+        entries = read_sidecar(sidecar, ComposeSidecar).lesions
         places = places_of(lesion.map.array)
         given = lesion.map.array if lesion.instances else None
         count = len(self.scheme.targets)
-        for instance in find_instances(labels, places, count, image.grid, given):
-            found = known.get(instance.number, {})
+        found = find_instances(labels, places, count, image.grid, given)
+        for entry, instance in _paired(entries, found, self._labels(case)):
             yield lesions.measure_lesion(
-                image.array, labels, image.grid, instance, self.scheme.all_names, found
+                image.array, labels, image.grid, instance, self.scheme.all_names, entry
             )
 
     def _compare_layers(self, case: Case, grid: Grid) -> Iterator[dict[str, Any]]:
@@ -190,12 +203,32 @@ class MeasureStage:
             return
         layers = {}
         for segmenter, path in self._layers(case).items():
-            overlaps = read_json(sidecar_path(path)).get("overlaps", {})
-            masks = {int(value): tuple(members) for value, members in overlaps.items()}
-            claims = self.scheme.claims(segmenter, self.classes[segmenter], masks)
+            overlaps = self._overlaps(segmenter, case)
+            claims = self.scheme.claims(segmenter, self.classes[segmenter], overlaps)
             layers[segmenter] = (read_labels(path).array, claims)
         names = {self.scheme.ids[structure]: structure for structure in sorted(twice)}
         yield from agreement.agreement(layers, names, grid)
+
+
+def _paired(
+    entries: Sequence[LesionEntry], found: Sequence[Instance], labels: Path
+) -> Iterator[tuple[LesionEntry, Instance]]:
+    """Each lesion that composing noted, with its voxels in the label map.
+
+    Raises
+    ------
+    CaseError
+        INPUT_CHANGED when the label map has other lesions than its sidecar.
+    """
+    instances = {instance.number: instance for instance in found}
+    if {e.instance: e.voxels for e in entries} != {n: i.voxels for n, i in instances.items()}:
+        raise CaseError(
+            Code.INPUT_CHANGED,
+            f"{labels} has other lesions than its sidecar names "
+            f"({len(found)} found, {len(entries)} named)",
+            "remove both, and run `backsplit compose` again",
+        )
+    yield from ((entry, instances[entry.instance]) for entry in entries)
 
 
 def _field_of_view(image: Volume) -> pd.DataFrame:

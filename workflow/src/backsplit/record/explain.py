@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from backsplit.config.model import Config
 from backsplit.errors import Code, RunError
-from backsplit.export.files import FILE_ENDING
+from backsplit.export.files import label_name
 from backsplit.export.nnunet import datasets
-from backsplit.measure.rows import ENDING
 from backsplit.segment.licences import licences
-from backsplit.store.provenance import file_sha256, read_json, sidecar_path
-from backsplit.store.tsv import STATUS_COLUMNS, read_tsv
+from backsplit.store.provenance import file_sha256
+from backsplit.store.results import Results, StageFolder
+from backsplit.store.sidecars import (
+    ComposeSidecar,
+    MeasureSidecar,
+    SegmentSidecar,
+    Sidecar,
+    read_sidecar,
+)
+from backsplit.store.status import STATUS_COLUMNS, Status, outcomes_in
+from backsplit.store.tsv import read_tsv
 from backsplit.work.jobs import job_of
 
 SHORT = 12
@@ -30,68 +37,71 @@ def explain(config: Config, case: str) -> Iterator[str]:
     RunError
         TABLE_INVALID when `check` knows of no such case.
     """
-    results = config.run.results
-    table = _table(results / "cases.tsv")
+    results = config.results
+    table = _table(results.cases)
     rows = table[table["case"] == case].to_dict("records") if len(table) else []
     if not rows:
         raise RunError(
             Code.TABLE_INVALID,
-            f"{results / 'cases.tsv'} has no case {case!r}",
+            f"{results.cases} has no case {case!r}",
             "run `backsplit check`, or name one of its rows",
         )
     for row in rows:
-        yield f"check: {row['status']}{_reason(row)}"
+        yield f"check: {row['status']}{_reason(row['code'], row['message'])}"
         yield from (
             f"  {column}: {value}" for column, value in row.items() if column not in STATUS_COLUMNS
         )
-    if all(row["status"] != "ok" for row in rows):
+    if all(row["status"] != Status.OK for row in rows):
         return  # its id may be no id at all: no path is made of it
     for segmenter, licence in licences(config).items():
-        yield from _stage(results, f"segment {segmenter}", f"segment/{segmenter}", case)
+        folder = results.segment(segmenter)
+        yield from _stage(results, f"segment {segmenter}", folder, SegmentSidecar, case)
         yield f"  licence: {licence.name}, commercial use: {licence.commercial} ({licence.terms})"
-    yield from _stage(results, "compose", "labels", case)
+    yield from _stage(results, "compose", results.labels, ComposeSidecar, case)
     if config.export.only_unrestricted:
-        yield from _stage(results, "compose unrestricted", "unrestricted", case)
-    yield from _stage(results, "measure", "qc/cases", case, ENDING)
+        folder = results.unrestricted
+        yield from _stage(results, "compose unrestricted", folder, ComposeSidecar, case)
+    yield from _stage(results, "measure", results.measures, MeasureSidecar, case)
     yield from _judged(results, case)
     for dataset in datasets(config):
-        label = dataset.folder / "labelsTr" / f"{case}{FILE_ENDING}"
+        label = dataset.labels / label_name(case)
         yield f"export: {label if label.exists() else f'not in {dataset.folder.name}'}"
 
 
 def _stage(
-    results: Path, name: str, folder: str, case: str, ending: str = ".nii.gz"
+    results: Results, name: str, folder: StageFolder, kind: type[Sidecar], case: str
 ) -> Iterator[str]:
     """What a stage did with a case, and from what."""
-    output = results / folder / f"{case}{ending}"
     try:
-        sidecar = read_json(sidecar_path(output))
+        sidecar = read_sidecar(folder.sidecar(case), kind)
     except (OSError, ValueError):
-        failed = [row for row in _status(output.parent) if row["case"] == case]
-        yield f"{name}: {failed[0]['status'] + _reason(failed[0]) if failed else 'not done yet'}"
+        rows = (row for table in folder.tables() for row in outcomes_in(table))
+        last = next((row for row in rows if row.case == case), None)
+        told = f"{last.status}{_reason(last.code, last.message)}" if last else "not done yet"
+        yield f"{name}: {told}"
         return
-    yield f"{name}: {output}"
+    yield f"{name}: {folder.output(case)}"
     yield from _job(results, name, case)
-    for role, written in sidecar.get("outputs", {}).items():
-        path = output.parent / written["file"]
+    for role, written in sidecar.outputs.items():
+        path = folder.path / written.file
         if not path.exists():
             yield f"  {role}: {path} is GONE"
-        elif file_sha256(path) != written["sha256"]:
-            yield f"  {role}: {path} is NOT what was written (sha256 {written['sha256'][:SHORT]}…)"
-    made_from = sidecar.get("made_from", {})
-    for role, digest in made_from.get("inputs", {}).items():
+        elif file_sha256(path) != written.sha256:
+            yield f"  {role}: {path} is NOT what was written (sha256 {written.sha256[:SHORT]}…)"
+    made_from = sidecar.made_from
+    for role, digest in made_from.inputs.items():
         yield f"  from {role}: sha256 {digest[:SHORT]}…"
-    for file, digest in made_from.get("weights", {}).items():
+    for file, digest in made_from.weights.items():
         yield f"  weights {file}: sha256 {digest[:SHORT]}…"
-    versions = {**sidecar.get("made_by", {}), **made_from.get("versions", {})}
+    versions = {**sidecar.made_by, **made_from.versions}
     yield "  with " + ", ".join(f"{package} {version}" for package, version in versions.items())
-    notes = sidecar.get("notes", {})
-    if isinstance(notes, Mapping):
-        yield from (f"  {key}: {value}" for key, value in notes.items())
-    yield from (f"  {line}" for line in sidecar.get("summary", ()))
+    if isinstance(sidecar, SegmentSidecar):
+        yield from (f"  {key}: {value}" for key, value in sidecar.notes.items())
+    if isinstance(sidecar, ComposeSidecar):
+        yield from (f"  {line}" for line in sidecar.summary)
 
 
-def _job(results: Path, stage: str, case: str) -> Iterator[str]:
+def _job(results: Results, stage: str, case: str) -> Iterator[str]:
     """Which job made a result, as far as it was noted."""
     job = job_of(results, stage.replace(" ", "/"), case)
     if job is None:
@@ -103,9 +113,9 @@ def _job(results: Path, stage: str, case: str) -> Iterator[str]:
     )
 
 
-def _judged(results: Path, case: str) -> Iterator[str]:
+def _judged(results: Results, case: str) -> Iterator[str]:
     """Verdict and flags."""
-    verdicts = _table(results / "qc" / "verdicts.tsv")
+    verdicts = _table(results.verdicts)
     mine = verdicts[verdicts["case"] == case].to_dict("records") if len(verdicts) else []
     if not mine:
         yield "judge: not done yet"
@@ -113,19 +123,14 @@ def _judged(results: Path, case: str) -> Iterator[str]:
     who = "a person" if mine[0].get("by") == "person" else "the rules"
     note = f": {mine[0]['note']}" if mine[0].get("note") else ""
     yield f"judge: {mine[0]['verdict']}, by {who}{note}"
-    flags = _table(results / "qc" / "flags.tsv")
+    flags = _table(results.flags)
     if len(flags):
         for row in flags[flags["case"] == case].to_dict("records"):
             yield f"  {row['severity']}: {row['message']} ({row['rule']})"
 
 
-def _reason(row: Mapping[Any, Any]) -> str:
-    return f" ({row['code']}: {row['message']})" if row.get("code") else ""
-
-
-def _status(folder: Path) -> Iterator[dict[Any, Any]]:
-    for table in sorted(folder.glob("*.tsv")):
-        yield from _table(table).to_dict("records")
+def _reason(code: str, message: str) -> str:
+    return f" ({code}: {message})" if code else ""
 
 
 def _table(path: Path) -> pd.DataFrame:

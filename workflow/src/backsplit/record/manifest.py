@@ -27,12 +27,14 @@ from backsplit.config.model import Config
 from backsplit.config.segmenters import Files
 from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_description, bids_files, bids_sets
-from backsplit.export.files import FILE_ENDING
 from backsplit.export.monai import data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.segment.licences import licences
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import file_sha256, read_json, versions
+from backsplit.store.results import VOLUME_ENDING, Results, StageFolder
+from backsplit.store.sidecars import ComposeSidecar, Kind, SegmentSidecar, Sidecar, read_sidecar
+from backsplit.store.status import Status, outcomes_in
 from backsplit.store.tsv import read_rows
 
 PACKAGES = (
@@ -118,7 +120,7 @@ def write_manifest(config: Config) -> Manifest:
     RunError
         FILE_MISSING when the data set has not been exported.
     """
-    results = config.run.results
+    results = config.results
     for path in (
         *(dataset.json for dataset in datasets(config)),
         *data_lists(config),
@@ -130,11 +132,11 @@ def write_manifest(config: Config) -> Manifest:
             )
     sidecars = _Sidecars(config)
     table = open_table(config)
-    cases = [c.case for c in load_checked(table) if c.status == "ok"]
-    with atomic_path(results / "manifest.parquet") as temporary:
+    cases = [c.case for c in load_checked(table) if c.status is Status.OK]
+    with atomic_path(results.manifest_files) as temporary:
         rows = _write_files(temporary, _files(config, cases, sidecars))
     left_out, verdicts = _verdicts(config)
-    exported = _cases_in(datasets(config)[0])
+    exported = datasets(config)[0].cases()
     manifest = Manifest(
         name=config.dataset.name,
         id=config.dataset.id,
@@ -152,10 +154,12 @@ def write_manifest(config: Config) -> Manifest:
         ),
         datasets=list(_datasets(config)),
         files=FileTable(
-            path="manifest.parquet", rows=rows, sha256=file_sha256(results / "manifest.parquet")
+            path=results.relative(results.manifest_files),
+            rows=rows,
+            sha256=file_sha256(results.manifest_files),
         ),
     )
-    with atomic_path(manifest_path(config)) as temporary:
+    with atomic_path(results.manifest) as temporary:
         temporary.write_text(manifest.model_dump_json(indent=1) + "\n", "utf-8")
     return manifest
 
@@ -164,31 +168,26 @@ def _datasets(config: Config) -> Iterator[DatasetEntry]:
     """What each trainer reads."""
     for dataset in datasets(config):
         yield DatasetEntry(
-            path=dataset.folder.relative_to(config.run.results).as_posix(),
+            path=config.results.relative(dataset.folder),
             format="nnU-Net v2",
-            cases=len(_cases_in(dataset)),
+            cases=len(dataset.cases()),
             labels=read_json(dataset.json)["labels"],
         )
     for path in data_lists(config):
         data_list = read_json(path)
         yield DatasetEntry(
-            path=path.relative_to(config.run.results).as_posix(),
+            path=config.results.relative(path),
             format="MONAI",
             cases=data_list["numTraining"],
             labels={name: int(label) for label, name in data_list["labels"].items()},
         )
     for folder, dataset in bids_sets(config).items():
         yield DatasetEntry(
-            path=folder.relative_to(config.run.results).as_posix(),
+            path=config.results.relative(folder),
             format="BIDS",
-            cases=len(_cases_in(dataset)),
+            cases=len(dataset.cases()),
             labels=read_json(dataset.json)["labels"],
         )
-
-
-def manifest_path(config: Config) -> Path:
-    """Where the manifest lies."""
-    return config.run.results / "manifest.json"
 
 
 def manifest_schema() -> str:
@@ -215,21 +214,20 @@ class _Sidecars:
         self.versions: dict[str, dict[str, set[str]]] = {s: {} for s in config.used_segmenters}
         self.weights: dict[str, dict[str, set[str]]] = {s: {} for s in config.used_segmenters}
 
-    def of(self, folder: Path, case: Case) -> dict[str, Any] | None:
-        """A sidecar; None where the stage has no result of the case."""
-        try:
-            return read_json(folder / f"{case.id}.json")
-        except FileNotFoundError:
-            return None
+    def composed(self, case: Case) -> ComposeSidecar | None:
+        """Sidecar of a label map; None where there is none of the case."""
+        return _sidecar(self.config.results.labels, case, ComposeSidecar)
 
-    def of_segmenter(self, segmenter: str, case: Case) -> dict[str, Any] | None:
-        """A sidecar of a segmenter, counted."""
-        sidecar = self.of(self.config.run.results / "segment" / segmenter, case)
+    def segmented(self, segmenter: str, case: Case) -> SegmentSidecar | None:
+        """Sidecar of a segmenter's map, counted; None where there is none of the case."""
+        sidecar = _sidecar(self.config.results.segment(segmenter), case, SegmentSidecar)
         if sidecar is not None:
             self.cases[segmenter] += 1
-            made_from = sidecar["made_from"]
-            for key, seen in (("versions", self.versions), ("weights", self.weights)):
-                for name, value in made_from.get(key, {}).items():
+            for found, seen in (
+                (sidecar.made_from.versions, self.versions),
+                (sidecar.made_from.weights, self.weights),
+            ):
+                for name, value in found.items():
                     seen[segmenter].setdefault(name, set()).add(value)
         return sidecar
 
@@ -252,13 +250,20 @@ class _Sidecars:
         }
 
 
+def _sidecar(folder: StageFolder, case: Case, kind: type[Kind]) -> Kind | None:
+    try:
+        return read_sidecar(folder.sidecar(case.id), kind)
+    except FileNotFoundError:
+        return None
+
+
 def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterator[Row]:
     """Every file of the data set, inputs first."""
-    results = config.run.results
+    results = config.results
     linked: dict[Path, str] = {}
     for case in cases:
-        composed = sidecars.of(results / "labels", case)
-        known = {} if composed is None else composed["made_from"]["inputs"]
+        composed = sidecars.composed(case)
+        known = {} if composed is None else composed.made_from.inputs
         for channel, image in case.images.items():
             is_grid = channel == config.dataset.grid_channel
             sha256 = (known.get("grid") if is_grid else None) or file_sha256(image)
@@ -270,45 +275,46 @@ def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterat
         for segmenter in config.used_segmenters:
             yield from _of_segmenter(config, segmenter, case, sidecars)
         if composed is not None:
-            yield _output(case, "labels", "labels", composed)
+            yield _output(results.labels, case, "labels", composed, results)
     yield from _of_datasets(config, linked)
-    for path in _tables(results):
-        yield "", "table", path.stem, path.relative_to(results).as_posix(), file_sha256(path)
+    for path in results.manifest_tables():
+        yield "", "table", path.stem, results.relative(path), file_sha256(path)
 
 
 def _of_segmenter(config: Config, segmenter: str, case: Case, sidecars: _Sidecars) -> Iterator[Row]:
-    sidecar = sidecars.of_segmenter(segmenter, case)
+    sidecar = sidecars.segmented(segmenter, case)
     if sidecar is None:
         return
     section = config.segmenters[segmenter]
     if isinstance(section, Files):
-        used = sidecar["made_from"]["inputs"]
+        used = sidecar.made_from.inputs
         for role, path in label_files(section, case).items():
             if role in used:
                 role_of = f"{segmenter}/{role}"
                 yield case.id, INPUT, role_of, _from_table(path, case), used[role]
-    yield _output(case, f"segment/{segmenter}", f"segment {segmenter}", sidecar)
+    folder = config.results.segment(segmenter)
+    yield _output(folder, case, f"segment {segmenter}", sidecar, config.results)
 
 
-def _output(case: Case, folder: str, kind: str, sidecar: dict[str, Any]) -> Row:
-    written = sidecar["outputs"]["labels"]
-    return case.id, kind, "labels", f"{folder}/{written['file']}", written["sha256"]
+def _output(folder: StageFolder, case: Case, kind: str, sidecar: Sidecar, results: Results) -> Row:
+    written = sidecar.outputs["labels"]
+    return case.id, kind, "labels", results.relative(folder.path / written.file), written.sha256
 
 
 def _of_datasets(config: Config, linked: dict[Path, str]) -> Iterator[Row]:
     """Files of the data sets; what a link leads to is known already."""
-    results = config.run.results
+    results = config.results
 
     def row(path: Path, role: str, case: str = "") -> Row:
         known = linked.get(path.resolve()) if path.is_symlink() else None
         sha256 = known or file_sha256(path)
         if not path.is_symlink():
             linked[path.resolve()] = sha256
-        return case, "dataset", role, path.relative_to(results).as_posix(), sha256
+        return case, "dataset", role, results.relative(path), sha256
 
     for dataset in datasets(config):
         for path in dataset_files(dataset):
-            case = path.name.removesuffix(FILE_ENDING) if path.parent.name == "labelsTr" else ""
+            case = path.name.removesuffix(VOLUME_ENDING) if path.parent == dataset.labels else ""
             yield row(path, path.parent.name, case)
     yield from (row(path, "monai") for path in data_lists(config))
     if config.export.bids is not None:
@@ -317,7 +323,7 @@ def _of_datasets(config: Config, linked: dict[Path, str]) -> Iterator[Row]:
 
 def dataset_files(dataset: NnUNetDataset) -> list[Path]:
     """Every file that a data set has on the disk."""
-    folders = (dataset.folder, dataset.folder / "imagesTr", dataset.folder / "labelsTr")
+    folders = (dataset.folder, dataset.images, dataset.labels)
     return [
         path
         for folder in folders
@@ -325,12 +331,6 @@ def dataset_files(dataset: NnUNetDataset) -> list[Path]:
         for path in sorted(folder.iterdir())
         if not path.is_dir()
     ]
-
-
-def _tables(results: Path) -> list[Path]:
-    names = ["cases.tsv", "labels/labels.json", "labels/status.parquet", "datasets/left_out*.tsv"]
-    names += ["qc/*.parquet", "qc/*.tsv"]
-    return [path for name in names for path in sorted(results.glob(name))]
 
 
 def _write_files(path: Path, rows: Iterator[Row]) -> int:
@@ -359,36 +359,26 @@ def _from_table(path: Path, case: Case) -> str:
     return (path.relative_to(case.folder) if path.is_relative_to(case.folder) else path).as_posix()
 
 
-def _cases_in(dataset: NnUNetDataset) -> list[str]:
-    files = (dataset.folder / "labelsTr").glob(f"*{FILE_ENDING}")
-    return sorted(path.name.removesuffix(FILE_ENDING) for path in files)
-
-
 def _verdicts(config: Config) -> tuple[int, dict[str, int]]:
     """Cases that are left out, and how many have which verdict."""
-    rows = list(read_rows(config.run.results / "qc" / "verdicts.tsv"))
+    rows = list(read_rows(config.results.verdicts))
     counts = Counter(row["verdict"] for row in rows)
-    exported = set(_cases_in(datasets(config)[0]))
+    exported = set(datasets(config)[0].cases())
     return sum(row["case"] not in exported for row in rows), dict(sorted(counts.items()))
 
 
 def _failed(config: Config) -> dict[str, int]:
-    results = config.run.results
-    folders = {f"segment {s}": results / "segment" / s for s in config.used_segmenters}
-    folders |= {"compose": results / "labels", "measure": results / "qc" / "cases"}
     return {
         stage: sum(
-            row["status"] == "failed"
-            for table in sorted(folder.glob("*.tsv"))
-            for row in read_rows(table)
+            row.status is Status.FAILED for table in folder.tables() for row in outcomes_in(table)
         )
-        for stage, folder in folders.items()
+        for stage, folder in config.results.stages(config.used_segmenters).items()
     }
 
 
 def _commands(config: Config) -> Iterator[str]:
     """The verbs that make the data set; a workflow calls them a batch at a time."""
-    option = f"--config {(config.run.results / 'config.json').as_posix()}"
+    option = f"--config {config.results.config.as_posix()}"
     yield f"backsplit check {option}"
     yield from (f"backsplit segment {name} {option}" for name in config.used_segmenters)
     yield f"backsplit compose {option}"

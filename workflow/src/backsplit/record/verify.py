@@ -15,7 +15,7 @@ from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_strangers
 from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
 from backsplit.export.nnunet import NnUNetDataset
-from backsplit.record.manifest import INPUT, Manifest, dataset_files, manifest_path
+from backsplit.record.manifest import INPUT, Manifest, dataset_files
 from backsplit.store.provenance import file_sha256
 
 THREADS = 4
@@ -39,26 +39,28 @@ def verify(config: Config) -> Verified:
         MANIFEST_INVALID when there is no manifest, or it or its table can not be believed.
     """
     manifest = _read(config)
-    results = config.run.results
+    results = config.results
     tables = config.dataset.cases.resolve().parent
     known: set[Path] = set()
     wrong: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for batch in pq.ParquetFile(results / manifest.files.path).iter_batches(ROWS):
+        for batch in pq.ParquetFile(results.manifest_files).iter_batches(ROWS):
             rows = batch.to_pylist()
-            paths = [(tables if row["kind"] == INPUT else results) / row["path"] for row in rows]
+            paths = [
+                (tables if row["kind"] == INPUT else results.root) / row["path"] for row in rows
+            ]
             digests = [row["sha256"] for row in rows]
-            known.update(path for path in paths if path.is_relative_to(results))
+            known.update(path for path in paths if path.is_relative_to(results.root))
             wrong += [told for told in pool.map(_look, paths, digests) if told]
     wrong += _strangers(manifest, config, known)
     return Verified(manifest.files.rows, tuple(wrong))
 
 
 def _read(config: Config) -> Manifest:
-    path = manifest_path(config)
+    path, table = config.results.manifest, config.results.manifest_files
     try:
         manifest = Manifest.model_validate_json(path.read_text("utf-8"))
-        found = file_sha256(config.run.results / manifest.files.path)
+        found = file_sha256(table)
     except (OSError, ValidationError) as error:
         raise RunError(
             Code.MANIFEST_INVALID,
@@ -68,7 +70,7 @@ def _read(config: Config) -> Manifest:
     if found != manifest.files.sha256:
         raise RunError(
             Code.MANIFEST_INVALID,
-            f"{config.run.results / manifest.files.path} is not the table that {path} names: "
+            f"{table} is not the table that {path} names: "
             f"sha256 {found}, expected {manifest.files.sha256}",
             "restore it, or run `backsplit manifest` if the data set was written anew",
         )
@@ -90,7 +92,7 @@ def _strangers(manifest: Manifest, config: Config, known: set[Path]) -> Iterator
     """Files in a data set that the manifest does not name: a trainer would read them too."""
     for entry in manifest.datasets:
         if entry.format == "nnU-Net v2":
-            for path in dataset_files(NnUNetDataset(config.run.results / entry.path)):
+            for path in dataset_files(NnUNetDataset(config.results.root / entry.path)):
                 if path not in known:
                     yield f"{path} is not in the manifest"
     for path in bids_strangers(config):

@@ -9,7 +9,8 @@ from typing import Any
 import pandas as pd
 
 from backsplit.config.model import Config
-from backsplit.judge.verdicts import REJECT, REVIEW
+from backsplit.config.quality import Severity
+from backsplit.judge.verdicts import Verdict
 from backsplit.report.facts import CaseFacts, Flag, LesionFacts
 from backsplit.report.gather import gather_cases, ready_cases
 from backsplit.report.read import (
@@ -21,7 +22,7 @@ from backsplit.report.read import (
 )
 from backsplit.report.sums import SEVERITIES
 from backsplit.scheme.scheme import Scheme
-from backsplit.store.tsv import STATUS_COLUMNS
+from backsplit.store.status import STATUS_COLUMNS, Status
 
 
 @dataclass(frozen=True)
@@ -96,14 +97,16 @@ def gather_pages(config: Config, scheme: Scheme) -> dict[str, PageFacts]:
     pages
         By case id, in the table's order.
     """
-    results = config.run.results
-    table = read_text_table(results / "cases.tsv", STATUS_COLUMNS)
+    results = config.results
+    table = read_text_table(results.cases, STATUS_COLUMNS)
     ready = ready_cases(table)
     measures = read_measures(results, ready)
     composed = measures[measures["source"] == "labels"]
     cases = gather_cases(results, scheme, table, composed, read_flags(results), {}, frozenset())
     flagged = [
-        c for c in cases if c.status == "ok" and c.measured and c.verdict in (REVIEW, REJECT)
+        c
+        for c in cases
+        if c.status == Status.OK and c.measured and c.verdict in (Verdict.REVIEW, Verdict.REJECT)
     ]
     ids = [case.id for case in flagged]
     rows = dict(iter(measures[measures["case"].isin(ids)].groupby("case", sort=False)))
@@ -124,7 +127,7 @@ def _page(
     rows: pd.DataFrame,
     compared: pd.DataFrame | None,
 ) -> PageFacts:
-    order = {severity: place for place, severity in enumerate((*SEVERITIES, "info"))}
+    order = {severity: place for place, severity in enumerate((*SEVERITIES, Severity.INFO))}
     flags = sorted(case.flags, key=lambda flag: order.get(flag.severity, len(order)))
     return PageFacts(
         dataset=config.dataset.name,

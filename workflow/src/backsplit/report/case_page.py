@@ -10,7 +10,6 @@ from typing import Any
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
-from backsplit.measure.rows import ENDING
 from backsplit.report.case_facts import PageFacts
 from backsplit.report.pictures.case import (
     COMPOSED,
@@ -20,12 +19,13 @@ from backsplit.report.pictures.case import (
     CasePictures,
 )
 from backsplit.report.pictures.stack import COLUMNS
-from backsplit.report.read import PAGES
 from backsplit.report.render import page, templates_digest
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import digest, read_json, sidecar_path
-from backsplit.work.batch import Details, attempt
+from backsplit.store.provenance import digest
+from backsplit.store.results import Results, sidecar_path
+from backsplit.store.sidecars import MeasureSidecar, PageDetails, read_sidecar
+from backsplit.work.batch import attempt
 
 PAGE_VERSION = 1
 """Changes when the pictures of a page look different."""
@@ -57,7 +57,7 @@ class PageStage:
         facts: Mapping[str, PageFacts],
         threads: int,
     ) -> None:
-        self.results = config.run.results
+        self.results = config.results
         self.artist = CaseArtist(config, scheme, classes)
         self.facts = facts
         self.threads = threads
@@ -65,14 +65,14 @@ class PageStage:
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The page."""
-        return {"page": self.results / PAGES / f"{case.id}.html"}
+        return {"page": self.results.pages.output(case.id)}
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """What was measured, and what the tables say of the case."""
-        measured = sidecar_path(self.results / "qc" / "cases" / f"{case.id}{ENDING}")
+        measured = self.results.measures.sidecar(case.id)
         try:
-            fingerprint = read_json(measured)["fingerprint"]
-        except (OSError, ValueError, KeyError):
+            fingerprint = read_sidecar(measured, MeasureSidecar).fingerprint
+        except (OSError, ValueError):
             raise CaseError(
                 Code.FILE_MISSING, f"{measured} can not be read", "measure the case first"
             ) from None
@@ -83,7 +83,7 @@ class PageStage:
             "inputs": {"measures": fingerprint, "tables": digest(self.facts[case.id].plain())},
         }
 
-    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, PageDetails | CaseError]]:
         """Draw so many cases at a time, each held in memory only while it is drawn."""
         pool = ThreadPoolExecutor(self.threads)
         try:
@@ -93,14 +93,14 @@ class PageStage:
         finally:
             pool.shutdown(cancel_futures=True)
 
-    def _write(self, case: Case) -> Details:
+    def _write(self, case: Case) -> PageDetails:
         facts = self.facts[case.id]
         pictures = self.artist.draw(case, facts.lesions, facts.subjects)
         text = render(facts, pictures)
         output = self.outputs(case)["page"]
         with atomic_path(output) as temporary:
             temporary.write_text(text, "utf-8")
-        return {"bytes": len(text)}
+        return PageDetails(bytes=len(text))
 
 
 def render(facts: PageFacts, pictures: CasePictures) -> str:
@@ -125,7 +125,7 @@ def render(facts: PageFacts, pictures: CasePictures) -> str:
     )
 
 
-def remove_others(results: Path, cases: Sequence[str]) -> list[Path]:
+def remove_others(results: Results, cases: Sequence[str]) -> list[Path]:
     """Remove pages of cases that are no longer to be looked at.
 
     Parameters
@@ -133,8 +133,8 @@ def remove_others(results: Path, cases: Sequence[str]) -> list[Path]:
     results : folder of all outputs
     cases : ids that keep their pages
     """
-    kept = {f"{case}.html" for case in cases}
-    removed = [path for path in (results / PAGES).glob("*.html") if path.name not in kept]
+    kept = {results.pages.output(case) for case in cases}
+    removed = [path for path in results.pages.outputs() if path not in kept]
     for path in removed:
         path.unlink()
         sidecar_path(path).unlink(missing_ok=True)

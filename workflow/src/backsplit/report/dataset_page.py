@@ -36,7 +36,7 @@ VOLUMES_MOST = 30_000
 """Cells of the table of volumes; `measures.parquet` has them all."""
 
 
-def write_report(config: Config, scheme: Scheme, output: Path) -> None:
+def write_report(config: Config, scheme: Scheme) -> None:
     """Write the report from what lies in the results folder.
 
     Beside the page come, for reports that are put together elsewhere, `figures/distributions.svg`,
@@ -46,17 +46,16 @@ def write_report(config: Config, scheme: Scheme, output: Path) -> None:
     ----------
     config : the configuration; `run.results` is read
     scheme : names and ids
-    output : HTML file
     """
+    results = config.results
     facts = gather(config, scheme)
     shown = [case for case in facts.cases if case.picture is not None][:PICTURES_MOST]
-    figures = output.parent / "figures"
     texts = {
-        figures / "distributions.svg": draw_strips(lay_out_strips(facts.distributions)),
-        figures / "overruled.svg": draw_matrix(lay_out_matrix(facts.overruled)),
-        output: render(facts, _embed(shown)),
+        results.distributions: draw_strips(lay_out_strips(facts.distributions)),
+        results.overruled: draw_matrix(lay_out_matrix(facts.overruled)),
+        results.report: render(facts, _embed(shown)),
     }
-    write_lesions(facts.lesions, output.parent / "tables" / "lesions.tsv")
+    write_lesions(facts.lesions, results.lesions)
     for path, text in texts.items():
         with atomic_path(path) as temporary:
             temporary.write_text(text, "utf-8")

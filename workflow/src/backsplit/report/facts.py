@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from backsplit.config.quality import Severity
+from backsplit.store.status import Status
+
 NOT_JUDGED = "not judged"
 """Stands for the verdict of a case before `backsplit judge` has run."""
 
@@ -17,7 +20,7 @@ class Flag:
     case: str
     subject: str
     rule: str
-    severity: str
+    severity: Severity
     value: str
     expected: str
     message: str
@@ -122,7 +125,7 @@ class CaseFacts:
     @property
     def weight(self) -> int:
         """Flags that led to the verdict."""
-        return sum(flag.severity != "info" for flag in self.flags)
+        return sum(flag.severity is not Severity.INFO for flag in self.flags)
 
     @property
     def lesion_ml(self) -> float:
@@ -142,7 +145,9 @@ class CaseFacts:
     @property
     def failed(self) -> bool:
         """Whether a stage failed on the case as a whole."""
-        return any(flag.severity == "reject" and flag.value == "failed" for flag in self.flags)
+        return any(
+            flag.severity is Severity.REJECT and flag.value == Status.FAILED for flag in self.flags
+        )
 
     @property
     def structures(self) -> int:
@@ -194,7 +199,7 @@ class Outlier:
 
     case: str
     link: str
-    severity: str
+    severity: Severity
     volume_ml: float
     intensity: float
     words: str

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from backsplit import __version__
 from backsplit.config.file import dump_config
 from backsplit.config.model import Config
-from backsplit.export.files import FILE_ENDING
 from backsplit.export.nnunet import NnUNetDataset, dataset_folder
-from backsplit.judge.verdicts import ACCEPT, REJECT, REVIEW, VERDICT_COLUMNS
+from backsplit.judge.verdicts import VERDICT_COLUMNS, Verdict
 from backsplit.report import sums
 from backsplit.report.facts import (
     NOT_JUDGED,
@@ -25,8 +22,6 @@ from backsplit.report.facts import (
     WeightFile,
 )
 from backsplit.report.read import (
-    PAGES,
-    Sidecars,
     read_agreement,
     read_flags,
     read_lesions,
@@ -38,23 +33,25 @@ from backsplit.report.read import (
 )
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.provenance import versions
-from backsplit.store.tsv import STATUS_COLUMNS
+from backsplit.store.results import Results
+from backsplit.store.sidecars import ComposeSidecar, SegmentSidecar
+from backsplit.store.status import STATUS_COLUMNS, Status
 
-ORDER = {REJECT: 0, REVIEW: 1, NOT_JUDGED: 2, ACCEPT: 3}
+ORDER = {Verdict.REJECT: 0, Verdict.REVIEW: 1, NOT_JUDGED: 2, Verdict.ACCEPT: 3}
 
 
 def gather(config: Config, scheme: Scheme) -> ReportFacts:
     """Gather everything that the report says."""
-    results = config.run.results
-    table = read_text_table(results / "cases.tsv", STATUS_COLUMNS)
+    results = config.results
+    table = read_text_table(results.cases, STATUS_COLUMNS)
     ready = ready_cases(table)
     measures = read_measures(results, ready)
     measures = measures[measures["source"] == "labels"]
     flags = read_flags(results)
-    composed = read_sidecars(results / "labels", ready)
+    composed = read_sidecars(results.labels, ready, ComposeSidecar)
     exported = _exported(config)
     cases = gather_cases(results, scheme, table, measures, flags, composed, exported or frozenset())
-    by_id = {case.id: case for case in cases if case.status == "ok"}
+    by_id = {case.id: case for case in cases if case.status == Status.OK}
     structures = sums.structures(scheme, measures, read_unknown(results, ready))
     return ReportFacts(
         name=config.dataset.name,
@@ -75,7 +72,7 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
 
 def ready_cases(table: pd.DataFrame) -> list[str]:
     """Ids that `check` let pass: only these are ever made into paths."""
-    return [str(case) for case in table[table["status"] == "ok"]["case"]]
+    return [str(case) for case in table[table["status"] == Status.OK]["case"]]
 
 
 def _burden(case: CaseFacts) -> tuple[int, int, float]:
@@ -88,17 +85,16 @@ def _exported(config: Config) -> frozenset[str] | None:
     dataset = NnUNetDataset(dataset_folder(config))
     if not dataset.json.exists():
         return None
-    files = (dataset.folder / "labelsTr").glob(f"*{FILE_ENDING}")
-    return frozenset(path.name.removesuffix(FILE_ENDING) for path in files)
+    return frozenset(dataset.cases())
 
 
 def gather_cases(
-    results: Path,
+    results: Results,
     scheme: Scheme,
     table: pd.DataFrame,
     measures: pd.DataFrame,
     flags: Sequence[Flag],
-    composed: Sidecars,
+    composed: Mapping[str, ComposeSidecar],
     exported: frozenset[str],
 ) -> list[CaseFacts]:
     """Give each row of the table its facts; a refused row has none but its reason.
@@ -113,7 +109,7 @@ def gather_cases(
     composed : sidecars of the label maps
     exported : cases of the exported data set
     """
-    judged = read_text_table(results / "qc" / "verdicts.tsv", VERDICT_COLUMNS)
+    judged = read_text_table(results.verdicts, VERDICT_COLUMNS)
     verdicts = {str(row["case"]): row for row in judged.to_dict("records")}
     volumes = _volumes(measures)
     flagged: dict[str, list[Flag]] = defaultdict(list)
@@ -122,19 +118,19 @@ def gather_cases(
     pages = read_pages(results)
     found = []
     for row in table.to_dict("records"):
-        case, refused = str(row["case"]), row["status"] != "ok"
+        case, refused = str(row["case"]), row["status"] != Status.OK
         mine = flagged[case]
         verdict = verdicts.get(case, {})
-        sidecar = {} if refused else composed.get(case, {})
+        sidecar = None if refused else composed.get(case)
         measured = {} if refused else volumes.get(case, {})
-        picture = results / "qc" / "cases" / f"{case}.png"
-        page, problem = ("", "") if refused else pages.get(case, ("", ""))
+        picture = results.picture(case)
+        page = None if refused else pages.get(case)
         facts = CaseFacts(
             id=case,
             status=str(row["status"]),
             code=str(row["code"]),
             message=str(row["message"]),
-            verdict=REJECT if refused else str(verdict.get("verdict", NOT_JUDGED)),
+            verdict=Verdict.REJECT if refused else str(verdict.get("verdict", NOT_JUDGED)),
             decided=verdict.get("by") == "person",
             note=str(verdict.get("note", "")),
             # `check` speaks for itself in code and message
@@ -143,13 +139,13 @@ def gather_cases(
             columns={str(k): str(v) for k, v in row.items() if k not in STATUS_COLUMNS},
             volumes=measured,
             targets_ml={name: measured[name] for name in scheme.targets if name in measured},
-            overruled_voxels=_sum_overruled(sidecar),
-            ignored_voxels=sidecar.get("ignored_voxels"),
-            failed_segmenters=sidecar.get("failed_segmenters", {}),
+            overruled_voxels=None if sidecar is None else sidecar.overruled_voxels,
+            ignored_voxels=None if sidecar is None else sidecar.ignored_voxels,
+            failed_segmenters=sidecar.failed_segmenters if sidecar else {},
             exported=not refused and case in exported,
             picture=picture if not refused and picture.exists() else None,
-            page=f"{PAGES.name}/{case}.html" if page == "done" else "",
-            page_problem=problem if page == "failed" else "",
+            page=_link(results, case) if page and page.status is Status.DONE else "",
+            page_problem=page.message if page and page.status is Status.FAILED else "",
         )
         found.append(facts)
     return found
@@ -165,10 +161,9 @@ def _volumes(measures: pd.DataFrame) -> dict[str, dict[str, float]]:
     return volumes
 
 
-def _sum_overruled(sidecar: Mapping[str, Any]) -> int | None:
-    if "overruled" not in sidecar:
-        return None
-    return sum(int(entry["voxels"]) for entry in sidecar["overruled"])
+def _link(results: Results, case: str) -> str:
+    """Where a case's page lies, from the report."""
+    return results.pages.output(case).relative_to(results.report.parent).as_posix()
 
 
 def _provenance(config: Config, ready: Sequence[str]) -> Provenance:
@@ -176,12 +171,11 @@ def _provenance(config: Config, ready: Sequence[str]) -> Provenance:
     used: dict[tuple[str, str, str], int] = defaultdict(int)
     weights: dict[tuple[str, str, str], int] = defaultdict(int)
     for segmenter in config.used_segmenters:
-        folder = config.run.results / "segment" / segmenter
-        for sidecar in read_sidecars(folder, ready).values():
-            made_from = sidecar.get("made_from", {})
-            for package, version in made_from.get("versions", {}).items():
+        folder = config.results.segment(segmenter)
+        for sidecar in read_sidecars(folder, ready, SegmentSidecar).values():
+            for package, version in sidecar.made_from.versions.items():
                 used[segmenter, package, version] += 1
-            for file, sha256 in made_from.get("weights", {}).items():
+            for file, sha256 in sidecar.made_from.weights.items():
                 weights[segmenter, file, sha256] += 1
     packages = ("numpy", "SimpleITK", "nibabel", "connected-components-3d", "matplotlib", "pandas")
     return Provenance(

@@ -5,18 +5,16 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
+from backsplit.config.quality import Severity
 from backsplit.judge.verdicts import FLAG_COLUMNS
 from backsplit.report.facts import Flag, LesionFacts
-from backsplit.scheme.scheme import Known
-from backsplit.store.provenance import read_json
+from backsplit.store.results import Results, StageFolder
+from backsplit.store.sidecars import Kind, Known, read_sidecar
+from backsplit.store.status import Outcome, outcomes_in
 from backsplit.store.tsv import read_tsv
-
-Sidecars = Mapping[str, Mapping[str, Any]]
-"""Case id to its sidecar."""
 
 MEASURES = (
     *("case", "source", "structure", "voxels", "volume_ml", "mean", "sd", "p50"),
@@ -31,10 +29,6 @@ LESIONS = (
 AGREEMENT = ("case", "structure", "first", "second", "dice", "surface_mm")
 """Columns of `agreement.parquet` that the report shows."""
 
-PAGES = Path("report") / "cases"
-"""Pages of single cases, in the results folder."""
-PAGES_STATUS = PAGES / "status.tsv"
-
 
 def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     """Read a TSV of ours as text."""
@@ -44,19 +38,19 @@ def read_text_table(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         return pd.DataFrame(columns=list(columns), dtype=str)
 
 
-def read_measures(results: Path, ready: Sequence[str]) -> pd.DataFrame:
+def read_measures(results: Results, ready: Sequence[str]) -> pd.DataFrame:
     """Measures of every source, of the cases that the table still has."""
-    return _read_parquet(results / "qc" / "measures.parquet", MEASURES, ready)
+    return _read_parquet(results.quality("measures"), MEASURES, ready)
 
 
-def read_agreement(results: Path, ready: Sequence[str]) -> pd.DataFrame:
+def read_agreement(results: Results, ready: Sequence[str]) -> pd.DataFrame:
     """What two segmenters agree on, of the cases that the table still has."""
-    return _read_parquet(results / "qc" / "agreement.parquet", AGREEMENT, ready)
+    return _read_parquet(results.quality("agreement"), AGREEMENT, ready)
 
 
-def read_lesions(results: Path, ready: Sequence[str]) -> tuple[LesionFacts, ...]:
+def read_lesions(results: Results, ready: Sequence[str]) -> tuple[LesionFacts, ...]:
     """Lesions of the cases that the table still has, the largest first."""
-    path = results / "qc" / "lesions.parquet"
+    path = results.quality("lesions")
     table = _read_parquet(path, LESIONS, ready)
     return tuple(
         LesionFacts(
@@ -75,37 +69,39 @@ def read_lesions(results: Path, ready: Sequence[str]) -> tuple[LesionFacts, ...]
     )
 
 
-def read_unknown(results: Path, ready: Sequence[str]) -> Mapping[str, int]:
+def read_unknown(results: Results, ready: Sequence[str]) -> Mapping[str, int]:
     """Structure to the number of cases, of those that the table still has, where it is unknown."""
-    path = results / "labels" / "status.parquet"
+    path = results.structure_status
     table = _read_parquet(path, ("case", "structure", "status"), ready)
     return Counter(table[table["status"] == Known.UNKNOWN]["structure"])
 
 
-def read_flags(results: Path) -> list[Flag]:
+def read_flags(results: Results) -> list[Flag]:
     """Every row of `flags.tsv`."""
-    table = read_text_table(results / "qc" / "flags.tsv", FLAG_COLUMNS)
-    return [Flag(*(str(cell) for cell in row)) for row in table[FLAG_COLUMNS].to_numpy()]
+    table = read_text_table(results.flags, FLAG_COLUMNS)
+    found = []
+    for row in table[FLAG_COLUMNS].to_numpy():
+        case, subject, rule, severity, value, expected, message = map(str, row)
+        found.append(Flag(case, subject, rule, Severity(severity), value, expected, message))
+    return found
 
 
-def read_sidecars(folder: Path, cases: Sequence[str]) -> dict[str, Mapping[str, Any]]:
+def read_sidecars(folder: StageFolder, cases: Sequence[str], kind: type[Kind]) -> dict[str, Kind]:
     """Sidecars by case. Only ids that `check` let pass are made into paths."""
-    found: dict[str, Mapping[str, Any]] = {}
+    found: dict[str, Kind] = {}
     for case in cases:
         try:
-            found[case] = read_json(folder / f"{case}.json")
+            found[case] = read_sidecar(folder.sidecar(case), kind)
         except (OSError, ValueError):
             continue  # not made yet; the case's flags say why
     return found
 
 
-def read_pages(results: Path) -> dict[str, tuple[str, str]]:
-    """Case to status and message of its page."""
-    table = read_text_table(results / PAGES_STATUS, ["case", "status", "code", "message"])
-    return {
-        str(row["case"]): (str(row["status"]), str(row["message"]))
-        for row in table.to_dict("records")
-    }
+def read_pages(results: Results) -> dict[str, Outcome]:
+    """Case to what became of its page."""
+    if not results.page_status.exists():
+        return {}
+    return {row.case: row for row in outcomes_in(results.page_status)}
 
 
 def _read_parquet(path: Path, columns: Sequence[str], ready: Sequence[str]) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from backsplit.config.model import Config
+from backsplit.config.quality import Severity
 from backsplit.report.facts import (
     Agreement,
     CaseFacts,
@@ -22,14 +23,14 @@ from backsplit.report.facts import (
     Unused,
 )
 from backsplit.report.pictures.colours import as_hex, label_colours
-from backsplit.report.read import Sidecars
 from backsplit.scheme.scheme import Scheme
+from backsplit.store.sidecars import ComposeSidecar
 from backsplit.volume import Array
 
 OUTLIERS_MOST = 40
 """Flagged cases shown for a structure; more are a smear, and swell the page."""
 
-SEVERITIES = ("reject", "review", "warn")
+SEVERITIES = (Severity.REJECT, Severity.REVIEW, Severity.WARN)
 """The worst first."""
 
 
@@ -178,39 +179,39 @@ def _range(values: Array) -> tuple[float, float]:
     return float(values.min()), float(values.max())
 
 
-def layers(config: Config, composed: Sidecars) -> tuple[LayerSum, ...]:
+def layers(config: Config, composed: Mapping[str, ComposeSidecar]) -> tuple[LayerSum, ...]:
     """Sum the accounts of each layer, in order of precedence."""
     keys = ("claimed", "kept", "agreed", "overruled")
     sums = {layer: dict.fromkeys(keys, 0) for layer in ("targets", *config.layers)}
     for sidecar in composed.values():
-        for account in sidecar.get("layers", []):
-            if account["layer"] in sums:
+        for account in sidecar.layers:
+            if account.layer in sums:
                 for key in keys:
-                    sums[account["layer"]][key] += int(account[key])
+                    sums[account.layer][key] += getattr(account, key)
     return tuple(LayerSum(layer, **counts) for layer, counts in sums.items())
 
 
-def overruled(composed: Sidecars) -> tuple[Overruled, ...]:
+def overruled(composed: Mapping[str, ComposeSidecar]) -> tuple[Overruled, ...]:
     """Sum over the cases who was overruled by whom, the largest first."""
     sums: dict[tuple[str, str, str, str], list[float]] = defaultdict(lambda: [0, 0.0, 0])
     for sidecar in composed.values():
-        for entry in sidecar.get("overruled", []):
-            key = (entry["loser_layer"], entry["loser"], entry["winner_layer"], entry["winner"])
+        for entry in sidecar.overruled:
+            key = (entry.loser_layer, entry.loser, entry.winner_layer, entry.winner)
             total = sums[key]
-            total[0] += int(entry["voxels"])
-            total[1] += int(entry["voxels"]) * float(sidecar["voxel_ml"])
+            total[0] += entry.voxels
+            total[1] += entry.voxels * sidecar.voxel_ml
             total[2] += 1
     found = [Overruled(*key, int(v), ml, int(n)) for key, (v, ml, n) in sums.items()]
     return tuple(sorted(found, key=lambda o: (-o.volume_ml, o.loser, o.winner)))
 
 
-def unused(composed: Sidecars) -> tuple[Unused, ...]:
+def unused(composed: Mapping[str, ComposeSidecar]) -> tuple[Unused, ...]:
     """Sum over the cases what the segmenters found that no structure takes."""
     sums: dict[tuple[str, str], list[int]] = defaultdict(lambda: [0, 0])
     for sidecar in composed.values():
-        for segmenter, classes in sidecar.get("classes_without_structure", {}).items():
+        for segmenter, classes in sidecar.classes_without_structure.items():
             for name, voxels in classes.items():
-                sums[segmenter, name][0] += int(voxels)
+                sums[segmenter, name][0] += voxels
                 sums[segmenter, name][1] += 1
     found = [Unused(*key, voxels, cases) for key, (voxels, cases) in sums.items()]
     return tuple(sorted(found, key=lambda u: (u.segmenter, -u.voxels, u.name)))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Any
 
 import numpy as np
@@ -109,12 +108,3 @@ class Scheme:
     def to_json(self) -> str:
         """The text of `labels.json`."""
         return json.dumps(self.ids, indent=1) + "\n"
-
-
-class Known(StrEnum):
-    """What is known of a structure in a case."""
-
-    LABELLED = "labelled"
-    ABSENT = "absent"  # it was looked for and is not there
-    TRUNCATED = "truncated"  # labelled, and cut off by the field of view
-    UNKNOWN = "unknown"  # nobody looked, or what was found does not count

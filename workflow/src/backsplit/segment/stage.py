@@ -13,28 +13,31 @@ from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.config.segmenters import what_labels
 from backsplit.errors import CaseError
-from backsplit.segment import build
-from backsplit.segment.base import Labelled
+from backsplit.segment.base import Labelled, Segmenter
 from backsplit.segment.weights import require_accepted
 from backsplit.store.provenance import file_sha256, input_sha256
+from backsplit.store.sidecars import SegmentDetails
 from backsplit.volume import Array, read_geometry, write_labels
 from backsplit.volume.resample import require_overlap, resample_labels
-from backsplit.work.batch import Details, attempt
-
-
-def label_path(results: Path, segmenter: str, case: str) -> Path:
-    """Where the label map of a segmenter lies."""
-    return results / "segment" / segmenter / f"{case}.nii.gz"
+from backsplit.work.batch import attempt
 
 
 class SegmentStage:
-    """The label maps of one segmenter."""
+    """The label maps of one segmenter.
 
-    def __init__(self, config: Config, segmenter: str) -> None:
+    Parameters
+    ----------
+    config : the configuration
+    name : of the segmenter
+    segmenter : who labels
+    """
+
+    def __init__(self, config: Config, name: str, segmenter: Segmenter) -> None:
         self.config = config
-        self.name = f"segment {segmenter}"
-        self.key = segmenter
-        self.segmenter = build(config, segmenter)
+        self.name = f"segment {name}"
+        self.key = name
+        self.folder = config.results.segment(name)
+        self.segmenter = segmenter
         weights = self.segmenter.weights()
         require_accepted(weights)
         self.identity = {
@@ -45,7 +48,7 @@ class SegmentStage:
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The label map."""
-        return {"labels": label_path(self.config.run.results, self.key, case.id)}
+        return {"labels": self.folder.output(case.id)}
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """Files of the case, the segmenter's section, its versions and weights."""
@@ -61,7 +64,7 @@ class SegmentStage:
             **self.identity,
         }
 
-    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, SegmentDetails | CaseError]]:
         """Label the cases and write each map as soon as it is there."""
         for case, labelled in self.segmenter.label(cases):
             if isinstance(labelled, CaseError):
@@ -69,7 +72,7 @@ class SegmentStage:
                 continue
             yield case, attempt(case, partial(self._write, labelled))
 
-    def _write(self, labelled: Labelled, case: Case) -> Details:
+    def _write(self, labelled: Labelled, case: Case) -> SegmentDetails:
         image = case.images[self.config.dataset.grid_channel]
         geometry = read_geometry(image)
         grid = geometry.grid
@@ -80,14 +83,14 @@ class SegmentStage:
             notes["resampled"] = f"from {labelled.grid.describe()} to the image's grid"
         with self.segmenter.timings.phase("write"):
             write_labels(self.outputs(case)["labels"], array, grid, geometry.like(image))
-        return {
-            "segmenter": self.key,
-            "classes": {str(value): name for name, value in self.classes.items()},
-            "overlaps": {str(v): list(members) for v, members in labelled.overlaps.items()},
-            "unknown": list(labelled.unknown),
-            "voxels": self._count(array, labelled.overlaps),
-            "notes": notes,
-        }
+        return SegmentDetails(
+            segmenter=self.key,
+            classes={value: name for name, value in self.classes.items()},
+            overlaps=dict(labelled.overlaps),
+            unknown=labelled.unknown,
+            voxels=self._count(array, labelled.overlaps),
+            notes=notes,
+        )
 
     def _count(self, array: Array, overlaps: Mapping[int, tuple[int, ...]]) -> dict[str, int]:
         """Voxels of each class that has any; where masks overlap, each of them counts."""

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from backsplit.errors import Code, RunError
 from backsplit.store.disk import NO_LOCKS, disk_errors
+from backsplit.store.results import Results
 
 log = logging.getLogger(__name__)
 
@@ -42,11 +43,11 @@ class RunClaim:
     certain: bool
 
 
-def claim_run(results: Path) -> RunClaim:
+def claim_run(results: Results) -> RunClaim:
     """Claim a results folder until this process ends; does not wait."""
-    path = _lock_file(results, RUN)
+    path = results.lock(RUN)
     try:
-        with disk_errors(results):
+        with disk_errors(results.root):
             handle = _open(path)
     except RunError as error:
         return RunClaim(error, certain=False)
@@ -57,17 +58,17 @@ def claim_run(results: Path) -> RunClaim:
         os.close(handle)
         problem = RunError(
             Code.RESULTS_BUSY,
-            f"{results} is being worked on by {owner}",
+            f"{results.root} is being worked on by {owner}",
             "wait until it ends, or end it",
         )
         return RunClaim(problem, certain=False)
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        log.warning("%s", _without_locks(results))
+        log.warning("%s", _without_locks(results.root))
         return RunClaim(None, certain=False)
     try:
-        with disk_errors(results):
+        with disk_errors(results.root):
             _sign(handle)
     except RunError as error:
         return RunClaim(error, certain=True)
@@ -75,7 +76,7 @@ def claim_run(results: Path) -> RunClaim:
 
 
 @contextmanager
-def claimed(results: Path, what: str, say: Callable[[str], None]) -> Iterator[None]:
+def claimed(results: Results, what: str, say: Callable[[str], None]) -> Iterator[None]:
     """Hold the claim of one job's files; waits while another process has it, and says so.
 
     Parameters
@@ -84,12 +85,12 @@ def claimed(results: Path, what: str, say: Callable[[str], None]) -> Iterator[No
     what : whose files, as `segment organs 00001`
     say : prints a line where people read it
     """
-    path = _lock_file(results, what.replace(" ", "-"))
-    with disk_errors(results):
+    path = results.lock(what.replace(" ", "-"))
+    with disk_errors(results.root):
         handle = _open(path)
     try:
         _wait_for(handle, path, what, say)
-        with disk_errors(results):
+        with disk_errors(results.root):
             _sign(handle)
         yield
     finally:
@@ -107,10 +108,6 @@ def _wait_for(handle: int, path: Path, what: str, say: Callable[[str], None]) ->
         if error.errno not in NO_LOCKS:
             raise
         log.warning("%s", _without_locks(path.parent.parent))
-
-
-def _lock_file(results: Path, name: str) -> Path:
-    return results / ".locks" / f"{name}.lock"
 
 
 def _open(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Fingerprints and sidecars: what a result was made from, and whether it still holds."""
+"""Fingerprints: digests of files and of plain data, and the versions of packages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from backsplit import __version__
 from backsplit.errors import CaseError, Code
 from backsplit.store.disk import atomic_path
 
@@ -78,14 +77,6 @@ def _version(package: str) -> str:
     return importlib.metadata.version(package)
 
 
-def sidecar_path(output: Path) -> Path:
-    """Where the sidecar of an output lies: `x.nii.gz` and `x.rows.json.gz` have `x.json`."""
-    name = output.name
-    for ending in (".nii.gz", ".rows.json.gz"):
-        name = name.removesuffix(ending)
-    return output.with_name(f"{name}.json")
-
-
 def write_json(path: Path, data: Mapping[str, Any]) -> None:
     """Write JSON atomically; short lists of numbers stay on one line."""
     text = json.dumps(data, indent=1, ensure_ascii=False)
@@ -98,56 +89,3 @@ def read_json(path: Path) -> dict[str, Any]:
     """Read a JSON object."""
     data: dict[str, Any] = json.loads(path.read_text("utf-8"))
     return data
-
-
-def write_sidecar(
-    outputs: Mapping[str, Path],
-    case: str,
-    made_from: Mapping[str, Any],
-    details: Mapping[str, Any],
-) -> None:
-    """Write the sidecar of a result, last: where it stands the result is whole.
-
-    Parameters
-    ----------
-    outputs : role to file; the sidecar lies beside the first
-    case : case id
-    made_from : inputs, configuration, versions, weights; its digest is the fingerprint
-    details : what happened, for a person to read
-    """
-    main = next(iter(outputs.values()))
-    write_json(
-        sidecar_path(main),
-        {
-            "case": case,
-            "fingerprint": digest(made_from),
-            **details,
-            "made_from": made_from,
-            "made_by": {"backsplit": __version__, **versions("SimpleITK", "numpy")},
-            "outputs": {
-                role: {"file": path.name, "sha256": file_sha256(path)}
-                for role, path in outputs.items()
-            },
-        },
-    )
-
-
-def discard(outputs: Mapping[str, Path]) -> None:
-    """Remove a result and its sidecar."""
-    for path in (sidecar_path(next(iter(outputs.values()))), *outputs.values()):
-        path.unlink(missing_ok=True)
-
-
-def still_holds(outputs: Mapping[str, Path], made_from: Mapping[str, Any]) -> bool:
-    """Whether a result is there, whole, and made from exactly these things."""
-    main = next(iter(outputs.values()))
-    try:
-        sidecar = read_json(sidecar_path(main))
-        if sidecar["fingerprint"] != digest(made_from):
-            return False
-        return all(
-            file_sha256(path) == sidecar["outputs"][role]["sha256"]
-            for role, path in outputs.items()
-        )
-    except (OSError, ValueError, KeyError):
-        return False

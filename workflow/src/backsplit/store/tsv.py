@@ -15,8 +15,6 @@ from backsplit.store.disk import atomic_path, is_there
 if TYPE_CHECKING:  # pandas takes a third of the time that a job needs to start
     import pandas as pd
 
-STATUS_COLUMNS = ("case", "status", "code", "message")
-
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Read a table that a person wrote (.tsv, .csv) as text; no cell is guessed to be a number.

@@ -5,32 +5,19 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from backsplit.cases.table import Case, Checked
 from backsplit.errors import CaseError, Code, RunError
 from backsplit.store.disk import disk_error
-from backsplit.store.provenance import discard, still_holds, write_sidecar
-from backsplit.store.tsv import STATUS_COLUMNS, one_line, write_rows
+from backsplit.store.sidecars import Entry, discard, still_holds, write_sidecar
+from backsplit.store.status import Outcome, Status
+from backsplit.store.tsv import one_line
 
 log = logging.getLogger(__name__)
 
 Result = TypeVar("Result")
-
-Details = Mapping[str, Any]
-"""What happened to a case, for its sidecar."""
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one case in one stage: done, failed, or refused before."""
-
-    case: str
-    status: str
-    code: str = ""
-    message: str = ""
 
 
 class Stage(Protocol):
@@ -44,7 +31,7 @@ class Stage(Protocol):
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """Everything that the result depends on; raises CaseError when an input is not there."""
 
-    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Entry | CaseError]]:
         """Write the outputs of each case; yields every case once, in any order."""
 
 
@@ -82,8 +69,8 @@ def run_batch(
 
     for checked in batch:
         case = checked.case
-        if checked.status != "ok":
-            refused = Outcome(case.id, "refused", checked.code, checked.message)
+        if checked.status is not Status.OK:
+            refused = Outcome(case.id, Status.REFUSED, checked.code, checked.message)
             settle(case.row, refused, computed=False)
             continue
         made = attempt(case, stage.made_from)
@@ -92,7 +79,7 @@ def run_batch(
             continue
         made_from[case.id] = made
         if still_holds(stage.outputs(case), made):
-            settle(case.row, Outcome(case.id, "done"), computed=False)
+            settle(case.row, Outcome(case.id, Status.DONE), computed=False)
         else:
             pending.append(case)
 
@@ -105,20 +92,20 @@ def run_batch(
                 break
             continue
         write_sidecar(stage.outputs(case), case.id, made_from[case.id], result)
-        settle(case.row, Outcome(case.id, "done"))
+        settle(case.row, Outcome(case.id, Status.DONE))
         log.info("%s %s done after %.1f s", stage.name, case.id, time.monotonic() - started)
         started = time.monotonic()
     for checked in batch:
         case = checked.case
         if case.row not in outcomes:
             reason = "an earlier case failed and run.on_bad_case is stop"
-            outcomes[case.row] = Outcome(case.id, "failed", Code.INTERNAL, reason)
+            outcomes[case.row] = Outcome(case.id, Status.FAILED, Code.INTERNAL, reason)
     return [outcomes[checked.case.row] for checked in batch]
 
 
 def _hold_against_inputs(
-    stage: Stage, case: Case, result: Details | CaseError, before: Mapping[str, Any]
-) -> Details | CaseError:
+    stage: Stage, case: Case, result: Entry | CaseError, before: Mapping[str, Any]
+) -> Entry | CaseError:
     """Discard a result whose inputs are no longer what they were before the work.
 
     A file that somebody writes while it is read would else be noted with a content that the
@@ -184,10 +171,4 @@ def attempt(case: Case, work: Callable[[Case], Result]) -> Result | CaseError:
 
 def failed(case: Case, error: CaseError) -> Outcome:
     """The outcome of a case that failed."""
-    return Outcome(case.id, "failed", str(error.code), one_line(error.message))
-
-
-def write_status(outcomes: Sequence[Outcome], path: Path) -> None:
-    """Write the status table of a batch: case, status, code, message."""
-    rows = ((o.case, o.status, str(o.code), o.message) for o in outcomes)
-    write_rows(STATUS_COLUMNS, rows, path)
+    return Outcome(case.id, Status.FAILED, str(error.code), one_line(error.message))

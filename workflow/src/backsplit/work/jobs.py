@@ -23,7 +23,12 @@ from typing import Any, BinaryIO
 from backsplit import __version__
 from backsplit.cases.table import Case
 from backsplit.errors import CaseError
-from backsplit.work.batch import Details, Outcome, Progress, Stage
+from backsplit.store.locks import claimed
+from backsplit.store.results import Results
+from backsplit.store.sidecars import Entry
+from backsplit.store.status import Outcome, Status
+from backsplit.work.batch import Progress, Stage
+from backsplit.work.progress import Say
 
 SCHEDULER_VARIABLES = (
     "SLURM_JOB_ID",
@@ -109,9 +114,9 @@ class Recorder:
 
 
 @contextmanager
-def recorded(results: Path, stage: str, batch: str | None = None) -> Iterator[Recorder]:
+def recorded(results: Results, stage: str, batch: str | None = None) -> Iterator[Recorder]:
     """Record a job; its end is noted only where it ends well."""
-    path = job_file(results, stage, batch)
+    path = results.job_record(stage, batch)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab+", buffering=0) as stream:
         _end_line(stream)
@@ -129,9 +134,14 @@ def _end_line(stream: BinaryIO) -> None:
             stream.write(b"\n")
 
 
-def job_file(results: Path, stage: str, batch: str | None) -> Path:
-    """Where the jobs of a stage and batch are recorded."""
-    return results / "provenance" / "jobs" / stage / f"{batch or 'all'}.jsonl"
+@contextmanager
+def job(results: Results, stage: str, say: Say, batch: str | None = None) -> Iterator[Recorder]:
+    """Hold the claim of a job's files, and record it."""
+    with (
+        claimed(results, f"{stage} {batch}" if batch else stage, say),
+        recorded(results, stage.replace(" ", "/"), batch) as recorder,
+    ):
+        yield recorder
 
 
 class RecordedStage:
@@ -151,7 +161,7 @@ class RecordedStage:
         """As the stage says."""
         return self.stage.made_from(case)
 
-    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Details | CaseError]]:
+    def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Entry | CaseError]]:
         """Do the stage's work, case after case."""
         results = iter(self.stage.work(cases))
         while True:
@@ -163,12 +173,14 @@ class RecordedStage:
 
     def __call__(self, outcome: Outcome, *, computed: bool) -> None:
         """Take note of a case that is done, and pass it on."""
-        if computed and outcome.status == "done":
+        if computed and outcome.status is Status.DONE:
             self.recorder.made(outcome.case)
         self.progress(outcome, computed=computed)
 
 
-def job_of(results: Path, stage: str, case: str, batch: str | None = None) -> dict[str, Any] | None:
+def job_of(
+    results: Results, stage: str, case: str, batch: str | None = None
+) -> dict[str, Any] | None:
     """The start of the last job that made a case's result in a stage; None where nobody noted it.
 
     Parameters
@@ -178,8 +190,8 @@ def job_of(results: Path, stage: str, case: str, batch: str | None = None) -> di
     case : its id
     batch : where to look; default: in every batch, because a table's rows may have moved
     """
-    folder = job_file(results, stage, batch).parent
-    files = [job_file(results, stage, batch)] if batch else sorted(folder.glob("*.jsonl"))
+    every = sorted(results.job_records(stage).glob("*.jsonl"))
+    files = [results.job_record(stage, batch)] if batch else every
     found = [job for path in files if (job := _last_of(path, case)) is not None]
     return max(found, key=lambda job: str(job["made"]), default=None)
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from backsplit.work.batch import Outcome
+from backsplit.store.status import Outcome, Status
+
+Say = Callable[[str], None]
+"""Prints a line where people read it."""
 
 INTERVAL_S = 2.0
 """Lines come no faster than this, so that a log stays readable."""
@@ -22,9 +25,7 @@ class StageProgress:
     say : prints a line where people read it
     """
 
-    def __init__(
-        self, stage: str, total: int, elsewhere: Callable[[], int], say: Callable[[str], None]
-    ) -> None:
+    def __init__(self, stage: str, total: int, elsewhere: Callable[[], int], say: Say) -> None:
         self.stage = stage
         self.total = total
         self.mine = 0
@@ -38,9 +39,9 @@ class StageProgress:
         """Count one case; failures are always said."""
         self.mine += 1
         self.computed += computed
-        bad = outcome.status == "failed"
+        bad = outcome.status is Status.FAILED
         if bad:
-            self._say(f"{outcome.case} failed: {outcome.message} (code {outcome.code})")
+            self._say(f"{outcome.case} failed: {outcome.reason}")
         now = time.monotonic()
         if computed and (bad or now - self.last >= INTERVAL_S):
             self.last = now

@@ -27,7 +27,8 @@ from backsplit.report.pictures.stack import (
     layer_paint,
 )
 from backsplit.scheme.scheme import Classes, Scheme
-from backsplit.store.provenance import read_json, sidecar_path
+from backsplit.store.results import StageFolder
+from backsplit.store.sidecars import ComposeSidecar, LesionEntry, SegmentSidecar, read_sidecar
 from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, require_same_grid
 
 IMAGE_QUALITY = 55
@@ -119,25 +120,26 @@ class CaseArtist:
         CaseError
             When a volume is gone, can not be read, or lies on another grid.
         """
-        results, grid_channel = self.config.run.results, self.config.dataset.grid_channel
+        results, grid_channel = self.config.results, self.config.dataset.grid_channel
         image = read_volume(case.images[grid_channel])
         grid = image.grid
-        labels = _read_on(results / "labels" / f"{case.id}.nii.gz", grid)
+        labels = _read_on(results.labels.output(case.id), grid)
         focus = find_focus(labels, self.key.target_count, self.key.ignore_id)
         window = choose_window(image.array, focus)
         subjects = subjects[:STRUCTURES_MOST]
         ids = {name: [i] for name, i in self.scheme.ids.items() if i}
-        found = dict(self._lesions(image, labels, lesions[:LESIONS_MOST]))
+        noted = read_sidecar(results.labels.sidecar(case.id), ComposeSidecar).lesions
+        found = dict(self._lesions(image, labels, lesions[:LESIONS_MOST], noted))
         seen = dict(_structures(image, labels, ids, subjects, window, self.key))
         axis, _ = grid.array_axis(2)
         looks = [look for look, _ in (*seen.values(), *found.values())] + [focus]
         places = [look.index[axis] for look in looks]
         frame = frame_of(image.array, grid, window, places)
         layers = {COMPOSED: exact_address(label_tiles(labels, frame, composed_paint(self.key)))}
-        for segmenter, path in self._layer_paths(case).items():
+        for segmenter, folder in self._layers(case).items():
             classes = self.classes[segmenter]
-            layer = _read_on(path, grid)
-            overlaps = _overlaps(path)
+            layer = _read_on(folder.output(case.id), grid)
+            overlaps = read_sidecar(folder.sidecar(case.id), SegmentSidecar).overlaps
             paint = layer_paint(classes, self.scheme.sources[segmenter], self.key, overlaps)
             layers[segmenter] = exact_address(label_tiles(layer, frame, paint))
             values = {f"{segmenter}/{name}": _values(v, overlaps) for name, v in classes.items()}
@@ -151,31 +153,38 @@ class CaseArtist:
             image=data_address(image_tiles(image.array, frame, window), quality=IMAGE_QUALITY),
             layers=layers,
             legend=self._legend(labels, frame),
-            overview=file_address(results / "qc" / "cases" / f"{case.id}.png"),
+            overview=file_address(results.picture(case.id)),
             lesions={instance: address for instance, (_, address) in found.items()},
             structures={subject: seen[subject][1] for subject in subjects if subject in seen},
             window=_in_words(window),
         )
 
     def _lesions(
-        self, image: Volume, labels: Array, lesions: Sequence[LesionFacts]
+        self,
+        image: Volume,
+        labels: Array,
+        lesions: Sequence[LesionFacts],
+        noted: Sequence[LesionEntry],
     ) -> Iterator[tuple[int, tuple[Focus, str]]]:
         """Where each lesion is seen, and its close-up."""
+        entries = {entry.instance: entry for entry in noted}
         for lesion in lesions:
+            if lesion.instance not in entries:
+                continue
             target = self.scheme.ids[lesion.target]
             size_mm = lesion.max_diameter_mm
-            focus = lesion_focus(labels, image.grid, target, lesion.centroid_mm, size_mm)
+            entry = entries[lesion.instance]
+            focus = lesion_focus(labels, image.grid, target, entry, size_mm)
             if focus is None:
                 continue
             window = choose_window(image.array, focus)
             pixels = close_up(image.array, labels, image.grid, focus, size_mm, window, self.key)
             yield lesion.instance, (focus, data_address(Image.fromarray(pixels)))
 
-    def _layer_paths(self, case: Case) -> dict[str, Path]:
-        """Label maps of the segmenters that labelled the case, the strongest first."""
-        folder = self.config.run.results / "segment"
-        paths = {s: folder / s / f"{case.id}.nii.gz" for s in self.config.layers}
-        return {s: path for s, path in paths.items() if sidecar_path(path).exists()}
+    def _layers(self, case: Case) -> dict[str, StageFolder]:
+        """Results of the segmenters that labelled the case, the strongest first."""
+        folders = {s: self.config.results.segment(s) for s in self.config.layers}
+        return {s: folder for s, folder in folders.items() if folder.sidecar(case.id).exists()}
 
     def _legend(self, labels: Array, frame: Frame) -> list[LegendEntry]:
         """What the label map holds, and where to see it."""
@@ -227,11 +236,6 @@ def _key_of_one(name: str) -> Key:
 def _values(value: int, overlaps: Mapping[int, tuple[int, ...]]) -> list[int]:
     """Values of a layer that hold a class: its own, and those of overlaps with others."""
     return [value, *(combined for combined, members in overlaps.items() if value in members)]
-
-
-def _overlaps(path: Path) -> dict[int, tuple[int, ...]]:
-    found = read_json(sidecar_path(path)).get("overlaps", {})
-    return {int(value): tuple(members) for value, members in found.items()}
 
 
 def _read_on(path: Path, grid: Grid) -> Array:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy import ndimage
 
@@ -15,6 +13,7 @@ from backsplit.report.pictures.planes import (
     oriented_box,
     oriented_projection,
 )
+from backsplit.store.sidecars import LesionEntry
 from backsplit.volume import Array, Grid
 
 SIDE = 264
@@ -84,7 +83,7 @@ def structure_focus(mask: Array, grid: Grid) -> tuple[Focus, float] | None:
 
 
 def lesion_focus(
-    labels: Array, grid: Grid, target: int, centroid_mm: Sequence[float], diameter_mm: float
+    labels: Array, grid: Grid, target: int, lesion: LesionEntry, diameter_mm: float
 ) -> Focus | None:
     """Find the voxel of a lesion that lies nearest to its centroid; None where there is none.
 
@@ -92,16 +91,15 @@ def lesion_focus(
     ----------
     labels : ids (z, y, x)
     grid : where they lie
-    target : id of the lesion
-    centroid_mm : (x, y, z), mm, LPS
+    target : id of its label
+    lesion : what composing noted of it
     diameter_mm : longest diameter
     """
     affine = grid.affine_lps
-    middle = np.linalg.solve(affine[:3, :3], np.asarray(centroid_mm) - affine[:3, 3])[::-1]
+    middle = np.linalg.solve(affine[:3, :3], np.asarray(lesion.centroid_mm) - affine[:3, 3])[::-1]
     reach = diameter_mm / np.array(grid.spacing[::-1]) + 1
-    low = np.clip(np.floor(middle - reach), 0, None).astype(int)
-    high = np.minimum(np.ceil(middle + reach).astype(int) + 1, labels.shape)
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+    low = np.array([start for start, _ in lesion.box_zyx])
+    box = tuple(slice(start, stop) for start, stop in lesion.box_zyx)
     voxels = np.argwhere(labels[box] == target) + low
     if not len(voxels):
         return None
