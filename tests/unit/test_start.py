@@ -126,7 +126,7 @@ def test_a_layout_is_recognised_and_its_proposal_passes_check(tmp_path, layout):
     assert [c.case.id for c in report.checked] == ids
     assert all(c.status == "ok" for c in report.checked), report.problems
     assert codes(report) == {"WEIGHTS_MISSING"}  # nothing is downloaded unasked
-    assert report.scheme is not None and list(report.scheme.targets) == list(targets)
+    assert report.project is not None and list(report.project.scheme.targets) == list(targets)
     if anatomy is not None:
         sources = report.scheme.sources
         assert sources["given"] == {anatomy: anatomy}
