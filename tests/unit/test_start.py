@@ -128,7 +128,7 @@ def test_a_layout_is_recognised_and_its_proposal_passes_check(tmp_path, layout):
     assert codes(report) == {"WEIGHTS_MISSING"}  # nothing is downloaded unasked
     assert report.project is not None and list(report.project.scheme.targets) == list(targets)
     if anatomy is not None:
-        sources = report.scheme.sources
+        sources = report.project.scheme.sources
         assert sources["given"] == {anatomy: anatomy}
         assert anatomy in sources["organs"].values()  # and the segmenter's of the same name
     task = config.segmenters["organs"].task
