@@ -10,21 +10,33 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 
 from backsplit.errors import CaseError, Code
-from backsplit.segment.startup import predictor_module, trainer_finder
 from backsplit.segment.weights import require_accepted
+from backsplit.store.provenance import read_json
 from backsplit.volume import Array
 
 CHECKPOINT = "checkpoint_final.pth"
+PLAIN_TRAINERS = frozenset(
+    {
+        "nnUNetTrainer",
+        "nnUNetTrainerNoMirroring",
+        "nnUNetTrainer_2000epochs_NoMirroring",
+        "nnUNetTrainer_4000epochs_NoMirroring",
+        "nnUNetTrainer_DASegOrd0",
+        "nnUNetTrainer_DASegOrd0_NoMirroring",
+        "nnUNetTrainer_onlyMirror01",
+    }
+)
+"""nnU-Net's trainers, of those that TotalSegmentator used, that build the network of the plans. A
+trainer may build another one: for any that is not named here nnU-Net is asked."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,11 @@ class Model:
     device: str = "cpu"
     step_size: float = 0.5
     mirroring: bool = True
+
+    @property
+    def checkpoints(self) -> list[Path]:
+        """File of each fold."""
+        return [self.folder / f"fold_{fold}" / self.checkpoint for fold in self.folds]
 
 
 @dataclass(frozen=True)
@@ -216,13 +233,13 @@ def load(model: Model) -> Network:
     RunError
         WEIGHTS_UNKNOWN or WEIGHTS_CHANGED: no checkpoint is opened that nobody accepted.
     """
-    require_accepted(model.folder / f"fold_{fold}" / model.checkpoint for fold in model.folds)
+    require_accepted(model.checkpoints)
     silence_nnunet()
     import torch
+    from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 
-    nnunet = predictor_module()
     device = torch.device(model.device)
-    predictor = nnunet.nnUNetPredictor(
+    predictor = nnUNetPredictor(
         tile_step_size=model.step_size,
         use_gaussian=True,
         use_mirroring=model.mirroring,
@@ -231,12 +248,55 @@ def load(model: Model) -> Network:
         verbose=False,
         allow_tqdm=False,
     )
-    finder = trainer_finder(nnunet.recursive_find_trainer_class_by_name)
-    with mock.patch.object(nnunet, "recursive_find_trainer_class_by_name", finder):
+    checkpoints = [
+        torch.load(path, map_location="cpu", weights_only=False) for path in model.checkpoints
+    ]
+    if checkpoints[0]["trainer_name"] in PLAIN_TRAINERS:
+        _build_from_plans(predictor, model, checkpoints)
+    else:
         predictor.initialize_from_trained_model_folder(
             str(model.folder), use_folds=model.folds, checkpoint_name=model.checkpoint
         )
     return Network(predictor)
+
+
+def _build_from_plans(
+    predictor: Any,  # noqa: ANN401
+    model: Model,
+    checkpoints: Sequence[Mapping[str, Any]],
+) -> None:
+    """Give a predictor the network that the plans describe, with the checkpoints' weights.
+
+    These are the steps of `initialize_from_trained_model_folder` but for its search for the
+    trainer's class, which imports every trainer there is: two seconds of each job.
+    """
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+    from nnunetv2.utilities.label_handling.label_handling import determine_num_input_channels
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    dataset = read_json(model.folder / "dataset.json")
+    plans = PlansManager(read_json(model.folder / "plans.json"))
+    first = checkpoints[0]
+    configuration = plans.get_configuration(first["init_args"]["configuration"])
+    network = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        determine_num_input_channels(plans, configuration, dataset),
+        plans.get_label_manager(dataset).num_segmentation_heads,
+        deep_supervision=False,
+    )
+    parameters = [checkpoint["network_weights"] for checkpoint in checkpoints]
+    network.load_state_dict(parameters[0])
+    predictor.manual_initialization(
+        network,
+        plans,
+        configuration,
+        parameters,
+        dataset,
+        first["trainer_name"],
+        first.get("inference_allowed_mirroring_axes"),
+    )
 
 
 def predict(

@@ -14,7 +14,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from unittest import mock
+from types import ModuleType
 
 import nibabel as nib
 import numpy as np
@@ -94,10 +94,21 @@ def resident_networks(device: str, weights: Path, limit_s: float) -> Iterator[No
             )
 
     with (
-        mock.patch.object(theirs, "nnUNetv2_predict", predict),
-        mock.patch.object(api, "download_pretrained_weights", _look_for_weights),
+        replaced(theirs, "nnUNetv2_predict", predict),
+        replaced(api, "download_pretrained_weights", _look_for_weights),
     ):
         yield
+
+
+@contextlib.contextmanager
+def replaced(module: ModuleType, name: str, ours: object) -> Iterator[None]:
+    """Put a function of ours in the place of a module's own for a while."""
+    theirs = getattr(module, name)
+    setattr(module, name, ours)
+    try:
+        yield
+    finally:
+        setattr(module, name, theirs)
 
 
 def _predict_folder(network: Network, dir_in: Path, dir_out: Path, limit_s: float) -> None:

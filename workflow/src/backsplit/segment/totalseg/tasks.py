@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from backsplit.config.segmenters import TotalSegmentator
 from backsplit.errors import Code, RunError
@@ -226,5 +225,20 @@ def private_home(weights: Path) -> Iterator[None]:
             "nnUNet_preprocessed": str(weights),
             "nnUNet_results": str(weights),
         }
-        with mock.patch.dict(os.environ, surroundings):
+        with environment(surroundings):
             yield
+
+
+@contextlib.contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables for a while."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            if name in before:
+                os.environ[name] = before[name]
+            else:
+                os.environ.pop(name, None)
