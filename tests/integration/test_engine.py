@@ -102,6 +102,8 @@ def test_weights_are_opened_only_when_accepted_and_unchanged(tmp_path, model):
     with pytest.raises(BacksplitError) as caught:
         list(NnUNetSegmenter(config, DATASET, RUN).label([case_of(image)]))
     assert caught.value.code is Code.WEIGHTS_UNKNOWN
+    with pytest.raises(BacksplitError, match="`backsplit weights accept organs`"):
+        require_accepted([checkpoint], "organs")
     accept(files_of(model))
     require_accepted([checkpoint])
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])  # corrupted

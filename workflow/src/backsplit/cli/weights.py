@@ -33,7 +33,7 @@ def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
     with errors(None):
         project = open_project(config)
         for name in project.config.segmenters:
-            require_accepted(project.segmenter(name).weights())
+            require_accepted(project.segmenter(name).weights(), name)
 
 
 @app.command("accept")

@@ -116,7 +116,7 @@ class Project:
             try:
                 weights = self.segmenter(name).weights()
                 if hash_weights:
-                    require_accepted(weights)
+                    require_accepted(weights, name)
             except RunError as error:
                 if error.code is not Code.MODEL_INVALID:  # said when names are resolved
                     problems.append(self.problem(error, name))
@@ -124,9 +124,8 @@ class Project:
 
     def problem(self, error: BacksplitError, segmenter: str) -> Problem:
         """A segmenter's error as a problem of the configuration."""
-        remedy = error.remedy.replace("SEGMENTER", segmenter)
         where = f"segmenters.{segmenter}"
-        return Problem(error.code, str(self.path), error.what, remedy, column=where)
+        return Problem(error.code, str(self.path), error.what, error.remedy, column=where)
 
 
 def open_project(path: Path) -> Project:

@@ -39,7 +39,7 @@ class SegmentStage:
         self.folder = config.results.segment(name)
         self.segmenter = segmenter
         weights = self.segmenter.weights()
-        require_accepted(weights)
+        require_accepted(weights, segmenter)
         self.identity = {
             **self.segmenter.identity(),
             "weights": {"/".join(path.parts[-4:]): file_sha256(path) for path in weights},

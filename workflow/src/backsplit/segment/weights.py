@@ -49,27 +49,32 @@ def trust(files: Iterable[Path]) -> dict[Path, Trust]:
     }
 
 
-def require_accepted(files: Iterable[Path]) -> None:
+def require_accepted(files: Iterable[Path], segmenter: str = "SEGMENTER") -> None:
     """Refuse weights that nobody accepted.
+
+    Parameters
+    ----------
+    files : files of weights
+    segmenter : whose they are, for the message; a network alone does not know
 
     Raises
     ------
     RunError
         WEIGHTS_UNKNOWN or WEIGHTS_CHANGED, naming the first such file.
     """
+    command = f"backsplit weights accept {segmenter}"
     for path, verdict in trust(files).items():
         if verdict is Trust.UNKNOWN:
             raise RunError(
                 Code.WEIGHTS_UNKNOWN,
                 f"{path} was never accepted, and loading it would run code of its maker",
-                "if you trust where it comes from, run `backsplit weights accept SEGMENTER`",
+                f"if you trust where it comes from, run `{command}`",
             )
         if verdict is Trust.CHANGED:
             raise RunError(
                 Code.WEIGHTS_CHANGED,
                 f"{path} is not the file that was accepted (its sha256 is now {file_sha256(path)})",
-                "restore it, or, if you changed it yourself, "
-                "run `backsplit weights accept SEGMENTER`",
+                f"restore it, or, if you changed it yourself, run `{command}`",
             )
 
 
