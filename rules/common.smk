@@ -68,19 +68,15 @@ def key_of(stage, *names):
     return key
 
 
-def is_network(segmenter):
-    """Whether a segmenter is a network."""
-    return CONFIG.segmenters[segmenter].kind in ("totalsegmentator", "nnunet")
-
-
 def segment_gpus(wildcards):
     """One GPU for a network, none for what needs none."""
-    return int(is_network(wildcards.segmenter) and CONFIG.run.device != "cpu")
+    network = CONFIG.segmenters[wildcards.segmenter].is_network
+    return int(network and CONFIG.run.device != "cpu")
 
 
 def segment_threads(wildcards):
     """Cores for reading and preparing ahead, and for a network without a GPU."""
-    return 4 if is_network(wildcards.segmenter) else 1
+    return 4 if CONFIG.segmenters[wildcards.segmenter].is_network else 1
 
 
 def weight_of_cases(minutes_a_case):

@@ -26,8 +26,8 @@ from backsplit.segment import build, device, network
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.stage import SegmentStage
-from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
 from backsplit.segment.totalseg.tasks import engine_task, private_home
+from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
 from backsplit.segment.weights import accept, demo_weights, files_of, require_accepted
 from backsplit.work.batch import attempt
 from support.project import save

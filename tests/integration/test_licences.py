@@ -8,14 +8,26 @@ import numpy as np
 import pytest
 from totalsegmentator import registry
 
-from backsplit.config.segmenters import Files, Threshold, TotalSegmentator
-from backsplit.segment.licences import Commercial, licence_of
+from backsplit.config.model import Config
+from backsplit.segment.base import Commercial, Licence
+from backsplit.segment.licences import licences
 from support.project import load, save
+
+
+def licence_of(**section: object) -> Licence:
+    """Licence of a segmenter by its section."""
+    config = {
+        "dataset": {"name": "a", "id": 1, "cases": "cases.tsv"},
+        "targets": {"tumor": 1},
+        "segmenters": {"one": section},
+        "structures": {"any": "one/any"},
+    }
+    return licences(Config.model_validate(config))["one"]
 
 
 @pytest.mark.parametrize("task", registry.TASKS)
 def test_tasks_that_need_a_licence_are_restricted(task):
-    licence = licence_of(TotalSegmentator(kind="totalsegmentator", task=task))
+    licence = licence_of(kind="totalsegmentator", task=task)
     assert licence.source and licence.terms
     if registry.requires_license(task):
         assert licence.commercial is Commercial.NO
@@ -25,14 +37,14 @@ def test_tasks_that_need_a_licence_are_restricted(task):
 
 def test_what_nobody_said_is_restricted_and_what_somebody_said_counts():
     files = {"kind": "files", "path": "{case}.nii.gz", "labels": {"liver": 1}}
-    assert licence_of(Files(**files)).commercial is Commercial.UNKNOWN
-    assert licence_of(Files(**files)).restricted
-    said = licence_of(Files(**files, licence="CC-BY-4.0", commercial=True))
+    assert licence_of(**files).commercial is Commercial.UNKNOWN
+    assert licence_of(**files).restricted
+    said = licence_of(**files, licence="CC-BY-4.0", commercial=True)
     assert said.name == "CC-BY-4.0" and not said.restricted
-    assert licence_of(Files(**files, commercial=False)).commercial is Commercial.NO
-    assert not licence_of(Threshold(kind="threshold", bands={"fat": (0, 1)})).restricted
-    bought = TotalSegmentator(kind="totalsegmentator", task="tissue_types", commercial=True)
-    assert not licence_of(bought).restricted
+    assert licence_of(**files, commercial=False).commercial is Commercial.NO
+    assert not licence_of(kind="threshold", bands={"fat": (0, 1)}).restricted
+    bought = licence_of(kind="totalsegmentator", task="tissue_types", commercial=True)
+    assert not bought.restricted
 
 
 def given(project, name, commercial):

@@ -22,8 +22,8 @@ from backsplit.config.segmenters import NnUNet, TotalSegmentator
 from backsplit.demo.phantoms import make_phantom
 from backsplit.errors import CaseError, Code
 from backsplit.segment.nnunet import NnUNetSegmenter
-from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
 from backsplit.segment.totalseg.tasks import _part_maps, engine_task, private_home
+from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
 from backsplit.segment.weights import accept, demo_weights, files_of
 from support.networks import random_network
 from support.project import load

@@ -8,7 +8,7 @@ import torch
 from scipy import ndimage
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Config, Dataset, Run
+from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import Files, NnUNet, Threshold, TotalSegmentator
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment.device import choose_device
@@ -16,7 +16,7 @@ from backsplit.segment.files import FilesSegmenter
 from backsplit.segment.network import largest_channel
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.threshold import ThresholdSegmenter
-from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
+from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
 from backsplit.volume import read_volume, stack_masks
 from backsplit.volume.body import body_mask
 from support.project import ct_like, save
@@ -26,13 +26,7 @@ DATASET = Dataset(name="a", id=1, cases="cases.tsv")
 
 
 def files_segmenter(section):
-    config = Config(
-        dataset=DATASET,
-        targets={"tumor": 1},
-        segmenters={"given": section},
-        structures={"any": "given/any"},
-    )
-    return FilesSegmenter(section, config)
+    return FilesSegmenter(section, DATASET)
 
 
 @pytest.fixture

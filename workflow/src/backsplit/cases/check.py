@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
-from backsplit.cases.labels import LESION_COLUMN, label_files, require_placeable
+from backsplit.cases.labels import label_files, require_placeable
 from backsplit.cases.lesion import check_lesion
 from backsplit.cases.table import (
     CASE_ID,
@@ -21,7 +21,6 @@ from backsplit.cases.table import (
     excluded,
 )
 from backsplit.config.model import Config
-from backsplit.config.segmenters import Files
 from backsplit.errors import LONGEST_SHOWN, CaseError, Code, Problem, RunError, shown
 from backsplit.store.disk import is_there
 from backsplit.store.status import Status
@@ -148,16 +147,16 @@ class _FileCheck:
                 )
 
     def _given_labels(self, reference: Grid) -> None:
-        """Hold the label files of `files` segmenters against the image's grid, by their headers."""
+        """Hold the label files of segmenters against the image's grid, by their headers."""
         for name, section in self.config.segmenters.items():
-            if not isinstance(section, Files) or section.path == LESION_COLUMN:
-                continue
+            if section.lesion_values:
+                continue  # they are the lesion file's, which is checked as such
             # a column that the table lacks is said once, not for each case
             with self._noting(f"segmenters.{name}"), suppress(RunError):
                 for path in label_files(section, self.case).values():
                     if is_there(path):
                         grid = read_label_grid(path, reference)
-                        require_placeable(path, grid, reference, self.case, self.config)
+                        require_placeable(path, grid, reference, self.case, self.config.dataset)
 
     @contextmanager
     def _noting(self, column: str) -> Iterator[None]:

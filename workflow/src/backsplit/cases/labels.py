@@ -7,25 +7,26 @@ from collections.abc import Callable
 from pathlib import Path
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Config
-from backsplit.config.segmenters import Files
+from backsplit.config.model import Dataset
+from backsplit.config.segmenters import LabelPath, SegmenterSection
 from backsplit.errors import Code, RunError
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_grid, require_same_grid
 from backsplit.volume.resample import require_overlap, resample_labels
 
-LESION_COLUMN = "{lesion}"
-"""Path of a `files` segmenter that reads the lesion file itself."""
-
 NOTED_MM = 1e-3
 """Differences below come from float32 headers alone."""
 
 
-def label_files(section: Files, case: Case) -> dict[str, Path]:
-    """Label files of a case by role: `labels`, or the name of each binary file."""
-    if isinstance(section.labels, dict):
-        return {"labels": _fill(section.path, case, None)}
-    return {name: _fill(section.path, case, name) for name in section.labels}
+def label_files(section: SegmenterSection, case: Case) -> dict[str, Path]:
+    """Label files of a case that a segmenter reads, by role.
+
+    Raises
+    ------
+    RunError
+        CONFIG_INVALID where a path names a column that the table does not have.
+    """
+    return {role: _fill(path, case) for role, path in section.label_paths.items()}
 
 
 def put_on_grid(
@@ -33,7 +34,7 @@ def put_on_grid(
     labels: LabelMap,
     grid: Grid,
     case: Case,
-    config: Config,
+    dataset: Dataset,
     resample: Callable[[Array, Grid, Grid], Array] = resample_labels,
 ) -> LabelMap:
     """Put a label map on the image's grid where the configuration allows it.
@@ -46,13 +47,15 @@ def put_on_grid(
     if labels.grid.is_same(grid):
         notes = (*labels.notes, *snap_note(path, labels.grid, grid))
         return LabelMap(labels.array, grid, labels.names, labels.overlaps, notes)
-    require_placeable(path, labels.grid, grid, case, config)
+    require_placeable(path, labels.grid, grid, case, dataset)
     array = resample(labels.array, labels.grid, grid)
     note = f"{path.name} was put from {labels.grid.describe()} on the image's grid"
     return LabelMap(array, grid, labels.names, labels.overlaps, (*labels.notes, note))
 
 
-def require_placeable(path: Path, grid: Grid, reference: Grid, case: Case, config: Config) -> None:
+def require_placeable(
+    path: Path, grid: Grid, reference: Grid, case: Case, dataset: Dataset
+) -> None:
     """Refuse a label file on a grid from which it may not be put on the image's.
 
     Parameters
@@ -60,7 +63,7 @@ def require_placeable(path: Path, grid: Grid, reference: Grid, case: Case, confi
     path : the file, for messages
     grid, reference : the file's grid, and the image's
     case : its other images, on whose grids labels may have been drawn
-    config : `dataset.other_grids` says what is allowed
+    dataset : its `other_grids` says what is allowed
 
     Raises
     ------
@@ -69,8 +72,8 @@ def require_placeable(path: Path, grid: Grid, reference: Grid, case: Case, confi
     """
     if grid.is_same(reference):
         return
-    policy = config.dataset.other_grids
-    others = [i for c, i in case.images.items() if c != config.dataset.grid_channel and is_there(i)]
+    policy = dataset.other_grids
+    others = [i for c, i in case.images.items() if c != dataset.grid_channel and is_there(i)]
     allowed = policy == "any" or (
         policy == "channels" and any(grid.is_same(read_grid(image)) for image in others)
     )
@@ -87,18 +90,18 @@ def snap_note(path: Path, grid: Grid, reference: Grid) -> tuple[str, ...]:
     return (f"{path.name} lies {distance:.2g} mm off its image, which is rounding: taken as its",)
 
 
-def _fill(pattern: str, case: Case, name: str | None) -> Path:
-    """Fill {case}, {name} and {column}; a column's path starts at the table's folder."""
-    values = {"case": case.id} if name is None else {"case": case.id, "name": name}
-    for _, field, _, _ in string.Formatter().parse(pattern):
+def _fill(path: LabelPath, case: Case) -> Path:
+    """Fill {case}, {column} and the path's own; a column's path starts at the table's folder."""
+    values = {"case": case.id, **path.fields}
+    for _, field, _, _ in string.Formatter().parse(path.pattern):
         if field is None or field in values:
             continue
         if field not in case.columns:
             raise RunError(
                 Code.CONFIG_INVALID,
-                f"the path {pattern!r} names {{{field}}}, but the table has "
+                f"the path {path.pattern!r} names {{{field}}}, but the table has "
                 f"{', '.join(sorted({*case.columns, *values}))}",
                 "correct the path or add the column",
             )
         values[field] = case.column_path(field)
-    return Path(pattern.format_map(values))
+    return Path(path.pattern.format_map(values))

@@ -9,11 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from backsplit.cases.labels import LESION_COLUMN, put_on_grid, require_placeable, snap_note
+from backsplit.cases.labels import put_on_grid, require_placeable, snap_note
 from backsplit.cases.table import Case
 from backsplit.config.base import LabelValue
 from backsplit.config.model import Config
-from backsplit.config.segmenters import Files
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
@@ -53,7 +52,7 @@ def read_lesion(case: Case, config: Config, grid: Grid) -> Lesion | None:
         return None
     labels = read_label_map(case.lesion, grid, _wanted(config))
     claims = target_claims(case.lesion, labels, config)
-    moved = put_on_grid(case.lesion, labels, grid, case, config, resample_lesions)
+    moved = put_on_grid(case.lesion, labels, grid, case, config.dataset, resample_lesions)
     if not labels.grid.is_same(grid):
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
         moved = _with_volumes(case.lesion, labels, moved, claims, list(config.targets))
@@ -77,7 +76,7 @@ def check_lesion(case: Case, config: Config, grid: Grid | None) -> tuple[str, ..
     if grid is None:
         return labels.notes
     if not labels.grid.is_same(grid):
-        require_placeable(case.lesion, labels.grid, grid, case, config)
+        require_placeable(case.lesion, labels.grid, grid, case, config.dataset)
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
         return (*labels.notes, f"{case.lesion.name} will be put on the image's grid")
     return (*labels.notes, *snap_note(case.lesion, labels.grid, grid))
@@ -133,19 +132,10 @@ def target_claims(path: Path, labels: LabelMap, config: Config) -> Claims:
 
 
 def declared_values(config: Config) -> dict[LabelValue, str]:
-    """Values that a lesion file may hold, with who declares them.
-
-    A `files` segmenter that reads the lesion file itself (KiTS: the kidney beside the tumour)
-    declares its values too.
-    """
+    """Values that a lesion file may hold, with who declares them: targets, and segmenters."""
     declared: dict[LabelValue, str] = {0: "background"}
     for segmenter in config.segmenters.values():
-        if (
-            isinstance(segmenter, Files)
-            and segmenter.path == LESION_COLUMN
-            and isinstance(segmenter.labels, dict)
-        ):
-            declared |= {value: name for name, value in segmenter.labels.items()}
+        declared |= segmenter.lesion_values
     targets = {v: name for name, given in config.targets.items() for v in given}
     return declared | targets
 

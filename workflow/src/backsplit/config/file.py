@@ -156,13 +156,11 @@ def _problem(
     return Problem(Code.CONFIG_INVALID, str(path), message, remedy, row, column, value)
 
 
-_KINDS = frozenset({"totalsegmentator", "nnunet", "files", "threshold"})
-
-
 def _translate(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> Problem:
     """Turn pydantic's error into one of ours, with the row of the key in the file."""
-    # a union's location holds the tag that was chosen, which is no key of the file
-    location = [part for i, part in enumerate(error["loc"]) if not (i == 2 and part in _KINDS)]
+    location = list(error["loc"])
+    if location[:1] == ["segmenters"] and location[2:] not in ([], ["[key]"]):
+        del location[2]  # the kind, by which the section's model was chosen, is no key of the file
     key = ".".join(str(part) for part in location) or None
     value = error.get("input")
     value = None if isinstance(value, Mapping | Sequence) and not isinstance(value, str) else value

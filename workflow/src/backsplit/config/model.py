@@ -12,7 +12,7 @@ from backsplit.config.base import RESERVED_NAMES, Name, OneOrMore, Section, Targ
 from backsplit.config.compose import Compose
 from backsplit.config.export import Export
 from backsplit.config.quality import Quality
-from backsplit.config.segmenters import Files, NnUNet, SegmenterConfig, Threshold, TotalSegmentator
+from backsplit.config.segmenters import SegmenterConfig
 from backsplit.store.results import Results
 
 
@@ -142,7 +142,8 @@ class Config(Section):
                         f"of {sorted(self.segmenters)}"
                     )
         for name, section in self.segmenters.items():
-            wrong = set(channels_of(section, self.dataset)) - set(self.dataset.channels)
+            channels = self.dataset.channels
+            wrong = set(section.input_channels(channels)) - set(channels)
             if wrong:
                 raise ValueError(f"segmenter {name!r}: {sorted(wrong)[0]!r} is no channel")
         if self.compose.nested and self.dataset.id + len(self.compose.nested) + 1 > 999:
@@ -195,14 +196,3 @@ class Config(Section):
         if self.compose.order is not None:
             return self.compose.order[1:]
         return self.used_segmenters
-
-
-def channels_of(
-    segmenter: TotalSegmentator | NnUNet | Files | Threshold, dataset: Dataset
-) -> tuple[str, ...]:
-    """Channels that a segmenter reads; none for label files."""
-    if isinstance(segmenter, Files):
-        return ()
-    if segmenter.channel is None:
-        return dataset.channels[:1]
-    return (segmenter.channel,) if isinstance(segmenter.channel, str) else segmenter.channel

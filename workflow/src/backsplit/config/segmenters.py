@@ -1,12 +1,17 @@
-"""The section `segmenters`: who labels anatomy, one model a kind."""
+"""The section `segmenters`: who labels anatomy, one model a kind.
+
+A new kind is a model here, in the union at the end, and the module `segment/<kind>.py`.
+"""
 
 from __future__ import annotations
 
 import re
 import string
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -16,7 +21,56 @@ PATH_FIELD = re.compile(r"[^.\[\]{}!:]+")
 """What may stand between the braces of a path: a name, and no way into Python's objects."""
 
 
-class Licensed(Section):
+LESION_FILE = "{lesion}"
+"""Path of label files that are the lesion files themselves."""
+
+
+@dataclass(frozen=True)
+class LabelPath:
+    """Where a label file of each case lies.
+
+    Attributes
+    ----------
+    pattern : path with {case}, {column} of the table, and the names of `fields`
+    fields : what else stands in braces, and what it stands for
+    """
+
+    pattern: str
+    fields: Mapping[str, str] = field(default_factory=dict)
+
+
+class SegmenterSection(Section):
+    """What a section of any kind answers from the configuration alone.
+
+    What takes more than that (classes, weights, licence, labels) its kind's module answers, as
+    `segment.base.Segmenter` has it.
+    """
+
+    is_network: ClassVar[bool] = False
+    """Whether a network labels: it takes a GPU, and cores that prepare cases ahead."""
+    is_anatomy: ClassVar[bool] = True
+    """Whether its classes are anatomy that lesions lie in, and no mere bands of intensity."""
+
+    def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
+        """Channels that it reads, where the data set has these; none unless a kind says so."""
+        return ()
+
+    @property
+    def label_paths(self) -> Mapping[str, LabelPath]:
+        """Label files of each case that it reads, by role."""
+        return {}
+
+    @property
+    def lesion_values(self) -> Mapping[LabelValue, str]:
+        """Values of the lesion file that it reads as anatomy, with their names."""
+        return {}
+
+    def what_labels(self) -> dict[str, Any]:
+        """The part of the section that its labels depend on."""
+        return self.model_dump(mode="json")
+
+
+class Licensed(SegmenterSection):
     """Whose labels somebody has rights to; nothing here changes a label."""
 
     licence: str | None = Field(
@@ -30,9 +84,15 @@ class Licensed(Section):
         description="Whether the labels may be used commercially. `unknown` counts as no.",
     )
 
+    def what_labels(self) -> dict[str, Any]:
+        """The part of the section that its labels depend on: not what may be done with them."""
+        return self.model_dump(mode="json", exclude=set(Licensed.model_fields))
+
 
 class TotalSegmentator(Licensed):
     """A task of the installed TotalSegmentator."""
+
+    is_network: ClassVar[bool] = True
 
     kind: Literal["totalsegmentator"]
     task: str = Field(default="total", description="Task name as `TotalSegmentator --task` has it.")
@@ -51,9 +111,15 @@ class TotalSegmentator(Licensed):
             raise ValueError("fast and fastest exclude each other; keep one")
         return self
 
+    def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
+        """The channel to label."""
+        return _one_of(channels, self.channel)
+
 
 class NnUNet(Licensed):
     """Any trained nnU-Net v2 model."""
+
+    is_network: ClassVar[bool] = True
 
     kind: Literal["nnunet"]
     model: Path = Field(
@@ -73,6 +139,10 @@ class NnUNet(Licensed):
     channel: OneOrMore | None = Field(
         default=None, description="Channel or channels of the model, in its order."
     )
+
+    def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
+        """The model's channels, in its order."""
+        return channels[:1] if self.channel is None else self.channel
 
 
 class Files(Licensed):
@@ -98,8 +168,8 @@ class Files(Licensed):
     def _pattern_fits_labels(self) -> Self:
         if not self.labels:
             raise ValueError("labels is empty; name at least one structure")
-        for _, field, layout, conversion in string.Formatter().parse(self.path):
-            if layout or conversion or (field is not None and not PATH_FIELD.fullmatch(field)):
+        for _, name, layout, conversion in string.Formatter().parse(self.path):
+            if layout or conversion or (name is not None and not PATH_FIELD.fullmatch(name)):
                 raise ValueError("path may hold {case}, {name} and {column} as they stand, only")
         binary = "{name}" in self.path
         if isinstance(self.labels, dict):
@@ -114,9 +184,25 @@ class Files(Licensed):
             raise ValueError("a name is listed twice")
         return self
 
+    @property
+    def label_paths(self) -> Mapping[str, LabelPath]:
+        """One multilabel file, `labels`, or a binary file by the name of each structure."""
+        if isinstance(self.labels, dict):
+            return {"labels": LabelPath(self.path)}
+        return {name: LabelPath(self.path, {"name": name}) for name in self.labels}
 
-class Threshold(Section):
+    @property
+    def lesion_values(self) -> Mapping[LabelValue, str]:
+        """Its labels, where it reads the lesion file (KiTS: the kidney beside the tumour)."""
+        if self.path != LESION_FILE or not isinstance(self.labels, dict):
+            return {}
+        return {value: name for name, value in self.labels.items()}
+
+
+class Threshold(SegmenterSection):
     """Intensity bands inside the body; needs no weights."""
+
+    is_anatomy: ClassVar[bool] = False
 
     kind: Literal["threshold"]
     channel: str | None = Field(default=None, description="Channel to label. Default: the first.")
@@ -148,12 +234,16 @@ class Threshold(Section):
                 raise ValueError(f"bands {first!r} and {second!r} overlap")
         return self
 
+    def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
+        """The channel to label."""
+        return _one_of(channels, self.channel)
+
+
+def _one_of(channels: tuple[str, ...], chosen: str | None) -> tuple[str, ...]:
+    """The channel that was chosen, else the first."""
+    return channels[:1] if chosen is None else (chosen,)
+
 
 SegmenterConfig = Annotated[
     TotalSegmentator | NnUNet | Files | Threshold, Field(discriminator="kind")
 ]
-
-
-def what_labels(segmenter: SegmenterConfig) -> dict[str, Any]:
-    """The part of a segmenter's section that its labels depend on."""
-    return segmenter.model_dump(mode="json", exclude=set(Licensed.model_fields))

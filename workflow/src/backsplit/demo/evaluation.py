@@ -16,7 +16,7 @@ from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import TotalSegmentator
 from backsplit.demo.phantoms import Phantom, make_phantom
 from backsplit.errors import CaseError
-from backsplit.segment.totalseg.segmenter import TotalSegmentatorSegmenter
+from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
 from backsplit.volume import Array
 
 SEEDS = tuple(range(500, 510))

@@ -15,7 +15,7 @@ from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, Checked
 from backsplit.config.file import ConfigError, read_yaml
 from backsplit.config.model import Config, Dataset
-from backsplit.config.segmenters import Files, SegmenterConfig
+from backsplit.config.segmenters import SegmenterConfig
 from backsplit.errors import BacksplitError, Problem, RunError
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import Project, open_project
@@ -93,8 +93,7 @@ def _unfilled_paths(project: Project, case: Case) -> list[Problem]:
     problems = []
     for name, section in project.config.segmenters.items():
         try:
-            if isinstance(section, Files):
-                label_files(section, case)
+            label_files(section, case)
         except BacksplitError as error:
             problems.append(project.problem(error, name))
     return problems

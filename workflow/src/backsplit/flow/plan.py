@@ -14,7 +14,6 @@ from backsplit.cases.labels import label_files
 from backsplit.cases.lesion import declared_values
 from backsplit.cases.table import Case, CaseTable
 from backsplit.config.model import Config
-from backsplit.config.segmenters import Files, what_labels
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
 from backsplit.store.disk import atomic_path, disk_errors
@@ -89,12 +88,12 @@ class Plan:
         """Changes with the segmenter's section, its label files, and `check_key`."""
         section = self.config.segmenters[segmenter]
         files = []
-        if isinstance(section, Files):
+        if section.label_paths:
             files = [
                 [_stat(path) for path in label_files(section, case).values()]
                 for case in self.table.batch(batch)
             ]
-        return digest([what_labels(section), files, self.check_key(batch)])
+        return digest([section.what_labels(), files, self.check_key(batch)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is due again when its key is another one, with that key."""
@@ -151,7 +150,7 @@ class Plan:
     def _names(self) -> str:
         """Changes with names and with what decides who wins."""
         c = self.config.model_dump(mode="json")
-        segmenters = {n: what_labels(section) for n, section in self.config.segmenters.items()}
+        segmenters = {n: section.what_labels() for n, section in self.config.segmenters.items()}
         return digest([c["structures"], segmenters, c["targets"], c["compose"]])
 
     def _stats(self, case: Case) -> list[object]:

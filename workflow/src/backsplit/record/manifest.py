@@ -24,7 +24,6 @@ from backsplit.cases.table import Case, load_checked, open_table
 from backsplit.config.base import Section
 from backsplit.config.file import dump_config
 from backsplit.config.model import Config
-from backsplit.config.segmenters import Files
 from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_description, bids_files, bids_sets
 from backsplit.export.monai import data_lists
@@ -285,13 +284,11 @@ def _of_segmenter(config: Config, segmenter: str, case: Case, sidecars: _Sidecar
     sidecar = sidecars.segmented(segmenter, case)
     if sidecar is None:
         return
-    section = config.segmenters[segmenter]
-    if isinstance(section, Files):
-        used = sidecar.made_from.inputs
-        for role, path in label_files(section, case).items():
-            if role in used:
-                role_of = f"{segmenter}/{role}"
-                yield case.id, INPUT, role_of, _from_table(path, case), used[role]
+    used = sidecar.made_from.inputs
+    for role, path in label_files(config.segmenters[segmenter], case).items():
+        if role in used:
+            role_of = f"{segmenter}/{role}"
+            yield case.id, INPUT, role_of, _from_table(path, case), used[role]
     folder = config.results.segment(segmenter)
     yield _output(folder, case, f"segment {segmenter}", sidecar, config.results)
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.model import Config
-from backsplit.config.segmenters import Threshold
 from backsplit.errors import Code, Problem
 from backsplit.scheme.scheme import Classes, Scheme
 
@@ -219,7 +218,7 @@ def _exceptions(resolver: _Resolver, labels: Sequence[str]) -> tuple[tuple[str, 
 def _hosts(resolver: _Resolver) -> dict[str, tuple[str, ...]]:
     """Structures that a target's lesions can lie in: given, or all that are not bands alone."""
     config = resolver.config
-    bands = {name for name, section in config.segmenters.items() if isinstance(section, Threshold)}
+    bands = {name for name, section in config.segmenters.items() if not section.is_anatomy}
     anatomy = tuple(
         structure
         for structure, patterns in config.structures.items()

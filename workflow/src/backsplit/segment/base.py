@@ -1,9 +1,14 @@
-"""What every kind of segmenter offers: what it can label, and the labels of a batch."""
+"""What every kind of segmenter offers: what it can label, and the labels of a batch.
+
+The module of a kind, `segment/<kind>.py`, has a function `build(section, dataset, run)` that makes
+one; its section's model in `config/segmenters.py` answers what the configuration alone can tell.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +38,37 @@ class Labelled:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 
+class Commercial(StrEnum):
+    """Whether labels may be used commercially."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Licence:
+    """What a segmenter's labels may be used for.
+
+    Attributes
+    ----------
+    name : licence as its SPDX id, or in words
+    commercial : whether they may be used commercially
+    terms : what that means, for a person
+    source : who says so
+    """
+
+    name: str
+    commercial: Commercial
+    terms: str
+    source: str
+
+    @property
+    def restricted(self) -> bool:
+        """Whether commercial use is not known to be allowed."""
+        return self.commercial is not Commercial.YES
+
+
 class Segmenter(Protocol):
     """Somebody who labels anatomy; one object serves a whole job and stays loaded."""
 
@@ -40,6 +76,9 @@ class Segmenter(Protocol):
 
     def classes(self) -> dict[str, int]:
         """What it can label: class name to id. Cheap: opens no weights."""
+
+    def licence(self) -> Licence:
+        """What its labels may be used for. Cheap: opens no weights."""
 
     def weights(self) -> Sequence[Path]:
         """Files that decide what its networks do; raises where one is missing."""

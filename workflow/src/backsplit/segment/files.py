@@ -9,24 +9,30 @@ from typing import Any
 
 import numpy as np
 
-from backsplit.cases.labels import LESION_COLUMN, label_files, put_on_grid
+from backsplit.cases.labels import label_files, put_on_grid
 from backsplit.cases.table import Case
-from backsplit.config.model import Config
+from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import Files
 from backsplit.errors import CaseError, Code, shown
-from backsplit.segment.base import Labelled
+from backsplit.segment.base import Labelled, Licence, Segmenter
+from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.timing import Timings
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map, stack_masks
 from backsplit.work.batch import one_by_one
 
 
+def build(section: Files, dataset: Dataset, run: Run) -> Segmenter:
+    """Make the segmenter of a section."""
+    return FilesSegmenter(section, dataset)
+
+
 class FilesSegmenter:
     """Reads the labels that somebody made before."""
 
-    def __init__(self, section: Files, config: Config) -> None:
+    def __init__(self, section: Files, dataset: Dataset) -> None:
         self.section = section
-        self.config = config
+        self.dataset = dataset
         self.timings = Timings()
 
     def classes(self) -> dict[str, int]:
@@ -38,13 +44,17 @@ class FilesSegmenter:
             return {n: v if isinstance(v, int) else next(free) for n, v in labels.items()}
         return {name: value for value, name in enumerate(labels, start=1)}
 
+    def licence(self) -> Licence:
+        """What the configuration says; else nobody has said."""
+        return stated_licence(self.section) or UNSTATED
+
     def weights(self) -> Sequence[Path]:
         """None."""
         return ()
 
     def identity(self) -> dict[str, Any]:
         """Version of how files are put on one map."""
-        return {"method": 2, "other_grids": self.config.dataset.other_grids}
+        return {"method": 2, "other_grids": self.dataset.other_grids}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""
@@ -55,18 +65,18 @@ class FilesSegmenter:
         return one_by_one(cases, self._label_case)
 
     def _label_case(self, case: Case) -> Labelled:
-        grid = read_grid(case.images[self.config.dataset.grid_channel])
+        grid = read_grid(case.images[self.dataset.grid_channel])
         paths = label_files(self.section, case)
         if not isinstance(self.section.labels, dict):
             return self._binaries(paths, grid, case)
-        if self.section.path == LESION_COLUMN and case.lesion is None:
+        if self.section.lesion_values and case.lesion is None:
             return Labelled(np.zeros(grid.shape, np.uint8), grid)
         return self._multilabel(self._read(paths["labels"], grid, case), paths["labels"])
 
     def _read(self, path: Path, grid: Grid, case: Case) -> LabelMap:
         labels = self.section.labels
         wanted = labels.values() if isinstance(labels, dict) else None
-        return put_on_grid(path, read_label_map(path, grid, wanted), grid, case, self.config)
+        return put_on_grid(path, read_label_map(path, grid, wanted), grid, case, self.dataset)
 
     def _multilabel(self, labels: LabelMap, path: Path) -> Labelled:
         values = self._values_in(labels, path)

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset, Run, channels_of
+from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import NnUNet
 from backsplit.errors import CaseError, Code, RunError, shown
-from backsplit.segment.base import Labelled
+from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
+from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.network import Model, Network, Prepared, load
 from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.timing import Timings
@@ -26,12 +27,17 @@ from backsplit.volume.intensity import require_finite
 from backsplit.volume.resample import resample_image
 
 
+def build(section: NnUNet, dataset: Dataset, run: Run) -> Segmenter:
+    """Make the segmenter of a section."""
+    return NnUNetSegmenter(section, dataset, run)
+
+
 class NnUNetSegmenter:
     """Applies a trained-model folder; the network loads once per job."""
 
     def __init__(self, config: NnUNet, dataset: Dataset, run: Run) -> None:
         self.config = config
-        self.channels = channels_of(config, dataset)
+        self.channels = config.input_channels(dataset.channels)
         self.settings = run
         self.timings = Timings()
 
@@ -76,6 +82,10 @@ class NnUNetSegmenter:
                 )
             classes[name] = value
         return classes
+
+    def licence(self) -> Licence:
+        """What the configuration says; else nobody has said."""
+        return stated_licence(self.config) or UNSTATED
 
     def identity(self) -> dict[str, Any]:
         """Version of nnU-Net."""

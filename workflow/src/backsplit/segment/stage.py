@@ -11,7 +11,6 @@ import numpy as np
 
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
-from backsplit.config.segmenters import what_labels
 from backsplit.errors import CaseError
 from backsplit.segment.base import Labelled, Segmenter
 from backsplit.segment.weights import require_accepted
@@ -39,7 +38,7 @@ class SegmentStage:
         self.folder = config.results.segment(name)
         self.segmenter = segmenter
         weights = self.segmenter.weights()
-        require_accepted(weights, segmenter)
+        require_accepted(weights, name)
         self.identity = {
             **self.segmenter.identity(),
             "weights": {"/".join(path.parts[-4:]): file_sha256(path) for path in weights},
@@ -55,7 +54,7 @@ class SegmentStage:
         image = case.images[self.config.dataset.grid_channel]
         paths = {"grid": image, **self.segmenter.inputs(case)}
         inputs = {role: input_sha256(path) for role, path in paths.items()}
-        section = what_labels(self.config.segmenters[self.key])
+        section = self.config.segmenters[self.key].what_labels()
         return {
             "stage": "segment",
             "version": 1,

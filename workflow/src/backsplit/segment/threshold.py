@@ -9,15 +9,20 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset
+from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import Threshold
 from backsplit.errors import CaseError
-from backsplit.segment.base import Labelled
+from backsplit.segment.base import Commercial, Labelled, Licence, Segmenter
 from backsplit.segment.timing import Timings
 from backsplit.volume import read_volume
 from backsplit.volume.body import OPENING_MM, body_mask
 from backsplit.volume.intensity import PADDING_HU, padding_value, require_finite
 from backsplit.work.batch import one_by_one
+
+
+def build(section: Threshold, dataset: Dataset, run: Run) -> Segmenter:
+    """Make the segmenter of a section."""
+    return ThresholdSegmenter(section, dataset)
 
 
 class ThresholdSegmenter:
@@ -26,11 +31,15 @@ class ThresholdSegmenter:
     def __init__(self, config: Threshold, dataset: Dataset) -> None:
         self.config = config
         self.timings = Timings()
-        self.channel = config.channel or dataset.channels[0]
+        (self.channel,) = config.input_channels(dataset.channels)
 
     def classes(self) -> dict[str, int]:
         """The bands, numbered 1, 2, 3 … in the order of the configuration."""
         return {name: value for value, name in enumerate(self.config.bands, start=1)}
+
+    def licence(self) -> Licence:
+        """Nobody has rights to it."""
+        return Licence("none", Commercial.YES, "intensities of the image itself", "no weights")
 
     def weights(self) -> Sequence[Path]:
         """None."""

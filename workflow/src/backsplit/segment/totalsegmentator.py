@@ -10,8 +10,9 @@ from backsplit.cases.table import Case
 from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import TotalSegmentator
 from backsplit.errors import CaseError, Code, RunError
-from backsplit.segment.base import Labelled
+from backsplit.segment.base import Commercial, Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
+from backsplit.segment.licences import stated_licence
 from backsplit.segment.pipeline import overlap
 from backsplit.segment.timing import Timings
 from backsplit.segment.totalseg.engine import TaskEngine
@@ -32,13 +33,27 @@ from backsplit.volume import Volume, read_volume
 from backsplit.volume.intensity import require_finite
 from backsplit.work.batch import one_by_one
 
+STATED_ELSEWHERE = {
+    "brain_aneurysm": "CC BY-NC 4.0",
+}
+"""Tasks for which the installed TotalSegmentator asks for no licence, but whose weights are said to
+have a non-commercial one (docs/auto-segmentation.md of alexprotom/rust-dicom-station). They count
+as unknown."""
+
+_OWN = Licence("Apache-2.0", Commercial.YES, "free for any use", "ships with backsplit")
+
+
+def build(section: TotalSegmentator, dataset: Dataset, run: Run) -> Segmenter:
+    """Make the segmenter of a section."""
+    return TotalSegmentatorSegmenter(section, dataset, run)
+
 
 class TotalSegmentatorSegmenter:
     """Labels with one task of TotalSegmentator."""
 
     def __init__(self, config: TotalSegmentator, dataset: Dataset, run: Run) -> None:
         self.config = config
-        self.channel = config.channel or dataset.channels[0]
+        (self.channel,) = config.input_channels(dataset.channels)
         self.settings = run
         self.timings = Timings()
 
@@ -53,6 +68,11 @@ class TotalSegmentatorSegmenter:
                 f"it has {', '.join(registry.TASKS)}",
             )
         return {name: value for value, name in registry.get_task_classes(self.config.task).items()}
+
+    def licence(self) -> Licence:
+        """What the configuration says, or else the package of its task."""
+        own = _OWN if self.config.weights == "demo" else None
+        return stated_licence(self.config) or own or _of_task(self.config.task)
 
     @property
     def weights_folder(self) -> Path:
@@ -137,3 +157,23 @@ class TotalSegmentatorSegmenter:
             rough = (find_dataset(self.weights_folder, task_id) for task_id in ROUGH_TASK_IDS)
             folders += [folder for folder in rough if folder and folder not in folders]
         return folders
+
+
+def _of_task(task: str) -> Licence:
+    """Licence of a task as the installed TotalSegmentator states it."""
+    from totalsegmentator import registry
+
+    source = f"TotalSegmentator {registry.package_version()}, registry.requires_license"
+    if registry.requires_license(task):
+        return Licence(
+            "TotalSegmentator licence",
+            Commercial.NO,
+            "weights are free for non-commercial use with a licence number "
+            "(https://backend.totalsegmentator.com/license-academic/); commercial use needs a "
+            "licence from its authors",
+            source,
+        )
+    if task in STATED_ELSEWHERE:
+        terms = "the package asks for no licence; elsewhere its weights are called non-commercial"
+        return Licence(STATED_ELSEWHERE[task], Commercial.UNKNOWN, terms, source)
+    return Licence("Apache-2.0", Commercial.YES, "open for any use", source)
