@@ -15,8 +15,6 @@ from backsplit.segment.device import choose_device
 from backsplit.segment.licences import stated_licence
 from backsplit.segment.pipeline import overlap
 from backsplit.segment.timing import Timings
-from backsplit.segment.totalseg.engine import TaskEngine
-from backsplit.segment.totalseg.package import label_with_package, resident_networks
 from backsplit.segment.totalseg.tasks import (
     LICENCE_VARIABLE,
     ROUGH_TASK_IDS,
@@ -96,6 +94,10 @@ class TotalSegmentatorSegmenter:
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Run the task on each case; its networks load once and stay."""
+        # who only asks for classes does not wait for nibabel
+        from backsplit.segment.totalseg.engine import TaskEngine
+        from backsplit.segment.totalseg.package import label_with_package, resident_networks
+
         device = choose_device(self.settings.device)
         self.weights()
         with private_home(self.weights_folder):
