@@ -163,6 +163,26 @@ def test_what_cannot_run_says_so_before_anything_runs(tmp_path, monkeypatch):
     assert caught.value.code is Code.MODEL_INVALID
 
 
+def test_sections_say_what_can_be_known_without_opening_anything(tmp_path):
+    channels = ("ct", "pet")
+    total = TotalSegmentator(kind="totalsegmentator", channel="pet")
+    model = NnUNet(kind="nnunet", model=tmp_path, channel=["pet", "ct"])
+    binary = Files(kind="files", path="{case}/{name}.nii.gz", labels=["liver", "spleen"])
+    lesion = Files(kind="files", path="{lesion}", labels={"kidney": 3})
+    bands = Threshold(kind="threshold", bands={"fat": (0, 1)})
+    assert total.input_channels(channels) == ("pet",)
+    assert model.input_channels(channels) == ("pet", "ct")
+    assert bands.input_channels(channels) == ("ct",)
+    assert binary.input_channels(channels) == ()
+    sections = (total, model, binary, lesion, bands)
+    assert [s.is_network for s in sections] == [True, True, False, False, False]
+    assert [s.is_anatomy for s in sections] == [True, True, True, True, False]
+    assert [list(s.label_paths) for s in sections] == [[], [], ["liver", "spleen"], ["labels"], []]
+    assert [s.lesion_values for s in sections] == [{}, {}, {}, {3: "kidney"}, {}]
+    stated = lesion.model_copy(update={"licence": "CC0-1.0", "commercial": True})
+    assert stated.what_labels() == lesion.what_labels()
+
+
 def test_a_device_that_is_not_there_is_refused_not_replaced():
     assert choose_device("cpu") == "cpu"
     with pytest.raises(BacksplitError) as caught:
