@@ -39,7 +39,7 @@ def test_defaults_and_order(tmp_path):
     config = _load(tmp_path, GOOD)
     assert config.layers == ("organs", "given")  # the order of the file, no order being given
     assert config.structures["liver"] == ("organs/liver",)
-    assert config.run.offline and config.compose.unknown == "ignore"
+    assert config.compose.unknown == "ignore"
 
 
 def test_dump_reads_back_as_the_same(tmp_path):

@@ -81,9 +81,6 @@ class Run(Section):
         description="Draw a picture of every case for the report, which takes some tenths of a "
         "second and 0.1 MB each.",
     )
-    offline: Literal[True] = Field(
-        default=True, description="A run downloads nothing; `backsplit weights get` does, before."
-    )
     on_bad_case: Literal["quarantine", "stop"] = Field(
         default="quarantine", description="Set a bad case aside with its code, or stop the run."
     )
