@@ -126,7 +126,7 @@ def labels(folder: Path) -> None:
 
 def ours(folder: Path) -> None:
     """Compose the case as the command does."""
-    from backsplit.cases.table import read_cases
+    from backsplit.cases.table import open_table
     from backsplit.compose.stage import ComposeStage
     from backsplit.errors import CaseError
     from backsplit.flow.project import open_project
@@ -136,7 +136,7 @@ def ours(folder: Path) -> None:
     stage = ComposeStage(
         project.config, project.scheme, project.classes, failed, project.results.labels
     )
-    ((_, details),) = stage.work(read_cases(project.config))
+    ((_, details),) = stage.work(open_table(project.config).cases([0]))
     if isinstance(details, CaseError):
         raise details
     print("\n".join(details.summary), file=sys.stderr)

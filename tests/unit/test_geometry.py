@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 import SimpleITK as sitk
 
 from backsplit.errors import CaseError, Code
+from backsplit.judge.flags import cases_of_ct
+from backsplit.report.pictures.panels import CT_WINDOW, choose_window
+from backsplit.report.pictures.planes import Focus
+from backsplit.segment.totalseg.tasks import modality_notes
 from backsplit.volume import read_geometry, read_labels, read_volume
+from backsplit.volume.body import body_threshold
 from backsplit.volume.grid import Grid
-from backsplit.volume.intensity import padding_note, padding_value
+from backsplit.volume.intensity import is_ct, padding_note, padding_value
 from backsplit.volume.resample import (
     overlap_fraction,
     require_labels_inside,
@@ -137,6 +143,19 @@ def test_nrrd_without_a_space_is_refused(tmp_path):
     )
     path.write_bytes(kept + b"\nspacings: 1 1 1\n\n" + text.split(b"\n\n", 1)[1])
     assert code_of(path) is Code.ORIENTATION_UNKNOWN
+
+
+@pytest.mark.parametrize(("lowest", "ct"), [(-1024.0, True), (-201.0, True), (-200.0, False)])
+def test_every_stage_tells_a_ct_alike(lowest, ct):
+    image = np.linspace(lowest, 1000, 8**3).reshape(8, 8, 8)
+    measures = pd.DataFrame({"case": ["a", "b"], "minimum": [lowest, 0.0]})
+    nowhere = Focus((4, 4, 4))
+    assert is_ct(lowest) == ct
+    assert (body_threshold(image) == -500) == ct
+    assert (choose_window(image, nowhere) == CT_WINDOW) == ct
+    assert cases_of_ct(measures) == ({"a"} if ct else set())
+    assert bool(modality_notes("total", image)) != ct
+    assert bool(modality_notes("total_mr", image)) == ct
 
 
 def test_padding_is_told_from_air():

@@ -118,7 +118,10 @@ def test_near_half_turns_a_quaternion_is_read_as_itk_reads_it(axis, short, tmp_p
 @given(affine=affines())
 def test_what_we_write_is_read_by_nibabel_and_itk_from_either_form(affine, tmp_path_factory):
     path = tmp_path_factory.mktemp("n") / "a.nii.gz"
-    grid = Grid.from_affine((3, 4, 5), np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine)
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
+    spacing = np.linalg.norm(lps[:3, :3], axis=0)
+    direction = (lps[:3, :3] / spacing).ravel()
+    grid = Grid((3, 4, 5), tuple(spacing.tolist()), tuple(lps[:3, 3]), tuple(direction.tolist()))
     save_nifti(path, np.ones(grid.shape, np.uint8), grid)
     image = nib.load(path)
     size = np.abs(affine).max()

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from totalsegmentator import registry
 
+from backsplit.config.lesion_words import is_lesion_class
 from backsplit.config.model import Config
 from backsplit.errors import Code
-from backsplit.scheme.resolve import LESION_CLASS, own_labels, resolve
+from backsplit.scheme import resolve as scheme_resolve
+from backsplit.scheme.resolve import own_labels, resolve
 
 TOTAL = {name: value for value, name in registry.get_task_classes("total").items()}
 FILE = Path("config.yaml")
@@ -53,7 +55,7 @@ def test_targets_first_structures_in_order_ignore_last():
         "spine": 4,
         "ignore": 5,
     }
-    assert scheme.dtype is np.uint8
+    assert scheme.dtype == np.uint8
     vertebrae = [name for name in TOTAL if name.startswith("vertebrae_")]
     assert [n for n, s in scheme.sources["organs"].items() if s == "spine"] == vertebrae
     claims = scheme.claims("organs", TOTAL, {})
@@ -96,7 +98,15 @@ def test_uint8_while_ids_fit_and_uint16_beyond(count, dtype):
     scheme, problems = resolve(settings, {"given": names}, FILE)
     assert not problems
     assert scheme.ignore_id == 3 + count
-    assert scheme.dtype is dtype
+    assert scheme.dtype == dtype
+
+
+def test_as_many_labels_as_a_label_map_holds_with_ignore(monkeypatch):
+    monkeypatch.setattr(scheme_resolve, "MOST_LABEL", 4)
+    four = {"kidney": "given/kidney"}
+    assert not problems_of(four)  # background, two targets, kidney; ignore is 4
+    (problem,) = problems_of(four | {"spine": "organs/vertebrae_*"})
+    assert problem.code is Code.CONFIG_INVALID and "4 fit" in str(problem)
 
 
 def problems_of(structures, **compose):
@@ -122,18 +132,20 @@ def test_a_segmenter_that_labels_lesions_itself_needs_a_rule():
     assert wrong.code is Code.PATTERN_UNMATCHED and "kidney" in wrong.what
 
 
-def test_names_of_disease_are_told_from_names_of_anatomy():
-    disease = {
-        "kidney_cyst_left", "kidney_cyst_right", "liver_tumor", "liver_lesions", "lung_nodules",
-        "intracerebral_hemorrhage", "pleural_effusion", "pericardial_effusion", "brain_aneurysm",
-        "Tumour", "GTV-1", "metastasis",
-    }  # fmt: skip
-    assert all(LESION_CLASS.search(name) for name in disease)
+DISEASE = {
+    *("kidney_cyst_left", "kidney_cyst_right", "liver_tumor", "liver_lesions", "lung_nodules"),
+    *("intracerebral_hemorrhage", "pleural_effusion", "pericardial_effusion", "brain_aneurysm"),
+    *("Tumour", "GTV-1", "metastasis", "adrenal_mass"),
+}
+
+
+def test_classes_of_disease_are_told_from_those_of_anatomy():
+    assert all(is_lesion_class(name) for name in DISEASE)
     for task in registry.TASKS:
         for name in registry.get_task_classes(task).values():
-            if LESION_CLASS.search(name):
-                assert name in disease, name
-    assert not LESION_CLASS.search("metatarsal") and not LESION_CLASS.search("masseter_left")
+            assert is_lesion_class(name) == (name in DISEASE), name
+    for name in ("metatarsal", "masseter_left", "cystic_duct", "edema", "GTVp"):
+        assert not is_lesion_class(name), name
 
 
 def test_exceptions_by_name_group_and_wildcard():

@@ -344,6 +344,9 @@ def test_a_case_that_lacks_a_file_stays_in_the_table(tmp_path):
         ("left right", "left right"),
         ("brain_mets brain", "brain_mets"),
         ("meniscus metatarsal Lesion", "Lesion"),
+        ("masseter mass adrenal_masses2", "mass adrenal_masses2"),
+        ("lung pleural_effusion aneurysm", "pleural_effusion aneurysm"),
+        ("brain edema enhancing_tumor TumorCore", "edema enhancing_tumor TumorCore"),
     ],
 )
 def test_lesions_are_told_from_anatomy_by_name(names, lesions):

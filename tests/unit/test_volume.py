@@ -155,6 +155,20 @@ def test_grids_are_compared_by_where_their_corners_lie():
         assert caught.value.code is Code.GRID_MISMATCH
 
 
+@pytest.mark.parametrize("direction", [*DIRECTIONS, TILTED])
+def test_indices_and_positions_are_those_of_itk_both_ways(direction):
+    grid = Grid((4, 5, 6), (0.7, 2.0, 3.1), (-120.5, 33.0, 900.25), direction)
+    image = sitk.Image(4, 5, 6, sitk.sitkUInt8)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(direction)
+    index_zyx = np.array([[0, 0, 0], [5, 4, 3], [-1.5, 2.25, 7.0]])
+    mm = [image.TransformContinuousIndexToPhysicalPoint(i[::-1].tolist()) for i in index_zyx]
+    np.testing.assert_allclose(grid.to_mm(index_zyx), mm, atol=1e-9)
+    np.testing.assert_allclose(grid.to_index(np.array(mm)), index_zyx, atol=1e-9)
+    np.testing.assert_allclose(grid.to_index(np.array(mm[2])), index_zyx[2], atol=1e-9)
+
+
 @pytest.mark.parametrize("direction", DIRECTIONS)
 def test_array_axis_follows_the_patient(direction):
     grid = Grid((4, 5, 6), (1, 2, 3), (0, 0, 0), direction)

@@ -115,7 +115,7 @@ def _components(index: Array, ids: Array) -> Array:
 
 def grown(box: Box, by_mm: float, grid: Grid) -> Box:
     """A box that is larger by so many mm on each side (at least a voxel), cut off at the grid."""
-    spacing = grid.spacing[::-1]
+    spacing = grid.spacing_zyx
     sides = [
         slice(
             max(0, side.start - int(np.ceil(by_mm / s)) - 1),

@@ -11,7 +11,7 @@ import numpy as np
 
 from backsplit.cases.labels import put_on_grid, require_placeable, snap_note
 from backsplit.cases.table import Case
-from backsplit.config.base import LabelValue
+from backsplit.config.base import MOST_LABEL, LabelValue
 from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Claims
@@ -174,8 +174,8 @@ def _with_volumes(
         LESION_LOST when nothing is left of a target.
     """
     notes = list(after.notes)
-    old = count_values(before.array, 65536) * before.grid.voxel_ml
-    new = count_values(after.array, 65536) * after.grid.voxel_ml
+    old = count_values(before.array, MOST_LABEL + 1) * before.grid.voxel_ml
+    new = count_values(after.array, MOST_LABEL + 1) * after.grid.voxel_ml
     for target, name in enumerate(targets, start=1):
         values = [value for value, ids in claims.items() if target in ids]
         old_ml, new_ml = float(old[values].sum()), float(new[values].sum())

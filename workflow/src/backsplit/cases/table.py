@@ -152,12 +152,6 @@ def open_table(config: Config) -> CaseTable:
     return CaseTable(columns, rows, config)
 
 
-def read_cases(config: Config) -> list[Case]:
-    """Read every case of a configuration; raises as `open_table`."""
-    table = open_table(config)
-    return table.cases(range(len(table)))
-
-
 def _case(columns: dict[str, str], row: int, config: Config, folder: Path) -> Case:
     lesion = columns["lesion"]
     return Case(

@@ -19,9 +19,9 @@ from backsplit.compose.layers import (
     Precedence,
     State,
 )
-from backsplit.compose.repair import HOLES_WITHIN_MM, Repaired, repair
+from backsplit.compose.repair import Repaired, repair
 from backsplit.compose.status import statuses
-from backsplit.config.compose import Compose
+from backsplit.config.compose import HOLES_WITHIN_MM, Compose
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import StructureEntry
 from backsplit.volume import Array, Grid
@@ -221,7 +221,7 @@ def _host(
     flat = np.ravel_multi_index(tuple((lesions + start).T), labels.shape)
     anatomy[tuple(lesions.T)] = under[np.searchsorted(places, flat)]
     mask = instance.mask(box, labels.shape)
-    return find_host(mask, anatomy, grid.spacing[::-1], candidates)
+    return find_host(mask, anatomy, grid.spacing_zyx, candidates)
 
 
 def _repair(
@@ -240,7 +240,7 @@ def _repair(
         labels[box],
         instance.mask(box, labels.shape),
         host.label,
-        grid.spacing[::-1],
+        grid.spacing_zyx,
         free,
         rim_mm=settings.rim_mm,
         holes=settings.holes,

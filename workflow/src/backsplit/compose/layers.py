@@ -189,9 +189,8 @@ class Composer:
         for label in dict.fromkeys(winners.values()):
             numbers[label] = len(self.known)
             self.known.append(State(layer.name, label))
-        if len(self.known) > 256 and self.states.dtype == np.uint8:
-            self.states = self.states.astype(np.uint16)
-        table = np.zeros(256 if layer.values.dtype == np.uint8 else 65536, self.states.dtype)
+        self.states = self.states.astype(np.min_scalar_type(len(self.known) - 1), copy=False)
+        table = np.zeros(np.iinfo(layer.values.dtype).max + 1, self.states.dtype)
         for value, label in winners.items():
             if value < len(table):
                 table[value] = numbers[label]

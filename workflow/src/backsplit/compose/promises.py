@@ -61,10 +61,9 @@ def assert_promises(
 def _target_table(lesion: Lesion, precedence: Precedence) -> Array:
     """Target id of each value of the lesion file."""
     highest = max((max(targets) for targets in lesion.claims.values()), default=0)
-    length = 256 if lesion.map.array.dtype == np.uint8 else 65536
-    table = np.zeros(length, np.uint8 if highest <= 255 else np.uint16)
+    table = np.zeros(np.iinfo(lesion.map.array.dtype).max + 1, np.min_scalar_type(highest))
     for value, targets in lesion.claims.items():
-        if value < length:
+        if value < len(table):
             table[value] = precedence.winner(targets)
     return table
 

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from backsplit.config.compose import HOLES_WITHIN_MM
 from backsplit.volume import Array
 from backsplit.volume.distance import distance_mm
-
-HOLES_WITHIN_MM = 3.0
-"""Holes are filled as far from the lesion where no rim is asked for."""
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,7 @@ import numpy as np
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import Known, StructureEntry
 from backsplit.volume import Array, Grid
-
-SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")
-"""Patient sides of a volume: low and high end of each patient axis (LPS)."""
+from backsplit.volume.grid import SIDES
 
 
 def unknown_structures(

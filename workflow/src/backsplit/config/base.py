@@ -15,6 +15,13 @@ from pydantic import (
 Name = Annotated[
     str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
 ]
+MOST_LABEL = 65535
+"""The largest value that a label map can hold: the largest of 16 bits."""
+
+TISSUE_ABOVE_HU = -500.0
+"""What is brighter than this in a CT is tissue rather than air: half-way between air (-1000 HU) and
+water (0 HU). What tells a CT from other images is `volume.intensity.is_ct`."""
+
 RESERVED_NAMES = frozenset({"background", "ignore", "targets"})
 
 
@@ -37,10 +44,10 @@ def _label_value(value: object) -> int | str:
     """A union of constrained types would report one fault three times."""
     if isinstance(value, str) and value:
         return value
-    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 65535:
+    if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_LABEL:
         return value
     given = repr(value)[:80] if isinstance(value, str | int | float) else type(value).__name__
-    raise ValueError(f"{given} is no label value in 1..65535 and no name of a DICOM segment")
+    raise ValueError(f"{given} is no label value in 1..{MOST_LABEL} and no name of a DICOM segment")
 
 
 def _target_value(value: object) -> tuple[int | str, ...]:

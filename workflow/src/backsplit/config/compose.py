@@ -16,6 +16,10 @@ class PairRule(Section):
     loser: str = Field(description="Label, group or wildcard that yields to it.")
 
 
+HOLES_WITHIN_MM = 3.0
+"""Holes are filled as far from the lesion where no rim is asked for."""
+
+
 class Repair(Section):
     """What the host of a lesion gets round about it."""
 
@@ -28,7 +32,7 @@ class Repair(Section):
     holes: bool = Field(
         default=False,
         description="Unlabelled cavities enclosed by lesion and host go to the host, as far as "
-        "rim_mm from the lesion (3 mm where rim_mm is 0).",
+        f"rim_mm from the lesion ({HOLES_WITHIN_MM:g} mm where rim_mm is 0).",
     )
     over: tuple[str, ...] = Field(
         default=(),

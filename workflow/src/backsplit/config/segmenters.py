@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from backsplit.config.base import LabelValue, Name, OneOrMore, Section
+from backsplit.config.base import TISSUE_ABOVE_HU, LabelValue, Name, OneOrMore, Section
 
 PATH_FIELD = re.compile(r"[^.\[\]{}!:]+")
 """What may stand between the braces of a path: a name, and no way into Python's objects."""
@@ -214,9 +214,9 @@ class Threshold(SegmenterSection):
         default="body", description="Label only inside the body mask, or everywhere."
     )
     body_above: float | Literal["otsu"] = Field(
-        default=-500.0,
-        description="Intensity above which a voxel may be body. -500 HU lies half-way between air "
-        "and water; `otsu` finds it from the image (MR, PET).",
+        default=TISSUE_ABOVE_HU,
+        description=f"Intensity above which a voxel may be body. {TISSUE_ABOVE_HU:g} HU lies "
+        "half-way between air and water; `otsu` finds it from the image (MR, PET).",
     )
 
     @model_validator(mode="after")

@@ -16,9 +16,6 @@ from backsplit.config.quality import AnatomyRules, ChainRule, OrderRule, Rule, S
 Row = Mapping[str, Any]
 """One row of `measures.parquet`."""
 
-CT_BELOW_HU = -200.0
-"""An image with values below is a CT; rules on Hounsfield units are silent for others."""
-
 FEWEST_VOXELS = 20
 """A structure whose lower limit is fewer voxels than this is too small for the grid to be judged
 by volume."""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from backsplit.config.quality import AnatomyRules, Cohort, Quality, Severity
-from backsplit.judge.anatomy import CT_BELOW_HU, ROW, Case, Finding, anatomy_rules, findings, fits
+from backsplit.judge.anatomy import ROW, Case, Finding, anatomy_rules, findings, fits
 from backsplit.judge.cohort import SAYS_TISSUE, outliers
 from backsplit.judge.cube import Cube
 from backsplit.judge.likeness import unlike
@@ -16,6 +16,7 @@ from backsplit.judge.mapping import looks_like, one_side, several_parts, two_gro
 from backsplit.judge.place import off_from_others
 from backsplit.judge.systematic import Fault, Groups, exchanged, split
 from backsplit.judge.verdicts import FLAG_COLUMNS
+from backsplit.volume.intensity import is_ct
 
 LABELS = "labels"
 """Source of what was composed; the others are segmenters."""
@@ -121,7 +122,8 @@ def flag_anatomy(cubes: Mapping[str, Cube], rules: AnatomyRules, ct: Set[str]) -
 
 def cases_of_ct(measures: pd.DataFrame) -> set[str]:
     """Cases whose intensities go as low as a CT's only do."""
-    return set(measures["case"][measures["minimum"] < CT_BELOW_HU])
+    lowest = zip(measures["case"], measures["minimum"], strict=True)
+    return {case for case, value in lowest if is_ct(value)}
 
 
 def _compared(

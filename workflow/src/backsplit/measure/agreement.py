@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from itertools import combinations
 from typing import Any
 
-import edt
 import numpy as np
 
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid
+from backsplit.volume.distance import distance_mm
 
 COLUMNS = ("case", "structure", "first", "second", "dice", "surface_mm", "hausdorff95_mm")
 
@@ -60,11 +60,7 @@ def compare(a: Array, b: Array, grid: Grid) -> dict[str, float]:
         for low, high in zip(where.min(axis=0), where.max(axis=0), strict=True)
     )
     edges = [_surface(mask[box]) for mask in (a, b)]
-    spacing = tuple(float(s) for s in grid.spacing[::-1])
-    to_b, to_a = (
-        edt.edt((~edge).view(np.uint8), anisotropy=spacing, black_border=False)
-        for edge in reversed(edges)
-    )
+    to_b, to_a = (distance_mm(~edge, grid.spacing_zyx) for edge in reversed(edges))
     ways = [to_b[edges[0]], to_a[edges[1]]]
     return {
         "dice": dice,

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-import edt
 import numpy as np
 import pandas as pd
 
 from backsplit.cases.instances import Instance, grown
 from backsplit.store.sidecars import LesionEntry
 from backsplit.volume import Array, Grid
+from backsplit.volume.distance import distance_mm
 
 SHELL_MM = 10.0
 """The host round a lesion that its contrast is taken against: wide enough to be the organ's own
@@ -125,8 +125,7 @@ def _host_shell(
         return np.zeros(0)
     box = grown(instance.box, SHELL_MM, grid)
     outside = ~instance.mask(box, labels.shape)
-    spacing = tuple(float(s) for s in grid.spacing[::-1])
-    away = edt.edt(outside.view(np.uint8), anisotropy=spacing, black_border=False)
+    away = distance_mm(outside, grid.spacing_zyx)
     near = (labels[box] == list(names).index(host)) & (away <= SHELL_MM)
     return np.asarray(image[box][near], np.float64)
 

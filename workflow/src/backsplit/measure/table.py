@@ -190,7 +190,7 @@ def _axes_mm(sums: Array, grid: Grid) -> Array:
         n, mean = sums[label, 0], sums[label, 1:4] / sums[label, 0]
         zz, yy, xx, zy, zx, yx = sums[label, 4:] / n
         moments = np.array([[zz, zy, zx], [zy, yy, yx], [zx, yx, xx]]) - np.outer(mean, mean)
-        spacing = np.asarray(grid.spacing[::-1])
+        spacing = np.asarray(grid.spacing_zyx)
         spread = np.linalg.eigvalsh(moments * np.outer(spacing, spacing))
         result[label] = np.sqrt(np.maximum(spread[::-1], 0.0))
     return result
@@ -299,6 +299,6 @@ Legland 2012), for cubic voxels; used for others too, as ITK does."""
 
 def _surface_mm2(cuts: Array, grid: Grid) -> Array:
     """Surface of each id by Crofton's formula, (id,), mm2."""
-    steps = np.linalg.norm(DIRECTIONS * np.asarray(grid.spacing[::-1]), axis=1)
+    steps = np.linalg.norm(DIRECTIONS * np.asarray(grid.spacing_zyx), axis=1)
     per_cut = 4 * _WEIGHTS * grid.voxel_ml * 1000 / steps / 2
     return np.asarray(cuts @ per_cut)

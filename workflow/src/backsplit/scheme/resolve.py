@@ -3,26 +3,17 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
-from backsplit.config.base import BACKGROUND, IGNORE
+from backsplit.config.base import BACKGROUND, IGNORE, MOST_LABEL
+from backsplit.config.lesion_words import is_lesion_class
 from backsplit.config.model import Config
 from backsplit.errors import Code, Problem
 from backsplit.scheme.scheme import Classes, Scheme
-
-MOST_LABELS = 65534
-
-LESION_CLASS = re.compile(
-    r"(^|[_.-])(cysts?|tumou?rs?|lesions?|nodules?|metastas[ei]s|cancers?|carcinomas?|mass(es)?"
-    r"|ha?emorrhages?|effusions?|aneurysms?|thromb\w+|abscess(es)?|infarct\w*|gtv|ctv|ptv)($|[_.-]|\d)",
-    re.IGNORECASE,
-)
-"""Class names that mean disease, not anatomy: kidney_cyst_left, lung_nodules, liver_tumor …"""
 
 
 @dataclass
@@ -97,9 +88,9 @@ def resolve(
     problems: list[Problem] = []
     resolver = _Resolver(config, classes, file, problems)
     names = (BACKGROUND, *config.targets, *config.structures)
-    if len(names) > MOST_LABELS:
+    if len(names) > MOST_LABEL:  # they count from 0, and `ignore` comes after them
         resolver.problem(
-            Code.CONFIG_INVALID, "structures", None, f"{len(names)} labels", f"{MOST_LABELS} fit"
+            Code.CONFIG_INVALID, "structures", None, f"{len(names)} labels", f"{MOST_LABEL} fit"
         )
     scheme = Scheme(
         targets=dict(config.targets),
@@ -178,7 +169,7 @@ def _require_rules_for_lesions(resolver: _Resolver, ruled: set[tuple[str, str]])
         open_ = [
             name
             for name in names
-            if LESION_CLASS.search(name)
+            if is_lesion_class(name)
             and (segmenter, name) not in ruled
             and f"{segmenter}/{name}" not in exact
         ]

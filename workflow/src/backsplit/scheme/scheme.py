@@ -64,9 +64,9 @@ class Scheme:
         return self.names[1 + len(self.targets) :]
 
     @property
-    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+    def dtype(self) -> np.dtype[Any]:
         """Smallest integer type that holds every id."""
-        return np.uint8 if self.ignore_id <= np.iinfo(np.uint8).max else np.uint16
+        return np.min_scalar_type(self.ignore_id)
 
     def claims(
         self, segmenter: str, classes: Classes, overlaps: Mapping[int, tuple[int, ...]]
@@ -99,7 +99,7 @@ class Scheme:
             become background where the set has no anatomy
         """
         kept = [*self.targets, *self.nested[:count]]
-        table = np.zeros(self.ignore_id + 1, np.uint8 if len(kept) < 255 else np.uint16)
+        table = np.zeros(self.ignore_id + 1, np.min_scalar_type(len(kept) + 1))
         for new, name in enumerate(kept, start=1):
             table[self.ids[name]] = new
         table[self.ignore_id] = len(kept) + 1 if keep_ignore and count else 0

@@ -11,6 +11,7 @@ import numpy as np
 
 from backsplit.cases.labels import label_files, put_on_grid
 from backsplit.cases.table import Case
+from backsplit.config.base import MOST_LABEL
 from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import Files
 from backsplit.errors import CaseError, Code, shown
@@ -40,7 +41,7 @@ class FilesSegmenter:
         labels = self.section.labels
         if isinstance(labels, dict):
             taken = {value for value in labels.values() if isinstance(value, int)}
-            free = iter(v for v in range(1, 65536) if v not in taken)
+            free = iter(v for v in range(1, MOST_LABEL + 1) if v not in taken)
             return {n: v if isinstance(v, int) else next(free) for n, v in labels.items()}
         return {name: value for value, name in enumerate(labels, start=1)}
 
@@ -94,10 +95,9 @@ class FilesSegmenter:
                 table[value] = named[0]
         counts = np.bincount(labels.array.ravel(), minlength=len(table))
         others = {str(v): int(counts[v]) for v in np.flatnonzero(counts) if v and not table[v]}
-        narrow = np.uint8 if free <= 256 else np.uint16
         notes: dict[str, Any] = {"voxels_of_other_values": others} if others else {}
         return Labelled(
-            table.astype(narrow)[labels.array],
+            table.astype(np.min_scalar_type(free - 1))[labels.array],
             labels.grid,
             overlaps,
             notes=notes | _geometry_notes(labels.notes),

@@ -220,8 +220,7 @@ def largest_channel(channel_of: Any, count: int) -> Array:  # noqa: ANN401
         values = channel_of(channel)
         labels.masked_fill_(values > best, channel)
         torch.maximum(best, values, out=best)
-    whole = labels.cpu().numpy()
-    return np.asarray(whole, np.uint8 if count <= 256 else np.uint16)
+    return np.asarray(labels.cpu().numpy(), np.min_scalar_type(count - 1))
 
 
 @lru_cache(maxsize=16)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases.table import Case
+from backsplit.config.base import MOST_LABEL
 from backsplit.config.model import Dataset, Run
 from backsplit.config.segmenters import NnUNet
 from backsplit.errors import CaseError, Code, RunError, shown
@@ -65,7 +66,7 @@ class NnUNetSegmenter:
         for name, value in self._dataset_json["labels"].items():
             if name in ("background", "ignore"):
                 continue
-            if isinstance(value, int) and not 1 <= value <= 65535:
+            if isinstance(value, int) and not 1 <= value <= MOST_LABEL:
                 raise RunError(
                     Code.MODEL_INVALID,
                     f"{self.config.model}/dataset.json gives {shown(name)!r} the value "
@@ -208,7 +209,7 @@ class Engine:
             array, properties = self.network.reader.read_images([str(path) for path in paths])
             return array, properties
         array = np.stack([volume.array for volume in volumes]).astype(np.float32)
-        return array, {"spacing": [abs(s) for s in reversed(volumes[0].grid.spacing)]}
+        return array, {"spacing": [abs(s) for s in volumes[0].grid.spacing_zyx]}
 
     def _as_writer_puts(self, ready: Ready, labels: Array) -> Array:
         """Let the model's own writer undo what its reader did to axes and orientation."""

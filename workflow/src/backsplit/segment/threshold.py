@@ -60,9 +60,7 @@ class ThresholdSegmenter:
     def _label_case(self, case: Case) -> Labelled:
         volume = read_volume(case.images[self.channel])
         require_finite(case.images[self.channel], volume.array)
-        labels = np.zeros(
-            volume.array.shape, np.uint8 if len(self.config.bands) < 256 else np.uint16
-        )
+        labels = np.zeros(volume.array.shape, np.min_scalar_type(len(self.config.bands)))
         for value, (low, high) in enumerate(self.config.bands.values(), start=1):
             inside = np.ones(labels.shape, bool) if low is None else volume.array >= low
             if high is not None:

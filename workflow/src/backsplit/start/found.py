@@ -7,16 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from backsplit.config.lesion_words import is_lesion_label
+
 LONGEST_ID = 120
 
 VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
-
-LESION_WORDS = re.compile(
-    r"lesion|tumou?r|cancer|carcinoma|sarcoma|lymphoma|metasta|(^|[_ -])mets?($|[_ -])|cyst|nodule"
-    r"|gtv|ptv|ctv|neoplasm|malignan|stroke|infarct|h(a?)emorrhage|edema|oedema|necro|enhancing",
-    re.IGNORECASE,
-)
-"""Names that mean a lesion; where a data set has such labels, its others are anatomy."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +87,7 @@ def name_of(text: str) -> str:
 
 def lesions_and_anatomy(labels: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """Which labels are lesions, by their names; all of them where no name says so."""
-    lesions = {name: value for name, value in labels.items() if LESION_WORDS.search(name)}
+    lesions = {name: value for name, value in labels.items() if is_lesion_label(name)}
     if not lesions:
         return dict(labels), {}
     return lesions, {name: value for name, value in labels.items() if name not in lesions}

@@ -5,19 +5,15 @@ from __future__ import annotations
 import cc3d
 import numpy as np
 
+from backsplit.config.base import TISSUE_ABOVE_HU
 from backsplit.volume.grid import Array, Grid
+from backsplit.volume.intensity import is_ct
 
 OPENING_MM = 6.0
 """Couches, cables and blankets are thinner or hang on by less than this."""
 
-TISSUE_ABOVE_HU = -500.0
-"""Half-way between air (-1000 HU) and water (0 HU)."""
 
-LOWEST_OF_OTHERS = -200.0
-"""An image with values below is a CT: MR and PET have no negative numbers to speak of."""
-
-
-def body_mask(image: Array, grid: Grid, above: float | str = -500.0) -> Array:
+def body_mask(image: Array, grid: Grid, above: float | str = TISSUE_ABOVE_HU) -> Array:
     """Mask of the patient: the largest thing brighter than air, with its cavities.
 
     Parameters
@@ -25,7 +21,7 @@ def body_mask(image: Array, grid: Grid, above: float | str = -500.0) -> Array:
     image : intensities, (z, y, x)
     grid : its grid
     above : lowest intensity of tissue, or "otsu" to split the image's histogram in two
-        (Otsu 1979); -500 HU lies half-way between air (-1000) and water (0)
+        (Otsu 1979)
 
     Returns
     -------
@@ -60,7 +56,7 @@ def body_mask(image: Array, grid: Grid, above: float | str = -500.0) -> Array:
 
 def body_threshold(image: Array) -> float | str:
     """What `body_mask` goes by where nobody says it: -500 HU for CT, Otsu's for anything else."""
-    return TISSUE_ABOVE_HU if float(image.min()) < LOWEST_OF_OTHERS else "otsu"
+    return TISSUE_ABOVE_HU if is_ct(float(image.min())) else "otsu"
 
 
 def _radius_voxels(grid: Grid) -> list[int]:

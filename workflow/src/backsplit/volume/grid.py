@@ -6,7 +6,6 @@ LPS patient axes: +x to the patient's left, +y to posterior, +z to superior.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,22 +42,16 @@ class Grid:
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
 
-    @classmethod
-    def from_affine(cls, size: Sequence[int], affine: Array) -> Grid:
-        """Make a grid of a 4x4 matrix from voxel (x, y, z) to mm in LPS."""
-        spacing = np.linalg.norm(affine[:3, :3], axis=0)
-        direction = affine[:3, :3] / spacing
-        return cls(
-            (int(size[0]), int(size[1]), int(size[2])),
-            (float(spacing[0]), float(spacing[1]), float(spacing[2])),
-            (float(affine[0, 3]), float(affine[1, 3]), float(affine[2, 3])),
-            tuple(float(cosine) for cosine in direction.ravel()),
-        )
-
     @property
     def shape(self) -> tuple[int, int, int]:
         """Shape of the array, (z, y, x)."""
         x, y, z = self.size
+        return (z, y, x)
+
+    @property
+    def spacing_zyx(self) -> tuple[float, float, float]:
+        """Spacing in the order of the array's axes, mm, (z, y, x)."""
+        x, y, z = self.spacing
         return (z, y, x)
 
     @property
@@ -83,6 +76,11 @@ class Grid:
         """Positions (n, 3) in mm, LPS, of continuous array indices (n, 3) in (z, y, x)."""
         affine = self.affine_lps
         return np.asarray(np.asarray(index_zyx)[..., ::-1] @ affine[:3, :3].T + affine[:3, 3])
+
+    def to_index(self, mm: Array) -> Array:
+        """Continuous array indices (n, 3) in (z, y, x) of positions (n, 3) in mm, LPS."""
+        inverse = np.linalg.inv(self.affine_lps)
+        return np.asarray((np.asarray(mm) @ inverse[:3, :3].T + inverse[:3, 3])[..., ::-1])
 
     def corners_mm(self) -> Array:
         """Positions of the eight corner voxels, (8, 3), mm, LPS."""

@@ -9,7 +9,11 @@ import numpy as np
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array
 
-AIR_HU = -1000.0
+CT_BELOW_HU = -200.0
+"""An image with values below is a CT: air is -1000 HU and water 0 HU by the definition of the scale
+(Hounsfield 1973) and no tissue but lung lies below fat, at about -100 HU. MR magnitudes and uptake
+are never negative, but for what filters make of noise."""
+
 PADDING_HU = -1024.0
 """CT numbers start at -1024 (12 bits); scanners and converters write -1024, -2000, -2048 or -3024
 where nothing was measured. No other modality goes as low."""
@@ -52,6 +56,11 @@ def require_contrast(path: Path, image: Array) -> None:
             f"{path} holds {image.flat[0]} in every voxel",
             "replace it by the image",
         )
+
+
+def is_ct(lowest: float) -> bool:
+    """Whether the lowest intensity of an image tells that it is a CT."""
+    return lowest < CT_BELOW_HU
 
 
 def padding_value(image: Array) -> float | None:

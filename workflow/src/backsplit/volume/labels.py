@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
-from backsplit.volume.read import MOST_LABEL, read_grid, read_labels
+from backsplit.volume.read import read_grid, read_labels
 
 if TYPE_CHECKING:
     from backsplit.volume.segments import SegmentFile
@@ -141,5 +142,5 @@ def stack_masks(
                 )
             table[holder] = known[combination]
         array[mask] = table[held]
-    narrow = array.astype(np.uint8) if free <= 256 else array
+    narrow = array.astype(np.min_scalar_type(free - 1), copy=False)
     return narrow, {value: m for value, m in members.items() if len(m) > 1}

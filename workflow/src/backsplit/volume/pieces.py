@@ -36,7 +36,7 @@ def count_values(array: Array, length: int) -> Array:
         if not piece.any():
             counts[0] += len(piece)
         elif piece.dtype == np.uint8 and len(piece) % 2 == 0:
-            pairs = np.bincount(piece.view(np.uint16), minlength=65536).reshape(256, 256)
+            pairs = np.bincount(piece.view(np.uint16), minlength=256 * 256).reshape(256, 256)
             both = pairs.sum(axis=0) + pairs.sum(axis=1)
             counts[:256] += both[:length] if length < 256 else both
         else:

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from isal import isal_zlib
 
+from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code, shown
 from backsplit.store.disk import is_there
 from backsplit.volume.geometry import Geometry, nifti_geometry
@@ -26,7 +27,6 @@ INTEGER_TOLERANCE = 1e-3
 
 GZIP_MAGIC = b"\x1f\x8b"
 
-MOST_LABEL = 65535
 """Label values and ids are at most 16 bits wide."""
 
 INFLATE_BYTES = 1 << 20
@@ -138,8 +138,7 @@ def read_labels(path: Path) -> Volume:
             f"{path} holds the value {highest:.0f}; {MOST_LABEL} is the most",
             "renumber it, or correct the path if it is an image",
         )
-    dtype = np.uint8 if highest <= 255 else np.uint16
-    return Volume(array.astype(dtype, copy=False), volume.grid)
+    return Volume(array.astype(np.min_scalar_type(int(highest)), copy=False), volume.grid)
 
 
 def _inflate(packed: bytes, length: int) -> Array:

@@ -118,7 +118,7 @@ def _most_covered(share: Array, grid: Grid) -> Array:
     """Flat indices by falling share; of equal ones the nearest to the middle of all come first."""
     index = np.indices(share.shape).reshape(3, -1)
     middle = (index * share.ravel()).sum(axis=1) / max(float(share.sum()), 1e-9)
-    away = (((index.T - middle) * grid.spacing[::-1]) ** 2).sum(axis=1)
+    away = (((index.T - middle) * grid.spacing_zyx) ** 2).sum(axis=1)
     return np.asarray(np.lexsort((away, -np.round(share.ravel(), 6))))
 
 
@@ -133,8 +133,7 @@ def _coverage(
     """
     corners = np.array([[z, y, x] for z in (0, 1) for y in (0, 1) for x in (0, 1)], float)
     corners = corners * (np.array(mask.shape) - 1) + start_zyx
-    inverse = np.linalg.inv(to.affine_lps)
-    index = (grid.to_mm(corners) @ inverse[:3, :3].T + inverse[:3, 3])[:, ::-1]
+    index = to.to_index(grid.to_mm(corners))
     low = np.maximum(np.floor(index.min(axis=0)).astype(int) - 1, 0)
     high = np.minimum(np.ceil(index.max(axis=0)).astype(int) + 2, to.shape)
     if (low >= high).any():
@@ -142,7 +141,7 @@ def _coverage(
     where = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     # as many samples per voxel as it takes to see every voxel of the mask
     finest = min(grid.spacing)
-    times = [max(2, int(np.ceil(s / finest))) for s in to.spacing[::-1]]
+    times = [max(2, int(np.ceil(s / finest))) for s in to.spacing_zyx]
     size = (high - low) * times
     step = 1.0 / np.array(times)
     first = low - 0.5 + step / 2
@@ -175,11 +174,10 @@ def resample_image(volume: Volume, to: Grid) -> Volume:
 
 def _inside(index_zyx: Array, grid: Grid, other: Grid, slack_voxels: float) -> Array:
     """Whether positions given in indices of `grid` lie in the box of voxels of `other`."""
-    inverse = np.linalg.inv(other.affine_lps)
-    mm = grid.to_mm(index_zyx)
-    index = mm @ inverse[:3, :3].T + inverse[:3, 3]
-    slack = 0.5 + slack_voxels * max(grid.spacing) / np.asarray(other.spacing)
-    return np.asarray(((index > -slack) & (index < np.asarray(other.size) - 1 + slack)).all(axis=1))
+    index = other.to_index(grid.to_mm(index_zyx))
+    slack = 0.5 + slack_voxels * max(grid.spacing) / np.asarray(other.spacing_zyx)
+    far = np.asarray(other.shape) - 1
+    return np.asarray(((index > -slack) & (index < far + slack)).all(axis=1))
 
 
 def _surface_box(labels: Array) -> Array:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pydicom
 
+from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid
 
@@ -85,7 +86,6 @@ class SegmentFile:
         from skimage.draw import polygon2mask
 
         mask = np.zeros(grid.shape, bool)
-        inverse = np.linalg.inv(grid.affine_lps)
         for item in self.data.ROIContourSequence:
             if int(item.ReferencedROINumber) != number:
                 continue
@@ -95,7 +95,7 @@ class SegmentFile:
                 points = np.asarray([float(v) for v in contour.ContourData]).reshape(-1, 3)
                 if not np.isfinite(points).all():
                     raise ValueError("a contour has points that are no numbers")
-                index = (points @ inverse[:3, :3].T + inverse[:3, 3])[:, ::-1]
+                index = grid.to_index(points)
                 plane = self._plane(index, grid)
                 mask[plane] ^= polygon2mask(grid.shape[1:], index[:, 1:])
         return mask
@@ -160,7 +160,7 @@ class SegmentFile:
 def _named(given: Sequence[tuple[int, str]]) -> Iterator[SegmentName]:
     """Numbers that fit a label map, the file's own where they do; names that differ."""
     numbers = [number for number, _ in given]
-    own = len(set(numbers)) == len(numbers) and all(1 <= n <= 65535 for n in numbers)
+    own = len(set(numbers)) == len(numbers) and all(1 <= n <= MOST_LABEL for n in numbers)
     seen: dict[str, int] = {}
     for position, (number, name) in enumerate(given, start=1):
         seen[name] = seen.get(name, 0) + 1

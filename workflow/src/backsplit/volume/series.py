@@ -32,9 +32,6 @@ TAGS = [
 ]
 
 
-_NO_SLICE = (AttributeError, TypeError, ValueError, OSError, IndexError, EOFError)
-
-
 @dataclass(frozen=True)
 class Slice:
     """One file of a series, from its header."""

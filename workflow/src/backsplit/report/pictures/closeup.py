@@ -95,9 +95,8 @@ def lesion_focus(
     lesion : what composing noted of it
     diameter_mm : longest diameter
     """
-    affine = grid.affine_lps
-    middle = np.linalg.solve(affine[:3, :3], np.asarray(lesion.centroid_mm) - affine[:3, 3])[::-1]
-    reach = diameter_mm / np.array(grid.spacing[::-1]) + 1
+    middle = grid.to_index(np.asarray(lesion.centroid_mm))
+    reach = diameter_mm / np.array(grid.spacing_zyx) + 1
     low = np.array([start for start, _ in lesion.box_zyx])
     box = tuple(slice(start, stop) for start, stop in lesion.box_zyx)
     voxels = np.argwhere(labels[box] == target) + low

@@ -19,6 +19,7 @@ from backsplit.report.pictures.planes import (
     pixel_spacing,
 )
 from backsplit.volume import Array, Grid
+from backsplit.volume.intensity import is_ct
 
 CT_WINDOW = (-160.0, 240.0)
 """Soft tissue, HU: centre 40, width 400."""
@@ -28,8 +29,6 @@ LUNG_BELOW = -400.0
 """HU; no tissue but lung has a median below it."""
 LUNG_REACH = 5
 """Voxels round a lesion's box that count as its surroundings."""
-CT_BELOW = -500.0
-"""An image with values below it is taken for a CT: no other modality has such negative air."""
 GREY_STEP = 6
 """Grey values are rounded to it: noise that no eye sees makes half of a picture's bytes."""
 FILL = 0.38
@@ -96,7 +95,7 @@ def choose_window(image: Array, focus: Focus) -> tuple[float, float]:
     some = some[np.isfinite(some)]
     if some.size == 0:
         return 0.0, 1.0
-    if some.min() < CT_BELOW:
+    if is_ct(float(some.min())):
         return LUNG_WINDOW if _lies_in_lung(image, focus) else CT_WINDOW
     low, high = np.percentile(some, [1, 99])
     return (float(low), float(high)) if high > low else (float(low), float(low) + 1)

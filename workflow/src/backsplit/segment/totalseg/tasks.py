@@ -15,9 +15,9 @@ from backsplit.config.segmenters import TotalSegmentator
 from backsplit.errors import Code, RunError
 from backsplit.segment.network import Model
 from backsplit.volume import Array
+from backsplit.volume.intensity import is_ct
 
 LICENCE_VARIABLE = "TOTALSEG_LICENSE_NUMBER"
-CT_HOLDS_BELOW = -200.0
 ROUGH_TASK_IDS = (297, 298, 300, 852)
 """Networks that tasks with a crop run first (`python_api.totalsegmentator`)."""
 FEWER_TILES = frozenset({"total", "total_v3", "total_mr"})
@@ -170,15 +170,14 @@ def find_dataset(weights: Path, task_id: int) -> Path | None:
 def modality_notes(task: str, image: Array) -> dict[str, str]:
     """Warn when an image can not be of the task's modality: CT holds air, MR nothing negative.
 
-    Air is -1000 HU by the definition of the scale; an image of a patient in which nothing lies
-    below -200 is either no CT, or stored with an offset. MR magnitudes are never negative.
+    What tells no CT by its lowest value is none, or is stored with an offset.
     """
     from totalsegmentator.registry import task_modality
 
     lowest = float(image.min())
-    if task_modality(task) == "CT" and lowest > CT_HOLDS_BELOW:
+    if task_modality(task) == "CT" and not is_ct(lowest):
         found = f"nothing lies below {lowest:g}, but CT in HU holds air"
-    elif task_modality(task) == "MR" and lowest < CT_HOLDS_BELOW:
+    elif task_modality(task) == "MR" and is_ct(lowest):
         found = f"values go down to {lowest:g}, as in CT"
     else:
         return {}
