@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from snakemake.common.configfile import load_configfile
 
-from backsplit.config.file import ConfigError, config_schema, dump_config, load_config
+from backsplit.config.file import ConfigError, config_schema, dump_config, load_config, read_yaml
 from backsplit.errors import Code
 from support.project import ROOT
 
@@ -62,6 +63,8 @@ def test_dump_reads_back_as_the_same(tmp_path):
         ("cyst: 3", "cyst: 0", 5, "targets.cyst", "1..65535"),
         ("cyst: 3", "background: 3", 5, "targets", "reserved"),
         ("  liver: organs/liver", TWICE, 12, "structures.liver", "twice"),
+        ("  liver: organs/liver", "  a b: organs/liver", 11, "structures.a b.[key]", "pattern"),
+        ("  organs: {", "  on: {", 6, "segmenters", "YAML takes it for True"),
     ],
 )
 def test_each_fault_is_named_with_its_row(tmp_path, old, new, row, column, needle):
@@ -72,6 +75,30 @@ def test_each_fault_is_named_with_its_row(tmp_path, old, new, row, column, needl
     assert hit, caught.value.problems
     assert hit[0].code is Code.CONFIG_INVALID
     assert (hit[0].row, hit[0].column) == (row, column)
+
+
+@pytest.mark.parametrize("name", ["off", "no", "yes", "On", "12", "null"])
+def test_a_name_that_yaml_takes_for_something_else_is_refused_and_quoted_taken(tmp_path, name):
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, f"{GOOD}  {name}: organs/spleen\n")
+    assert {(p.row, p.column, p.remedy) for p in caught.value.problems} == {
+        (9, "structures", "put it in quotes")
+    }
+    if name.isalpha():
+        config = _load(tmp_path, f"{GOOD}  '{name}': organs/spleen\n")
+        assert config.structures[name] == ("organs/spleen",)
+
+
+def test_values_mean_what_they_mean_to_snakemake_which_reads_the_same_file(tmp_path):
+    """YAML 1.1 of PyYAML, in which `y` and `1e3` are text."""
+    values = "yes no on off y n 010 0o10 1e3 1.0e+3 1_000 12:30 ~ 'no'"
+    path = tmp_path / "config.yaml"
+    path.write_text("".join(f"k{i}: {value}\n" for i, value in enumerate(values.split())))
+    data, _ = read_yaml(path)
+    assert data == load_configfile(str(path))
+    assert list(data.values()) == [
+        *(True, False, True, False, "y", "n", 8, "0o10", "1e3", 1000.0, 1000, 750, None, "no")
+    ]
 
 
 def test_all_faults_are_said_at_once(tmp_path):

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import gc
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +46,21 @@ run = claim_run(results)
 with claimed(results, "compose 00001", print):
     print("at work", flush=True)
     time.sleep(float(sys.argv[2]))
+"""
+
+FORKED = """
+import os, sys, time
+from pathlib import Path
+from backsplit.store.locks import claim_run
+from backsplit.store.results import Results
+claim_run(Results(Path(sys.argv[1])))
+child = os.fork()
+if not child:
+    os.close(1)
+    time.sleep(60)
+Path(sys.argv[1], "child").write_text(str(child))
+print("forked", flush=True)
+time.sleep(60)
 """
 
 
@@ -122,9 +139,31 @@ def test_a_job_waits_for_another_process_at_the_same_files_and_says_so(tmp_path)
     assert len(said) == 1 and f"process {first.pid}" in said[0] and "waiting" in said[0]
 
 
-def test_a_disk_without_locks_is_named_and_worked_on(tmp_path, monkeypatch, caplog):
+def test_a_claim_ends_with_its_process_even_where_a_child_lives_on(tmp_path):
+    first = start(FORKED, tmp_path)
+    child = int((tmp_path / "child").read_text())
+    assert claim_run(Results(tmp_path)).problem is not None
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    try:
+        assert claim_run(Results(tmp_path)).problem is None
+    finally:
+        os.kill(child, signal.SIGKILL)
+
+
+def test_a_claim_lasts_as_long_as_the_process_that_made_it_in_another_thread(tmp_path):
+    thread = threading.Thread(target=claim_run, args=(Results(tmp_path),))
+    thread.start()
+    thread.join()
+    gc.collect()
+    problem = claim_run(Results(tmp_path)).problem
+    assert problem is not None and f"process {os.getpid()} of " in str(problem)
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP])
+def test_a_disk_without_locks_is_named_and_worked_on(tmp_path, monkeypatch, caplog, number):
     def none(*_):
-        raise OSError(errno.ENOLCK, "No locks available")
+        raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(fcntl, "flock", none)
     claim = claim_run(Results(tmp_path))

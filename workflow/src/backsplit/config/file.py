@@ -161,13 +161,15 @@ def _translate(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> 
     location = list(error["loc"])
     if location[:1] == ["segmenters"] and location[2:] not in ([], ["[key]"]):
         del location[2]  # the kind, by which the section's model was chosen, is no key of the file
-    key = ".".join(str(part) for part in location) or None
     value = error.get("input")
     value = None if isinstance(value, Mapping | Sequence) and not isinstance(value, str) else value
     kind = error["type"]
     if kind == "extra_forbidden":
         message, remedy = "is no key of this section", "remove it or correct its spelling"
         value = None
+    elif kind == "string_type" and location[-1:] == ["[key]"]:
+        message, remedy = f"a name is text, but YAML takes it for {value}", "put it in quotes"
+        location, value = location[:-2], None
     elif kind == "missing":
         message, remedy, value = "is missing", "add it", None
     elif kind == "value_error":
@@ -175,6 +177,7 @@ def _translate(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> 
     else:
         message, remedy = error["msg"][0].lower() + error["msg"][1:], "change it"
     row = _row_of(root, location) if root is not None else None
+    key = ".".join(str(part) for part in location) or None
     place = None if key is None else shown(key)
     given = None if value is None else shown(value)
     return _problem(path, shown(message), remedy, row, place, given)

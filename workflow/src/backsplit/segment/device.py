@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
 import tempfile
 import time
 from pathlib import Path
-from typing import TextIO
+
+from filelock import FileLock
 
 from backsplit.errors import Code, RunError
 
 log = logging.getLogger(__name__)
 
 POLL_S = 2.0
-_claimed: dict[int, TextIO] = {}
+_claimed: dict[int, FileLock] = {}
 """Locks that this process holds, until it ends."""
 
 
@@ -78,11 +78,10 @@ def claim_gpu(count: int) -> int:
 
 def _try_lock(index: int, name: str) -> bool:
     path = Path(tempfile.gettempdir()) / f"backsplit-gpu-{os.getuid()}-{name.replace('/', '_')}"
-    stream = path.open("a")
+    lock = FileLock(path, thread_local=False, fallback_to_soft=False)
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        stream.close()
+        lock.acquire(blocking=False)
+    except OSError:  # taken, or not to be locked
         return False
-    _claimed[index] = stream
+    _claimed[index] = lock
     return True

@@ -7,7 +7,6 @@ where the file system keeps locks (NFS, GPFS, Lustre mounted with `flock`).
 
 from __future__ import annotations
 
-import fcntl
 import getpass
 import json
 import logging
@@ -19,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from backsplit.errors import Code, RunError
 from backsplit.store.disk import NO_LOCKS, disk_errors
 from backsplit.store.results import Results
@@ -27,6 +28,12 @@ log = logging.getLogger(__name__)
 
 RUN = "run"
 """What a whole run claims; its jobs claim what they write."""
+
+POLL_S = 1.0
+"""A job that waits looks as often; each look opens a file on what may be a network disk."""
+
+_run_claims: list[FileLock] = []
+"""Claims of runs, held until this process ends: a lock that nobody refers to is let go."""
 
 
 @dataclass(frozen=True)
@@ -45,34 +52,21 @@ class RunClaim:
 
 def claim_run(results: Results) -> RunClaim:
     """Claim a results folder until this process ends; does not wait."""
-    path = results.lock(RUN)
     try:
-        with disk_errors(results.root):
-            handle = _open(path)
-    except RunError as error:
-        return RunClaim(error, certain=False)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        owner = _owner(path)
-        os.close(handle)
+        lock = _lock(results, RUN)
+        with disk_errors(results.root), _named_without_locks(results.root):
+            lock.acquire(blocking=False)
+    except Timeout:
         problem = RunError(
             Code.RESULTS_BUSY,
-            f"{results.root} is being worked on by {owner}",
+            f"{results.root} is being worked on by {_owner(lock)}",
             "wait until it ends, or end it",
         )
         return RunClaim(problem, certain=False)
-    except OSError as error:
-        if error.errno not in NO_LOCKS:
-            raise
-        log.warning("%s", _without_locks(results.root))
-        return RunClaim(None, certain=False)
-    try:
-        with disk_errors(results.root):
-            _sign(handle)
     except RunError as error:
-        return RunClaim(error, certain=True)
-    return RunClaim(None, certain=True)  # the handle stays open: it is the claim
+        return RunClaim(error, certain=False)
+    _run_claims.append(lock)
+    return RunClaim(None, certain=lock.is_locked)
 
 
 @contextmanager
@@ -85,34 +79,45 @@ def claimed(results: Results, what: str, say: Callable[[str], None]) -> Iterator
     what : whose files, as `segment organs 00001`
     say : prints a line where people read it
     """
-    path = results.lock(what.replace(" ", "-"))
-    with disk_errors(results.root):
-        handle = _open(path)
+    lock = _lock(results, what.replace(" ", "-"))
+    with disk_errors(results.root), _named_without_locks(results.root):
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            say(f"[backsplit] {what}: {_owner(lock)} works on the same; waiting until it ends")
+            lock.acquire()
     try:
-        _wait_for(handle, path, what, say)
-        with disk_errors(results.root):
-            _sign(handle)
         yield
     finally:
-        os.close(handle)
+        lock.release()
 
 
-def _wait_for(handle: int, path: Path, what: str, say: Callable[[str], None]) -> None:
+def _lock(results: Results, name: str) -> FileLock:
+    path = results.lock(name)
+    with disk_errors(results.root):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(
+        path,
+        thread_local=False,
+        poll_interval=POLL_S,
+        fallback_to_soft=False,  # a file that only is there would outlive its process
+        on_acquired=_sign,
+    )
+
+
+@contextmanager
+def _named_without_locks(results: Path) -> Iterator[None]:
+    """Go on, with a warning, where the file system keeps no locks."""
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            say(f"[backsplit] {what}: {_owner(path)} works on the same; waiting until it ends")
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        log.warning("%s", _without_locks(path.parent.parent))
-
-
-def _open(path: Path) -> int:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        log.warning(
+            "the file system of %s keeps no locks: a second run on the same folder is not "
+            "noticed; take care that there is none",
+            results,
+        )
 
 
 def _sign(handle: int) -> None:
@@ -134,16 +139,9 @@ def _user() -> str:
         return f"user {os.getuid()}"
 
 
-def _owner(path: Path) -> str:
+def _owner(lock: FileLock) -> str:
     try:
-        owner = json.loads(path.read_text("utf-8"))
+        owner = json.loads(Path(lock.lock_file).read_text("utf-8"))
         return "process {process} of {user} on {host} (since {since})".format_map(owner)
     except (OSError, ValueError, KeyError, TypeError):
         return "another process"
-
-
-def _without_locks(results: Path) -> str:
-    return (
-        f"the file system of {results} keeps no locks: a second run on the same folder is not "
-        "noticed; take care that there is none"
-    )
