@@ -16,7 +16,7 @@ from backsplit.cli import app
 from backsplit.config.file import load_config
 from backsplit.errors import BacksplitError, Code
 from backsplit.flow.check import check
-from backsplit.start.found import Found, channel_of, lesions_and_anatomy, name_of
+from backsplit.start.found import Found, channel_of, lesions_and_anatomy, name_of, stem
 from backsplit.start.init import find, init
 from backsplit.start.proposal import config_text
 from support.examples import examples
@@ -326,6 +326,12 @@ def test_nothing_is_overwritten_and_nothing_is_guessed(tmp_path):
         with pytest.raises(BacksplitError) as caught:
             find(*arguments)
         assert caught.value.code is Code.LAYOUT_UNKNOWN
+
+
+def test_every_volume_that_can_be_read_is_found():
+    names = ["a.nii.gz", "a.NII", "a.nrrd", "a.nhdr", "a.mha", "a.mhd"]
+    assert {stem(name) for name in names} == {"a"}
+    assert stem("a.nii.gz.txt") is None and stem("a.raw") is None
 
 
 def test_a_case_that_lacks_a_file_stays_in_the_table(tmp_path):

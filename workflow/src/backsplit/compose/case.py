@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
 
 import numpy as np
 
@@ -235,7 +234,8 @@ def _repair(
     if host.label is None or not settings.is_on:
         return None
     box = grown(instance.box, max(settings.rim_mm, HOLES_WITHIN_MM), grid)
-    free = [0, *(rules.scheme.ids[name] for name in _over(rules.settings, rules.scheme))]
+    over = rules.settings.named(settings.over, rules.scheme.structures)
+    free = [0, *(rules.scheme.ids[name] for name in over)]
     return repair(
         labels[box],
         instance.mask(box, labels.shape),
@@ -245,9 +245,3 @@ def _repair(
         rim_mm=settings.rim_mm,
         holes=settings.holes,
     )
-
-
-def _over(settings: Compose, scheme: Scheme) -> list[str]:
-    """Structures that `repair.over` names, by groups and wildcards too."""
-    patterns = [p for name in settings.repair.over for p in settings.groups.get(name, (name,))]
-    return [name for name in scheme.structures if any(fnmatchcase(name, p) for p in patterns)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -89,6 +91,11 @@ class Compose(Section):
         default=(),
         description="Also emit label sets with the first 0, 1, 2, … of these structures.",
     )
+
+    def named(self, patterns: Iterable[str], among: Iterable[str]) -> tuple[str, ...]:
+        """Names that names, groups and wildcards stand for, in the order of `among`."""
+        wanted = [part for pattern in patterns for part in self.groups.get(pattern, (pattern,))]
+        return tuple(name for name in among if any(fnmatchcase(name, part) for part in wanted))
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:

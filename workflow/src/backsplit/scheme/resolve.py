@@ -52,11 +52,9 @@ class _Resolver:
 
     def labels(self, patterns: Iterable[str], column: str, among: Sequence[str]) -> tuple[str, ...]:
         """Label names that names, groups and wildcards stand for, in the order of the labels."""
-        groups = self.config.compose.groups
         found: set[str] = set()
         for pattern in patterns:
-            wanted = groups.get(pattern, (pattern,))
-            hits = [name for name in among for w in wanted if fnmatchcase(name, w)]
+            hits = self.config.compose.named([pattern], among)
             if not hits:
                 self.problem(
                     Code.PATTERN_UNMATCHED,

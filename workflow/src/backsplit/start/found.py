@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from backsplit.config.lesion_words import is_lesion_label
+from backsplit.volume import VOLUME_ENDINGS
 
 LONGEST_ID = 120
-
-VOLUMES = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd")
 
 
 @dataclass(frozen=True)
@@ -54,7 +53,7 @@ class Found:
 
 def stem(name: str) -> str | None:
     """Name of a volume without its ending; None for any other file."""
-    ending = next((e for e in VOLUMES if name.lower().endswith(e)), None)
+    ending = next((e for e in VOLUME_ENDINGS if name.lower().endswith(e)), None)
     return None if ending is None else name[: -len(ending)]
 
 

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from backsplit.config.export import BIDS_TYPES
 from backsplit.start.found import Found, FoundCase, channel_of, name_of, numbered, stem
 
 KITS_LABELS = {"kidney": 1, "tumor": 2, "cyst": 3}
@@ -23,7 +24,6 @@ KITS_LABELS = {"kidney": 1, "tumor": 2, "cyst": 3}
 
 KITS_LESIONS = ("segmentation.nii.gz", "aggregated_MAJ_seg.nii.gz")
 
-BIDS_TYPES = ("anat", "ct", "pet")
 BIDS_MASK = re.compile(r"(lesion|tumou?r)", re.IGNORECASE)
 BIDS_SUFFIXES = ("mask", "dseg")
 BIDS_IMAGES = ("sub-*/*/*", "sub-*/ses-*/*/*")
@@ -102,7 +102,7 @@ def find_bids(root: Path) -> Found | None:
     images: dict[Session, dict[str, list[Path]]] = {}
     for path in sorted(p for start in BIDS_IMAGES for p in root.glob(start)):
         who, suffix = _bids_name(path)
-        if suffix and suffix not in BIDS_SUFFIXES and path.parent.name in BIDS_TYPES:
+        if suffix and suffix not in BIDS_SUFFIXES and path.parent.name in BIDS_TYPES.values():
             images.setdefault(who, {}).setdefault(channel_of(suffix), []).append(path)
     masks: dict[Session, list[Path]] = {}
     for path in sorted(root.rglob("sub-*")):

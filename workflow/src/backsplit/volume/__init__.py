@@ -5,6 +5,7 @@ from backsplit.volume.grid import Array, Grid, Volume, require_same_grid
 from backsplit.volume.labels import LabelMap, read_label_grid, read_label_map, stack_masks
 from backsplit.volume.nifti import NIFTI_ENDINGS
 from backsplit.volume.read import (
+    VOLUME_ENDINGS,
     read_geometry,
     read_grid,
     read_labels,
@@ -14,6 +15,7 @@ from backsplit.volume.write import save_nifti, write_labels
 
 __all__ = [
     "NIFTI_ENDINGS",
+    "VOLUME_ENDINGS",
     "Array",
     "Geometry",
     "Grid",

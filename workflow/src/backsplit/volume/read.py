@@ -13,6 +13,7 @@ from isal import isal_zlib
 from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code, shown
 from backsplit.store.disk import is_there
+from backsplit.volume import text_header
 from backsplit.volume.geometry import Geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
 from backsplit.volume.nifti import (
@@ -27,7 +28,8 @@ INTEGER_TOLERANCE = 1e-3
 
 GZIP_MAGIC = b"\x1f\x8b"
 
-"""Label values and ids are at most 16 bits wide."""
+VOLUME_ENDINGS = (*NIFTI_ENDINGS, *text_header.ENDINGS)
+"""How the names of files end that are read as volumes."""
 
 INFLATE_BYTES = 1 << 20
 """Bytes that are unpacked at a time: they stay in the processor's cache."""
