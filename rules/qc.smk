@@ -23,7 +23,7 @@ rule measure:
         runtime=weight_of_cases(2),
     params:
         config=CONFIG_FILE,
-        key=key_of("compose", "batch"),
+        key=key_of("measure", "batch"),
         pictures=CONFIG.run.pictures,
     shell:
         "backsplit measure --config {params.config:q} --batch {wildcards.batch} --log {log:q}"

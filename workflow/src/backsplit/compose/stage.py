@@ -81,7 +81,7 @@ class ComposeStage:
         settings = self.config.compose.model_dump(mode="json")
         return {
             "stage": "compose",
-            "version": 2,
+            "version": 3,
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),
@@ -94,6 +94,7 @@ class ComposeStage:
                 "other_grids": self.config.dataset.other_grids,
                 "targets": dict(self.scheme.targets),
                 "ids": self.scheme.ids,
+                "classes": {s: dict(self.classes[s]) for s in sidecars},
                 "sources": {s: dict(sorted(m.items())) for s, m in self.scheme.sources.items()},
                 "exceptions": self.scheme.exceptions,
                 "hosts": dict(self.scheme.hosts),
@@ -141,13 +142,15 @@ class ComposeStage:
                 continue
             path = self._layers_of(segmenter).sidecar(case.id)
             try:
-                found[segmenter] = read_sidecar(path, SegmentSidecar)
+                sidecar = read_sidecar(path, SegmentSidecar)
             except (OSError, ValueError) as error:
                 raise CaseError(
                     Code.FILE_MISSING,
                     f"{path} can not be read ({error})",
                     f"run `backsplit segment {segmenter}` again",
                 ) from None
+            sidecar.require_classes(self.classes[segmenter])
+            found[segmenter] = sidecar
         return found
 
     def _require_enough(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from backsplit.errors import Code, RunError
 from backsplit.store.disk import atomic_path, disk_errors
-from backsplit.store.provenance import digest, file_sha256
+from backsplit.store.provenance import digest, file_sha256, read_json, write_json
 from backsplit.store.results import VOLUME_ENDING
 from backsplit.volume import Array, Geometry, Grid, read_labels, read_volume, save_nifti
 from backsplit.volume.nifti import read_header
@@ -51,30 +51,69 @@ def keep_only(folder: Path, names: set[str]) -> None:
             stale.unlink()
 
 
-def place_image(target: Path, source: Path, geometry: Geometry, grid: Grid, *, link: bool) -> None:
+class Converted:
+    """Files of a data set that were converted, by name, with the SHA-256 of what was written.
+
+    A file that is still there, made from the same, and the same bytes is not converted again.
+
+    Parameters
+    ----------
+    path : where that is noted
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self.before: dict[str, str] = read_json(path)
+        except (OSError, ValueError):
+            self.before = {}
+        self.now: dict[str, str] = {}
+
+    def holds(self, target: Path, mark: str) -> bool:
+        """Whether a file need not be made again."""
+        if not _is_marked(target, mark) or self.before.get(target.name) != file_sha256(target):
+            return False
+        self.now[target.name] = self.before[target.name]
+        return True
+
+    def note(self, target: Path) -> None:
+        """Note a file that was written."""
+        self.now[target.name] = file_sha256(target)
+
+    def save(self) -> None:
+        """Write what was noted."""
+        if self.now or self.path.exists():
+            write_json(self.path, dict(sorted(self.now.items())))
+
+
+def place_image(
+    target: Path, source: Path, geometry: Geometry, grid: Grid, converted: Converted, *, link: bool
+) -> None:
     """Link or copy an image; write it anew where trainers could not read it as it is."""
     same = geometry.grid.is_same(grid)
     if same and geometry.faithful and source.name.endswith(VOLUME_ENDING):
         link_or_copy(target, source, link=link)
         return
     mark = _mark(source, grid)
-    if _is_marked(target, mark):
+    if converted.holds(target, mark):
         return
     volume = read_volume(source)
     array = volume.array if same else resample_image(volume, grid).array
     _save(target, array, grid, mark)
+    converted.note(target)
 
 
-def place_labels(target: Path, source: Path, table: Array | None) -> None:
+def place_labels(target: Path, source: Path, table: Array | None, converted: Converted) -> None:
     """Copy a label map, or write it with other ids by looking them up."""
     if table is None:
         link_or_copy(target, source, link=False)
         return
     mark = _mark(source, table.tolist())
-    if _is_marked(target, mark):
+    if converted.holds(target, mark):
         return
     labels = read_labels(source)
     _save(target, table[labels.array], labels.grid, mark, like=source)
+    converted.note(target)
 
 
 def _save(target: Path, array: Array, grid: Grid, mark: str, like: Path | None = None) -> None:

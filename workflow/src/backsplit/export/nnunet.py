@@ -10,7 +10,9 @@ from pathlib import Path
 from backsplit.cases.table import Case
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.model import Config
+from backsplit.errors import Code, RunError
 from backsplit.export.files import (
+    Converted,
     image_name,
     keep_only,
     label_name,
@@ -21,7 +23,7 @@ from backsplit.export.folds import cross_validation
 from backsplit.scheme.resolve import own_labels
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import write_json
+from backsplit.store.provenance import file_sha256, write_json
 from backsplit.store.results import VOLUME_ENDING, StageFolder
 from backsplit.store.sidecars import ComposeSidecar, read_sidecar
 from backsplit.volume import read_geometry
@@ -144,13 +146,17 @@ def _write(
     table = (
         None if dataset.nested is None else scheme.nested_table(dataset.nested, keep_ignore=ignored)
     )
+    converted = Converted(config.results.converted(dataset.folder.name))
     for case in cases:
         geometries = {channel: read_geometry(case.images[channel]) for channel in channels}
         grid = geometries[config.dataset.grid_channel].grid
         for number, channel in enumerate(channels):
             target = images / image_name(case.id, number)
-            place_image(target, case.images[channel], geometries[channel], grid, link=link)
-        place_labels(labels / label_name(case.id), composed.output(case.id), table)
+            place_image(
+                target, case.images[channel], geometries[channel], grid, converted, link=link
+            )
+        place_labels(labels / label_name(case.id), _written(composed, case), table, converted)
+    converted.save()
     splits = cross_validation([case.id for case in cases], _groups(cases))
     with atomic_path(dataset.splits) as temporary:
         temporary.write_text(json.dumps(splits, indent=1) + "\n", "utf-8")
@@ -195,6 +201,26 @@ def label_names(scheme: Scheme, nested: int | None) -> Sequence[str]:
     if nested is None:
         return scheme.names
     return (BACKGROUND, *scheme.targets, *scheme.nested[:nested])
+
+
+def _written(composed: StageFolder, case: Case) -> Path:
+    """A case's label map, which must be the one that composing wrote.
+
+    Raises
+    ------
+    RunError
+        INPUT_CHANGED: it was damaged or edited since.
+    """
+    path = composed.output(case.id)
+    written = read_sidecar(composed.sidecar(case.id), ComposeSidecar).outputs["labels"]
+    if (found := file_sha256(path)) != written.sha256:
+        raise RunError(
+            Code.INPUT_CHANGED,
+            f"{path} is not the label map that was composed: sha256 {found}, "
+            f"written {written.sha256}",
+            "remove it and run again: it is composed again",
+        )
+    return path
 
 
 def _groups(cases: Sequence[Case]) -> dict[str, str]:

@@ -149,7 +149,7 @@ def measure(project: Project, batch: str | None, say: Say) -> None:
     def gather(name: str, outcomes: Sequence[Outcome]) -> None:
         gather_measures(results, name, outcomes, TABLES)
 
-    _run(plan, stage, plan.compose_key, results.measures, batch, say, gather)
+    _run(plan, stage, plan.measure_key, results.measures, batch, say, gather)
 
 
 def _segmenting_failures(project: Project, batch: str) -> Mapping[str, Mapping[str, str]]:

@@ -7,7 +7,8 @@ not there it is made again from the cases' files.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,14 +53,17 @@ def join_measures(
     """
     import pandas as pd
 
-    names = list(batches(len(measured), batch_size))
-    for batch, outcomes in _by_batch(batch_size, measured):
-        if not all(results.batch_quality(name, batch).exists() for name in tables):
-            gather_measures(results, batch, outcomes, tables)
     joined = {}
     for name, columns in tables.items():
+        parts = [
+            _read_or_make(
+                partial(_read_rows, results.batch_quality(name, batch)),
+                partial(gather_measures, results, batch, outcomes, tables),
+            )
+            for batch, outcomes in _by_batch(batch_size, measured)
+        ]
         path = results.quality(name)
-        _write_rows([results.batch_quality(name, batch) for batch in names], columns, path)
+        _write_tables(parts, columns, path)
         joined[name] = pd.read_parquet(path, partitioning=None)
     return joined
 
@@ -94,12 +98,25 @@ def join_statuses(
     results: Results, batch_size: int, composed: Sequence[Outcome], structures: Sequence[str]
 ) -> None:
     """Write `labels/status.parquet`; `composed` is what became of every case in composing."""
-    names = list(batches(len(composed), batch_size))
-    for batch, outcomes in _by_batch(batch_size, composed):
-        if not results.batch_structure_status(batch).exists():
-            gather_statuses(results, batch, outcomes, structures)
-    rows = [_read_statuses(results.batch_structure_status(batch)) for batch in names]
-    _write_tables(rows, STATUS_OF_STRUCTURES, results.structure_status)
+    parts = [
+        _read_or_make(
+            partial(_read_statuses, results.batch_structure_status(batch)),
+            partial(gather_statuses, results, batch, outcomes, structures),
+        )
+        for batch, outcomes in _by_batch(batch_size, composed)
+    ]
+    _write_tables(parts, STATUS_OF_STRUCTURES, results.structure_status)
+
+
+def _read_or_make(read: Callable[[], pa.Table], make: Callable[[], None]) -> pa.Table:
+    """Read a batch's table; one that is gone or damaged is made again from its cases' files."""
+    import pyarrow as pa
+
+    try:
+        return read()
+    except (OSError, pa.ArrowException):
+        make()
+        return read()
 
 
 def _by_batch(
@@ -132,16 +149,12 @@ def _read_statuses(path: Path) -> pa.Table:
     return pa_json.read_json(path, parse_options=options).select(STATUS_OF_STRUCTURES)
 
 
-def _write_rows(parts: Iterable[Path], columns: Sequence[str], path: Path) -> None:
-    """Write the rows of several parquet files as one, in their order."""
+def _read_rows(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     # `read_table` looks for a data set of many files around each, in three times the time
-    def read(part: Path) -> pa.Table:
-        with pq.ParquetFile(part) as file:
-            return file.read(use_threads=False)
-
-    _write_tables([read(part) for part in parts], columns, path)
+    with pq.ParquetFile(path) as file:
+        return file.read(use_threads=False)
 
 
 def _write_tables(tables: Sequence[pa.Table], columns: Sequence[str], path: Path) -> None:

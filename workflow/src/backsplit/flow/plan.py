@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from typing import Concatenate, ParamSpec
 from backsplit import __version__
 from backsplit.cases.labels import label_files
 from backsplit.cases.lesion import declared_values
-from backsplit.cases.table import Case, CaseTable
+from backsplit.cases.table import Case, CaseTable, excluded
 from backsplit.config.model import Config
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
@@ -75,25 +76,20 @@ class Plan:
         twice = [case.id for case in members if self._times[case.id] > 1]
         c = self.config
         declared = [c.dataset.other_grids, *declared_values(c).items()]
+        names = list(c.structures) if any(excluded(case) for case in members) else []
         return digest(
             [
                 [self._stats(case) for case in members],
                 twice,
-                [c.dataset.channels, c.dataset.grid_channel, declared],
+                [c.dataset.channels, c.dataset.grid_channel, declared, names],
             ]
         )
 
     @once
     def segment_key(self, segmenter: str, batch: str) -> str:
-        """Changes with the segmenter's section, its label files, and `check_key`."""
+        """Changes with the segmenter's section, and `check_key`, which holds its label files."""
         section = self.config.segmenters[segmenter]
-        files = []
-        if section.label_paths:
-            files = [
-                [_stat(path) for path in label_files(section, case).values()]
-                for case in self.table.batch(batch)
-            ]
-        return digest([section.what_labels(), files, self.check_key(batch)])
+        return digest([section.what_labels(), self.check_key(batch)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is due again when its key is another one, with that key."""
@@ -101,7 +97,7 @@ class Plan:
         for batch in self.batches:
             yield results.check.table(batch), self.check_key(batch)
             yield results.labels.table(batch), self.compose_key(batch)
-            yield results.measures.table(batch), self.compose_key(batch)
+            yield results.measures.table(batch), self.measure_key(batch)
             if self.config.export.only_unrestricted:
                 yield results.unrestricted.table(batch), self.unrestricted_key(batch)
             for segmenter in self.config.used_segmenters:
@@ -113,6 +109,11 @@ class Plan:
         """Changes with what a label map is made from; what it is measured by is no more."""
         layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
         return digest([self._names, layers, self.check_key(batch)])
+
+    @once
+    def measure_key(self, batch: str) -> str:
+        """Changes with whether pictures are wanted, and with `compose_key`."""
+        return digest([self.config.run.pictures, self.compose_key(batch)])
 
     def unrestricted_key(self, batch: str) -> str:
         """Changes with who is restricted, and with `compose_key`."""
@@ -155,6 +156,8 @@ class Plan:
 
     def _stats(self, case: Case) -> list[object]:
         paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
+        for section in self.config.segmenters.values():
+            paths += label_files(section, case).values()
         return [dict(case.columns), [_stat(path) for path in paths]]
 
 
@@ -174,6 +177,9 @@ def begin(table: Path, key: str) -> None:
 def _stat(path: Path) -> list[object]:
     try:
         status = path.stat()
+        inside = sorted(path.iterdir()) if stat.S_ISDIR(status.st_mode) else []
     except (OSError, ValueError):
         return [str(path), None]
-    return [str(path), status.st_size, status.st_mtime_ns]
+    # the change time tells an edit that kept size and time, which a person can set
+    own = [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
+    return [*own, *map(_stat, inside)]

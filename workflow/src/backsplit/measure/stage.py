@@ -95,18 +95,28 @@ class MeasureStage:
             )
         if not labels.exists():
             raise CaseError(Code.FILE_MISSING, f"{labels} does not exist", "compose the case first")
+        try:
+            composed = read_sidecar(self.config.results.labels.sidecar(case.id), ComposeSidecar)
+        except (OSError, ValueError) as error:
+            raise CaseError(
+                Code.FILE_MISSING,
+                f"{labels} has no sidecar that can be read ({error})",
+                "run `backsplit compose` again",
+            ) from None
         return {
             "stage": "measure",
-            "version": 4,
+            "version": 5,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.config.dataset.grid_channel]),
                 "labels": input_sha256(labels),
+                "composed": composed.fingerprint,
                 **{s: input_sha256(path) for s, path in self._layers(case).items()},
             },
             "config": {
                 "ids": self.scheme.ids,
                 "targets": list(self.scheme.targets),
+                "classes": {s: dict(self.classes[s]) for s in self._layers(case)},
                 "sources": {s: dict(sorted(m.items())) for s, m in self.scheme.sources.items()},
             },
         }
@@ -149,11 +159,15 @@ class MeasureStage:
         if self.draw is not None:
             with atomic_path(outputs["picture"]) as temporary:
                 self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
+        else:  # of a run that drew; the report shows what is there
+            self.config.results.picture(case.id).unlink(missing_ok=True)
         return MeasureDetails(structures=int((found["voxels"][1:] > 0).sum()))
 
     def _overlaps(self, segmenter: str, case: Case) -> Mapping[int, tuple[int, ...]]:
         sidecar = self.config.results.segment(segmenter).sidecar(case.id)
-        return read_sidecar(sidecar, SegmentSidecar).overlaps
+        written = read_sidecar(sidecar, SegmentSidecar)
+        written.require_classes(self.classes[segmenter])
+        return written.overlaps
 
     def _measure_layers(self, case: Case, image: Volume) -> Iterator[pd.DataFrame]:
         """Measures of the classes that a segmenter found, or that a structure asks for."""

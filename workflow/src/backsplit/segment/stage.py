@@ -57,9 +57,10 @@ class SegmentStage:
         section = self.config.segmenters[self.key].what_labels()
         return {
             "stage": "segment",
-            "version": 1,
+            "version": 2,
             "inputs": inputs,
             "config": section,
+            "classes": self.classes,
             **self.identity,
         }
 

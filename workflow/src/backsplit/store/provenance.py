@@ -61,8 +61,11 @@ def _sha256(path: str) -> str:
 
 
 def digest(parts: object) -> str:
-    """SHA-256 of plain data (dicts in any order, lists, text, numbers)."""
-    text = json.dumps(parts, sort_keys=True, separators=(",", ":"))
+    """SHA-256 of plain data (dicts, lists, text, numbers).
+
+    The order of a dict counts: ids, values and precedence follow the order of the configuration.
+    """
+    text = json.dumps(parts, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
 
 

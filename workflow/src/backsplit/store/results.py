@@ -195,6 +195,10 @@ class Results:
         """Folder of nnU-Net's data sets."""
         return self.root / "datasets" / "nnunet"
 
+    def converted(self, dataset: str) -> Path:
+        """What is noted of the files of a data set that were converted."""
+        return self.root / "datasets" / "converted" / f"{dataset}.json"
+
     @property
     def monai(self) -> Path:
         """Folder of MONAI's data lists."""

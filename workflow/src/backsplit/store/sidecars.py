@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from backsplit import __version__
+from backsplit.errors import CaseError, Code
 from backsplit.store.provenance import digest, file_sha256, read_json, versions, write_json
 from backsplit.store.results import sidecar_path
 
@@ -90,6 +91,22 @@ class SegmentDetails(Entry):
     unknown: tuple[str, ...]
     voxels: dict[str, int]
     notes: dict[str, Any]
+
+    def require_classes(self, classes: Mapping[str, int]) -> None:
+        """Refuse a label map that was written with other classes than are asked for.
+
+        Raises
+        ------
+        CaseError
+            INPUT_CHANGED: its values would be read as other names.
+        """
+        if {value: name for name, value in classes.items()} != self.classes:
+            raise CaseError(
+                Code.INPUT_CHANGED,
+                f"the label map of {self.segmenter} was written with other classes or values than "
+                "the configuration has now",
+                f"run `backsplit segment {self.segmenter}` again",
+            )
 
 
 class RepairEntry(Entry):
@@ -217,10 +234,6 @@ class ComposeSidecar(Sidecar, ComposeDetails):
 
 class MeasureSidecar(Sidecar, MeasureDetails):
     """Beside a case's rows."""
-
-
-class PageSidecar(Sidecar, PageDetails):
-    """Beside a case's page."""
 
 
 def write_sidecar(

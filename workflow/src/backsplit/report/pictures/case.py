@@ -65,7 +65,7 @@ class CasePictures:
     image : the slices of the image
     layers : name to the slices of a label map: what was composed, then each segmenter
     legend : what the composed label map holds
-    overview : the picture of the whole case
+    overview : the picture of the whole case; empty where none was wanted
     lesions, structures : close-ups by instance and by subject of the flags; what is not to be
         seen in the case has none
     window : intensities that are shown, in words
@@ -121,6 +121,7 @@ class CaseArtist:
             When a volume is gone, can not be read, or lies on another grid.
         """
         results, grid_channel = self.config.results, self.config.dataset.grid_channel
+        picture = results.picture(case.id)
         image = read_volume(case.images[grid_channel])
         grid = image.grid
         labels = _read_on(results.labels.output(case.id), grid)
@@ -139,7 +140,9 @@ class CaseArtist:
         for segmenter, folder in self._layers(case).items():
             classes = self.classes[segmenter]
             layer = _read_on(folder.output(case.id), grid)
-            overlaps = read_sidecar(folder.sidecar(case.id), SegmentSidecar).overlaps
+            sidecar = read_sidecar(folder.sidecar(case.id), SegmentSidecar)
+            sidecar.require_classes(classes)
+            overlaps = sidecar.overlaps
             paint = layer_paint(classes, self.scheme.sources[segmenter], self.key, overlaps)
             layers[segmenter] = exact_address(label_tiles(layer, frame, paint))
             values = {f"{segmenter}/{name}": _values(v, overlaps) for name, v in classes.items()}
@@ -153,7 +156,7 @@ class CaseArtist:
             image=data_address(image_tiles(image.array, frame, window), quality=IMAGE_QUALITY),
             layers=layers,
             legend=self._legend(labels, frame),
-            overview=file_address(results.picture(case.id)),
+            overview=file_address(picture) if picture.exists() else "",
             lesions={instance: address for instance, (_, address) in found.items()},
             structures={subject: seen[subject][1] for subject in subjects if subject in seen},
             window=_in_words(window),
