@@ -11,6 +11,7 @@ import pytest
 from backsplit.errors import Code, RunError
 from backsplit.flow.project import open_project
 from backsplit.record.verify import verify
+from backsplit.store.provenance import file_sha256
 from support.incremental import Engine, differing
 from support.project import Project, ct_like, load, save
 
@@ -294,7 +295,51 @@ def test_damage_is_never_taken_into_a_new_data_set(small):
     labels.unlink()
     engine.run()
     assert differing(config) == []
-    assert verify(open_project(config).config).wrong == ()
+    whole = open_project(config)
+    assert verify(whole.config, whole.scheme, deep=True).wrong == ()
+
+
+def test_verify_looks_a_structure_up_by_name_in_the_segmenters_maps(small):
+    config = small.folder / "config.yaml"
+    engine = Engine(config)
+    engine.run()
+    whole = open_project(config)
+    found = verify(whole.config, whole.scheme)
+    assert found.wrong == () and found.cases == 3
+    # liver and spleen exchanged, and noted as if that were right
+    path, sidecar = (small.results / "labels" / f"b.{end}" for end in ("nii.gz", "json"))
+    labels = load(path)
+    liver, spleen = whole.scheme.ids["liver"], whole.scheme.ids["spleen"]
+    exchanged = np.where(labels == liver, spleen, np.where(labels == spleen, liver, labels))
+    exchanged = exchanged.astype(labels.dtype)
+    before = file_sha256(path)
+    save(path, exchanged)
+    told = verify(whole.config, whole.scheme).wrong
+    assert sum("no segmenter found them" in line for line in told) == 2
+    sidecar.write_text(sidecar.read_text().replace(before, file_sha256(path)))
+    told = verify(whole.config, whole.scheme).wrong
+    assert any("tells of another file than the manifest" in line for line in told)
+    small.run("export")
+    small.run("manifest")
+    told = small.run("verify", ok=False).stdout.splitlines()
+    assert len(told) == 2 and all("no segmenter found them" in line for line in told)
+    tissue = small.results / "segment" / "tissue" / "a.json"
+    tissue.write_text(tissue.read_text().replace('"1": "fat"', '"1": "soft"'))
+    told = small.run("verify", "--deep", ok=False).stdout
+    assert "labels/a.nii.gz" in told and "voxels are fat" in told
+
+
+def test_paths_from_the_working_folder_are_found_again(small):
+    """The table lies in a folder of its own; a path of the configuration starts elsewhere."""
+    tables = small.folder / "tables"
+    tables.mkdir()
+    config = small.write()
+    rows = (small.folder / "cases.tsv").read_text()
+    rows = rows.replace("images/", "../images/").replace("lesions/", "../lesions/")
+    (tables / "cases.tsv").write_text(rows)
+    config.write_text(config.read_text().replace("cases: cases.tsv", "cases: tables/cases.tsv"))
+    Engine(config).run()
+    assert small.run("verify").returncode == 0
 
 
 def add(project: Project, case: str) -> None:

@@ -75,16 +75,25 @@ def explain(
 
 
 @app.command()
-def verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Hold every file of the data set, and its inputs, against the manifest."""
+def verify(
+    config: ConfigOption = DEFAULT_CONFIG,
+    deep: Annotated[
+        bool, typer.Option("--deep", help="Look into the label maps of all cases, not of 20.")
+    ] = False,
+) -> None:
+    """Hold every file against the manifest, and label maps against the segmenters' own maps."""
     from backsplit.flow.project import open_project
     from backsplit.record.verify import verify as verified
 
     with errors(None) as say:
-        found = verified(open_project(config).config)
+        project = open_project(config)
+        found = verified(project.config, project.scheme, deep=deep)
         for line in found.wrong:
             typer.echo(line)
-        say(f"[backsplit] verify: {found.files} files, {len(found.wrong)} differ")
+        say(
+            f"[backsplit] verify: {found.files} files, {found.cases} label maps looked into, "
+            f"{len(found.wrong)} differ"
+        )
     if found.wrong:
         raise typer.Exit(1)
 

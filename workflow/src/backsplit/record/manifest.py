@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from os.path import relpath
 from pathlib import Path
 from typing import Any, Literal
 
@@ -47,6 +48,9 @@ PACKAGES = (
 )
 COLUMNS = ("case", "kind", "role", "path", "sha256")
 INPUT = "input"
+LABELS = "labels"
+SEGMENT = "segment "
+"""Kinds of files; of a segmenter's maps its name follows."""
 
 
 class LicenceEntry(Section):
@@ -274,7 +278,7 @@ def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterat
         for segmenter in config.used_segmenters:
             yield from _of_segmenter(config, segmenter, case, sidecars)
         if composed is not None:
-            yield _output(results.labels, case, "labels", composed, results)
+            yield _output(results.labels, case, LABELS, composed, results)
     yield from _of_datasets(config, linked)
     for path in results.manifest_tables():
         yield "", "table", path.stem, results.relative(path), file_sha256(path)
@@ -290,7 +294,7 @@ def _of_segmenter(config: Config, segmenter: str, case: Case, sidecars: _Sidecar
             role_of = f"{segmenter}/{role}"
             yield case.id, INPUT, role_of, _from_table(path, case), used[role]
     folder = config.results.segment(segmenter)
-    yield _output(folder, case, f"segment {segmenter}", sidecar, config.results)
+    yield _output(folder, case, f"{SEGMENT}{segmenter}", sidecar, config.results)
 
 
 def _output(folder: StageFolder, case: Case, kind: str, sidecar: Sidecar, results: Results) -> Row:
@@ -352,8 +356,13 @@ def _flush(writer: pq.ParquetWriter, chunk: Sequence[Row], schema: pa.Schema) ->
 
 
 def _from_table(path: Path, case: Case) -> str:
-    """A path from the case table's folder, where it lies in it."""
-    return (path.relative_to(case.folder) if path.is_relative_to(case.folder) else path).as_posix()
+    """A path from the case table's folder, whatever it was written from; an absolute one as it is.
+
+    A path in the configuration starts where the work was started, which nobody knows later.
+    """
+    if path.is_relative_to(case.folder):
+        return path.relative_to(case.folder).as_posix()
+    return path.as_posix() if path.is_absolute() else Path(relpath(path, case.folder)).as_posix()
 
 
 def _verdicts(config: Config) -> tuple[int, dict[str, int]]:

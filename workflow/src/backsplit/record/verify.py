@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +15,12 @@ from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_strangers
 from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
 from backsplit.export.nnunet import NnUNetDataset
-from backsplit.record.manifest import INPUT, Manifest, dataset_files
+from backsplit.record.manifest import INPUT, LABELS, SEGMENT, Manifest, dataset_files
+from backsplit.record.names import names_differ, sample, wrong_names
+from backsplit.scheme.scheme import Scheme
 from backsplit.store.provenance import file_sha256
+from backsplit.store.results import StageFolder
+from backsplit.store.sidecars import ComposeSidecar, SegmentSidecar, Sidecar, read_sidecar
 
 THREADS = 4
 ROWS = 10_000
@@ -27,11 +31,21 @@ class Verified:
     """What was found: files looked at, and what is wrong with each that is not as it was."""
 
     files: int
+    cases: int
     wrong: tuple[str, ...]
 
 
-def verify(config: Config) -> Verified:
-    """Look at every file of the manifest, and for files that are not in it.
+def verify(config: Config, scheme: Scheme, *, deep: bool = False) -> Verified:
+    """Look at every file of the manifest, for files that are not in it, and into label maps.
+
+    A label map and a segmenter's map are what their sidecar says, and the manifest says the same.
+    Of some cases each structure's voxels are looked up in the segmenters' own maps, by name.
+
+    Parameters
+    ----------
+    config : the configuration
+    scheme : names and ids
+    deep : look into the label maps of all cases, not of some
 
     Raises
     ------
@@ -42,6 +56,7 @@ def verify(config: Config) -> Verified:
     results = config.results
     tables = config.dataset.cases.resolve().parent
     known: set[Path] = set()
+    composed: list[str] = []
     wrong: list[str] = []
     with ThreadPoolExecutor(THREADS) as pool:
         for batch in pq.ParquetFile(results.manifest_files).iter_batches(ROWS):
@@ -52,8 +67,37 @@ def verify(config: Config) -> Verified:
             digests = [row["sha256"] for row in rows]
             known.update(path for path in paths if path.is_relative_to(results.root))
             wrong += [told for told in pool.map(_look, paths, digests) if told]
+            wrong += _against_sidecars(config, rows)
+            composed += [row["case"] for row in rows if row["kind"] == LABELS]
     wrong += _strangers(manifest, config, known)
-    return Verified(manifest.files.rows, tuple(wrong))
+    looked_into = composed if deep else sample(composed)
+    if told := names_differ(config, scheme):
+        wrong.append(told)
+    else:
+        wrong += [told for case in looked_into for told in wrong_names(config, scheme, case)]
+    return Verified(manifest.files.rows, len(looked_into), tuple(wrong))
+
+
+def _against_sidecars(config: Config, rows: Sequence[Mapping[str, str]]) -> Iterator[str]:
+    """Label maps of which the sidecar says something else than the manifest."""
+    for row in rows:
+        kind = row["kind"]
+        folder: StageFolder
+        model: type[Sidecar]
+        if kind == LABELS:
+            folder, model = config.results.labels, ComposeSidecar
+        elif kind.startswith(SEGMENT):
+            folder, model = config.results.segment(kind.removeprefix(SEGMENT)), SegmentSidecar
+        else:
+            continue
+        path = folder.sidecar(row["case"])
+        try:
+            written = read_sidecar(path, model).outputs["labels"].sha256
+        except (OSError, ValueError, KeyError) as error:
+            yield f"{path} can not be read ({error})"
+            continue
+        if written != row["sha256"]:
+            yield f"{path} tells of another file than the manifest: sha256 {written}"
 
 
 def _read(config: Config) -> Manifest:
