@@ -54,7 +54,7 @@ def flag_failures(stages: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
                     "rule": row.code,
                     "severity": Severity.REVIEW if partial else Severity.REJECT,
                     "value": str(row.status),
-                    "expected": "ok" if stage == "check" else "done",
+                    "expected": str(Status.OK if stage == "check" else Status.DONE),
                     "message": row.message,
                 }
             )

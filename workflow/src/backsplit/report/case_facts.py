@@ -106,7 +106,7 @@ def gather_pages(config: Config, scheme: Scheme) -> dict[str, PageFacts]:
     flagged = [
         c
         for c in cases
-        if c.status == Status.OK and c.measured and c.verdict in (Verdict.REVIEW, Verdict.REJECT)
+        if c.status is Status.OK and c.measured and c.verdict in (Verdict.REVIEW, Verdict.REJECT)
     ]
     ids = [case.id for case in flagged]
     rows = dict(iter(measures[measures["case"].isin(ids)].groupby("case", sort=False)))

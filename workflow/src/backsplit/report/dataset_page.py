@@ -19,6 +19,7 @@ from backsplit.report.render import page
 from backsplit.report.sums import OUTLIERS_MOST
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
+from backsplit.store.status import Status
 from backsplit.store.tsv import write_tsv
 
 LARGE_PICTURES = 60
@@ -94,7 +95,7 @@ def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
         more=sum(d.more for d in facts.distributions),
         outliers_most=OUTLIERS_MOST,
         lesions=facts.lesions[:LESIONS_MOST],
-        links={case.id: case.link for case in facts.cases if case.status == "ok"},
+        links={case.id: case.link for case in facts.cases if case.status is Status.OK},
         columns=columns,
     )
 

@@ -103,7 +103,7 @@ class CaseFacts:
     """
 
     id: str
-    status: str
+    status: Status
     code: str
     message: str
     verdict: str
@@ -298,17 +298,17 @@ class ReportFacts:
 
     def count(self, verdict: str) -> int:
         """Cases with a verdict that `check` did not refuse."""
-        return sum(c.verdict == verdict and c.status == "ok" for c in self.cases)
+        return sum(c.verdict == verdict and c.status is Status.OK for c in self.cases)
 
     @property
     def refused(self) -> int:
         """Rows of the table that `check` refused."""
-        return sum(c.status != "ok" for c in self.cases)
+        return sum(c.status is not Status.OK for c in self.cases)
 
     @property
     def failed(self) -> int:
         """Cases on which a stage failed."""
-        return sum(c.failed and c.status == "ok" for c in self.cases)
+        return sum(c.failed and c.status is Status.OK for c in self.cases)
 
     @property
     def exported(self) -> int:

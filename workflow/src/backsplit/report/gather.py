@@ -51,7 +51,7 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
     composed = read_sidecars(results.labels, ready, ComposeSidecar)
     exported = _exported(config)
     cases = gather_cases(results, scheme, table, measures, flags, composed, exported or frozenset())
-    by_id = {case.id: case for case in cases if case.status == Status.OK}
+    by_id = {case.id: case for case in cases if case.status is Status.OK}
     structures = sums.structures(scheme, measures, read_unknown(results, ready))
     return ReportFacts(
         name=config.dataset.name,
@@ -127,7 +127,7 @@ def gather_cases(
         page = None if refused else pages.get(case)
         facts = CaseFacts(
             id=case,
-            status=str(row["status"]),
+            status=Status(row["status"]),
             code=str(row["code"]),
             message=str(row["message"]),
             verdict=Verdict.REJECT if refused else str(verdict.get("verdict", NOT_JUDGED)),

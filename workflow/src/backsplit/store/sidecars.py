@@ -19,6 +19,9 @@ from backsplit.store.results import sidecar_path
 
 Kind = TypeVar("Kind", bound="Sidecar")
 
+VERSION: Literal[1] = 1
+"""Of the format; a result whose sidecar has another one is made again."""
+
 
 class Known(StrEnum):
     """What is known of a structure in a case."""
@@ -59,13 +62,13 @@ class Sidecar(Entry):
 
     Attributes
     ----------
-    version : of the format; another one is not read
+    version : of the format, `VERSION`
     fingerprint : digest of `made_from`
     made_by : package to version
     outputs : role to file
     """
 
-    version: Literal[1] = 1
+    version: Literal[1] = VERSION
     case: str
     fingerprint: str
     made_from: MadeFrom
@@ -252,7 +255,7 @@ def write_sidecar(
         role: {"file": path.name, "sha256": file_sha256(path)} for role, path in outputs.items()
     }
     sidecar = {
-        "version": 1,
+        "version": VERSION,
         "case": case,
         "fingerprint": digest(made_from),
         **details.model_dump(mode="json"),
@@ -285,7 +288,7 @@ def still_holds(outputs: Mapping[str, Path], made_from: Mapping[str, Any]) -> bo
     main = next(iter(outputs.values()))
     try:
         sidecar = read_json(sidecar_path(main))
-        if sidecar["fingerprint"] != digest(made_from):
+        if sidecar["version"] != VERSION or sidecar["fingerprint"] != digest(made_from):
             return False
         return all(
             file_sha256(path) == sidecar["outputs"][role]["sha256"]
