@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from backsplit.compose.layers import Composer, Layer, Precedence, State
-from backsplit.volume import pieces as module
 from support.examples import examples
 
 SHAPE = (3, 4, 5)
@@ -85,17 +84,6 @@ def test_equals_the_obvious_rule_and_the_account_balances(arrays, exceptions):
         assert account.claimed == account.kept + account.agreed + account.overruled
     assert sum(a.kept for a in composer.accounts()) == np.count_nonzero(out)
     assert sum(a.overruled for a in composer.accounts()) == sum(lost.values())
-
-
-@pytest.mark.parametrize("piece", [1, 7, 59])
-def test_walking_in_pieces_changes_nothing(monkeypatch, piece):
-    rng = np.random.default_rng(piece)
-    arrays = [rng.integers(0, 8, SHAPE).astype(np.uint8) for _ in range(4)]
-    whole = composed(arrays, [(3, 1), (5, 2)])
-    monkeypatch.setattr(module, "PIECE", piece)
-    cut = composed(arrays, [(3, 1), (5, 2)])
-    np.testing.assert_array_equal(cut.labels(np.uint8), whole.labels(np.uint8))
-    assert cut.overruled() == whole.overruled() and cut.accounts() == whole.accounts()
 
 
 @examples(100)
