@@ -148,3 +148,49 @@ def test_channels_of_a_network_come_onto_the_grid_of_its_first():
     ct, pet = engine._on_one_grid(["ct", "pet"], volumes)
     assert ct is volumes[0] and pet.grid == first
     np.testing.assert_array_equal(pet.array, resample_image(volumes[1], first).array)
+
+
+def refused_by_compose(project: Project) -> dict[str, str]:
+    """Case to the code and the message with which composing refused it."""
+    project.run("check")
+    for segmenter in project.settings["segmenters"]:
+        project.run("segment", segmenter)
+    project.run("compose")
+    (table,) = (project.results / "labels").glob("*.tsv")
+    rows = pd.read_csv(table, sep="\t").set_index("case")
+    bad = rows[rows["status"].isin(["failed", "refused"])]
+    return {str(case): f"{row['code']}: {row['message']}" for case, row in bad.iterrows()}
+
+
+def test_a_case_that_every_segmenter_failed_is_refused_and_the_others_go_on(project):
+    project.add("a")
+    project.add("b")
+    save(project.folder / "organs" / "b.nii.gz", np.ones(SHAPE, np.uint8))
+    given = {"kind": "files", "path": "organs/{case}.nii.gz", "labels": {"liver": 1}}
+    project.write(segmenters={"given": given}, structures={"liver": "given/liver"})
+    refused = refused_by_compose(project)
+    assert list(refused) == ["a"]
+    assert refused["a"].startswith("NOTHING_LABELLED: a: every segmenter failed (given: ")
+    assert (project.results / "labels" / "b.nii.gz").exists()
+    assert not (project.results / "labels" / "a.nii.gz").exists()
+
+
+def test_a_lesion_that_the_image_s_large_voxels_would_swallow_is_refused(project):
+    near = np.zeros(SHAPE, np.uint8)
+    near[4, 9, 9:11], near[4, 9, 11] = 1, 2  # all in one voxel of the PET
+    apart = np.zeros(SHAPE, np.uint8)
+    apart[4, 9, 9:11], apart[8, 4, 3] = 1, 2
+    for case, lesion in (("near", near), ("apart", apart)):
+        pet = np.arange(6 * 6 * 7, dtype=np.int16).reshape(6, 6, 7)
+        path = save(project.folder / f"{case}.nii.gz", pet, spacing=(9.0, 9.0, 9.0))
+        project.add(case, lesion=lesion, image_pet=path.name)
+    project.write(
+        dataset=project.settings["dataset"] | {"channels": ["ct", "pet"], "grid": "pet"},
+        segmenters={"tissue": {"kind": "threshold", "channel": "pet", "bands": {"fat": [0, 100]}}},
+        structures={"fat": "tissue/fat"},
+    )
+    refused = refused_by_compose(project)
+    assert list(refused) == ["near"], refused
+    assert refused["near"].startswith("LESION_LOST: ") and "dataset.grid" in refused["near"]
+    labels = load(project.results / "labels" / "apart.nii.gz")
+    assert (labels == 1).sum() == (labels == 2).sum() == 1
