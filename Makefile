@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-search test-cluster test-browser test-container test-survival lint unit bench schema pins clean
+.PHONY: demo test test-search test-cluster test-browser test-container test-survival test-mutation lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -20,6 +20,7 @@ lint: $(INSTALLED)
 	ruff check .
 	ruff format --check .
 	mypy
+	lint-imports
 	snakefmt --check Snakefile rules workflow/Snakefile
 	snakemake --lint
 	backsplit schema | diff config/config.schema.json - || { echo "run: make schema"; exit 1; }
@@ -69,6 +70,10 @@ endif
 
 test-survival: $(INSTALLED)  ## fifty kills of the demo, and other faults; about half an hour
 	python -m pytest -m survival tests/survival -s $(PYTEST_ARGS)
+
+test-mutation: $(INSTALLED)  ## small faults in the pure modules, which tests have to notice; about an hour
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,mutation]'
+	python tests/mutation/run.py $(MUTATION_ARGS)
 
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark
