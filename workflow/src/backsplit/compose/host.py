@@ -93,13 +93,13 @@ def find_host(
     spacing = tuple(float(s * n) for s, n in zip(spacing_zyx, step, strict=True))
     away = distance_mm(~lesion, spacing)
     shell = ~lesion & (away <= max(SHELL_MM, *(1.01 * s for s in spacing)))
-    around = np.bincount(anatomy[shell], minlength=1)
-    under = np.bincount(anatomy[lesion], minlength=1)
+    around = np.bincount(anatomy[shell])
+    under = np.bincount(anatomy[lesion])
     hosts = [
         _score(label, lesion, anatomy, spacing, _share(around, label), _share(under, label), radius)
-        for label in _likely(candidates, around, under)
+        for label in sorted(_likely(candidates, around, under))  # of equal ones the first
     ]
-    best = max(hosts, key=lambda h: (h.shell + h.closed, -(h.label or 0)), default=NO_HOST)
+    best = max(hosts, key=lambda host: host.shell + host.closed, default=NO_HOST)
     return best if (best.shell + best.closed) / 2 >= LEAST_SCORE else NO_HOST
 
 

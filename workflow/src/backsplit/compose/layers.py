@@ -130,7 +130,7 @@ class Composer:
         claims = np.zeros(len(table), np.int64)
         met = np.zeros((first, len(self.known) - first), np.int64)
         lay(self.states, values, table, first, self._takes(first), claims, met)
-        self.claimed[layer.name] += int(claims[table > 0].sum())
+        self.claimed[layer.name] += int(claims.sum())
         self._count_shared(layer, claims)
         self._count(first, table, claims, met)
 
@@ -225,7 +225,7 @@ class Composer:
         """Count what the weaker of overlapping masks of one layer lose to the strongest."""
         for value, labels in layer.claims.items():
             voxels = int(claims[value]) if value < len(claims) else 0
-            if not voxels or len(labels) == 1:
+            if not voxels:
                 continue
             winner = self.precedence.winner(labels)
             for label in labels:

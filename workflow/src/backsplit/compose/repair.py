@@ -55,7 +55,7 @@ def repair(
     organ = labels == host
     to_lesion = distance_mm(~lesion, spacing)
     rim = np.zeros(labels.shape, bool)
-    if rim_mm > 0 and organ.any():
+    if rim_mm > 0:
         to_organ = distance_mm(~organ, spacing)
         rim = unlabelled & (to_lesion <= rim_mm) & (to_organ <= rim_mm)
     hollow = np.zeros(labels.shape, bool)
@@ -65,7 +65,7 @@ def repair(
         enclosed = ndimage.binary_fill_holes(lesion | organ | rim) & unlabelled & ~rim
         hollow = enclosed & (to_lesion <= (rim_mm or HOLES_WITHIN_MM))
     changed = rim | hollow
-    counts = np.bincount(labels[changed], minlength=1)
+    counts = np.bincount(labels[changed])
     labels[changed] = host
     return Repaired(
         int(rim.sum()),

@@ -95,6 +95,6 @@ def touched_sides(labels: Array, grid: Grid, count: int) -> list[list[str]]:
             low = (end == 0) == (sign > 0)
             face = np.take(labels, 0 if low else -1, axis=axis)
             side = SIDES[2 * patient_axis + end]
-            for label in np.flatnonzero(np.bincount(face.ravel(), minlength=1)).tolist():
+            for label in np.flatnonzero(np.bincount(face.ravel())).tolist():
                 touched[label].append(side)
     return touched
