@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
-from backsplit.cases import instances as module
+from backsplit.cases import instances
 from backsplit.cases.instances import find_instances
 from backsplit.cases.lesion import Lesion
 from backsplit.compose.case import Rules, compose_case
@@ -23,7 +23,7 @@ from backsplit.compose.repair import repair
 from backsplit.config.compose import Compose
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Scheme
-from backsplit.volume import Grid, LabelMap, read_grid, write_labels
+from backsplit.volume import Grid, LabelMap, pieces, read_grid, write_labels
 from support.examples import examples
 from support.project import save
 
@@ -132,6 +132,64 @@ def test_promises_hold_for_a_good_file_and_break_for_each_bad_one(tmp_path):
         assert_promises(path, grid, None, SCHEME, Precedence())  # the table says: no lesion
 
 
+@pytest.mark.parametrize("piece", [1, 7, 59, 1000])
+def test_a_single_wrong_voxel_is_found_wherever_it_is(tmp_path, monkeypatch, piece):
+    monkeypatch.setattr(pieces, "PIECE", piece)
+    values = np.zeros(SHAPE, np.uint8)
+    values[1] = 7
+    good = np.where(values == 7, 1, 3).astype(np.uint8)
+    path, grid = _written(tmp_path, good)
+    assert_promises(path, grid, lesion_of(values, grid), SCHEME, Precedence())
+    for at in np.ndindex(SHAPE):
+        other = values.copy()
+        other[at] = 0 if values[at] else 7
+        with pytest.raises(CaseError):
+            assert_promises(path, grid, lesion_of(other, grid), SCHEME, Precedence())
+
+
+@pytest.mark.parametrize("targets", [254, 255, 256, 300])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_promises_hold_for_very_many_targets_and_ids_of_16_bits(tmp_path, targets, dtype):
+    names = [f"t{n}" for n in range(1, targets + 1)]
+    scheme = Scheme({n: (i,) for i, n in enumerate(names)}, ("background", *names, "liver"), {})
+    highest = min(targets, int(np.iinfo(dtype).max))
+    values = np.zeros(SHAPE, dtype)
+    values[1, 1, :3] = [1, highest, 9]
+    lesion = lesion_of(values, grid_of(SHAPE), {1: (1,), highest: (targets,), 9: (targets - 1,)})
+    good = np.zeros(SHAPE, np.uint16)
+    good[1, 1, :3] = [1, targets, targets - 1]
+    good[2, 2, :3] = [targets + 1, scheme.ignore_id, scheme.ignore_id]
+    path, grid = _written(tmp_path, good)
+    assert_promises(path, grid, lesion, scheme, Precedence())
+    for at, wrong in (((1, 1, 1), targets - 1), ((1, 1, 1), targets % 256), ((0, 0, 0), targets)):
+        bad = good.copy()
+        bad[at] = wrong
+        if (bad == good).all():
+            continue
+        path, grid = _written(tmp_path, bad)
+        with pytest.raises(CaseError):
+            assert_promises(path, grid, lesion, scheme, Precedence())
+    bad = good.copy()
+    bad[0, 0, 0] = scheme.ignore_id + 1
+    path, grid = _written(tmp_path, bad)
+    with pytest.raises(CaseError, match=f"holds the id {scheme.ignore_id + 1}, which has no name"):
+        assert_promises(path, grid, lesion, scheme, Precedence())
+
+
+def test_the_strongest_of_overlapping_targets_is_promised(tmp_path):
+    values = np.zeros(SHAPE, np.uint8)
+    values[1, 1, 1:3] = [7, 200]
+    lesion = lesion_of(values, grid_of(SHAPE), {7: (1,), 200: (1, 2), 70000: (2,)})
+    labels = (values > 0).astype(np.uint8)
+    path, grid = _written(tmp_path, labels)
+    assert_promises(path, grid, lesion, SCHEME, Precedence())
+    with pytest.raises(CaseError):
+        assert_promises(path, grid, lesion, SCHEME, Precedence([(2, 1)]))
+    labels[1, 1, 2] = 2
+    path, grid = _written(tmp_path, labels)
+    assert_promises(path, grid, lesion, SCHEME, Precedence([(2, 1)]))
+
+
 def test_a_lesion_yields_only_where_an_exception_names_the_pair():
     grid = grid_of(SHAPE)
     lesion = lesion_of(np.full(SHAPE, 7, np.uint8), grid)
@@ -170,9 +228,10 @@ def test_repair_goes_over_structures_by_name_wildcard_and_group(over):
     hnp.arrays(np.uint8, (6, 7, 8), elements=st.sampled_from([0, 0, 0, 1, 2])), st.integers(1, 4)
 )
 def test_instances_are_26_connected_components_of_each_target(labels, block):
-    module.BLOCK = block
     grid = grid_of(labels.shape, (0.7, 0.8, 2.0))
-    found = find_instances(labels, np.flatnonzero(labels), 2, grid)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(instances, "BLOCK", block)
+        found = find_instances(labels, np.flatnonzero(labels), 2, grid)
     expected = {}
     for target in (1, 2):
         components, count = ndimage.label(labels == target, np.ones((3, 3, 3)))
@@ -292,3 +351,73 @@ def test_ignore_stays_inside_the_body_and_above_weaker_layers_only():
     assert (composed.labels[2] == 4).all()  # outside the body
     status = {s.structure: s.status for s in composed.structures}
     assert status == {"bone": "truncated", "liver": "unknown", "fat": "truncated"}
+
+
+def test_a_composed_case_has_the_host_and_the_repair_of_its_lesion():
+    """On an anisotropic grid; the segmenters label the lesion's own voxels, or leave them out."""
+    spacing = (0.8, 1.5, 3.0)
+    shape = (14, 28, 52)
+    grid = grid_of(shape, spacing)
+    lesion = ball(shape, (7, 14, 30), 4, spacing[::-1])
+    organ = ball(shape, (7, 14, 22), 11, spacing[::-1])
+    organ[7, 14, 32:36] = False  # a notch beside the lesion
+    values = np.where(lesion, 7, 0).astype(np.uint8)
+    for left_out in (False, True):
+        organs = (organ & ~lesion if left_out else organ).astype(np.uint8)
+        layers = [Layer("organs", organs, {1: (3,)})]
+        rules = rules_of(repair={"rim_mm": 3, "holes": True})
+        made = compose_case(grid, lesion_of(values, grid), layers, {}, lambda: organ, rules)
+        (found,) = made.lesions
+        anatomy = np.where(organs, 3, 0).astype(np.uint8)
+        assert found.host == find_host(lesion, anatomy, spacing[::-1], [3])
+        assert found.host.basis == ("surroundings" if left_out else "inside")
+        labels = np.where(lesion, 1, anatomy).astype(np.uint8)
+        done = repair(labels, lesion, 3, spacing[::-1], [0], rim_mm=3, holes=True)
+        assert found.repaired == done and done.rim > 0
+        np.testing.assert_array_equal(made.labels, labels)
+        np.testing.assert_array_equal(made.counts, np.bincount(labels.ravel(), minlength=6))
+
+
+def test_voxels_that_a_repair_takes_from_a_structure_are_counted_as_the_host_s():
+    shape = (9, 9, 9)
+    lesion, liver, fat = np.zeros((3, *shape), np.uint8)
+    lesion[3:6, 3:6, 3:6] = 7
+    fat[2:7, 2:7, 2:6] = 1
+    liver[1:8, 1:8, 1:8] = 1
+    liver[2:7, 2:7, 2:7] = 0
+    layers = [Layer("organs", liver, {1: (3,)}), Layer("tissue", fat, {1: (4,)})]
+    rules = rules_of(repair={"rim_mm": 3, "over": ["fat"]})
+    grid = grid_of(shape)
+    made = compose_case(grid, lesion_of(lesion, grid), layers, {}, lambda: fat >= 0, rules)
+    assert set(made.lesions[0].repaired.before) == {0, 4}
+    np.testing.assert_array_equal(made.counts, np.bincount(made.labels.ravel(), minlength=6))
+
+
+def test_a_weaker_layer_s_unknown_structure_leaves_the_stronger_layer_as_it_is():
+    scheme = Scheme(
+        {"tumor": 7},
+        ("background", "tumor", "bone", "liver", "fat"),
+        {"bones": {"bone": "bone"}, "organs": {"liver": "liver"}, "tissue": {"fat": "fat"}},
+    )
+    rules = Rules(scheme, Compose(), ("bones", "organs", "tissue"))
+    bones, organs, tissue = np.zeros((3, *SHAPE), np.uint8)
+    bones[0, 0] = organs[0] = tissue[1] = 1
+    layers = [
+        Layer("bones", bones, {1: (2,)}),
+        Layer("organs", organs, {1: (3,)}),
+        Layer("tissue", tissue, {1: (4,)}),
+    ]
+    body = np.ones(SHAPE, bool)
+    made = compose_case(grid_of(SHAPE), None, layers, {"fat": "failed"}, lambda: body, rules)
+    assert [set(np.unique(part)) for part in made.labels] == [{2, 3}, {5}, {5}]
+    assert made.ignored == 40 and made.counts.tolist() == [0, 0, 5, 15, 0, 40]
+
+
+def test_values_of_a_lesion_file_tell_lesions_apart_where_that_is_asked_for():
+    values = np.zeros(SHAPE, np.uint8)
+    values[1, 1, 1:3], values[1, 2, 1:3] = 7, 8  # they touch
+    grid = grid_of(SHAPE)
+    for instances_, expected in ((False, [4]), (True, [2, 2])):
+        lesion = Lesion(LabelMap(values, grid), {7: (1,), 8: (1,)}, instances_)
+        made = compose_case(grid, lesion, [], {}, lambda: values, rules_of())
+        assert [found.instance.voxels for found in made.lesions] == expected

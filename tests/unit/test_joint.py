@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import ledoit_wolf_shrinkage
 
@@ -47,6 +48,24 @@ def test_ordinary_cases_are_as_unlikely_as_chance_has_it(cases):
     assert np.mean(np.array(found) < 0.01) <= 0.02
     together = combined(np.stack(found[:198], axis=1).reshape(cases, 66, 3))
     assert np.mean(together < 0.01) <= 0.02
+
+
+def test_chances_are_combined_as_fisher_does_on_the_scale_of_the_cases():
+    rng = np.random.default_rng(5)
+    chances = rng.random((40, 4, 3)) ** 1.5
+    chances[rng.random(chances.shape) < 0.2] = np.nan
+    chances[:15, 1] = np.nan  # nobody knows anything of it
+    chances[:, 2, :2] = np.nan  # one kind says it alone
+    found = combined(chances)
+    for structure in range(4):
+        mine = chances[:, structure]
+        kinds = np.isfinite(mine).sum(axis=1)
+        sums = np.array([-2 * np.log(row[np.isfinite(row)]).sum() for row in mine])
+        ratio = (sums / stats.chi2.isf(0.25, 2 * np.maximum(kinds, 1)))[kinds > 0]
+        scale = max(np.quantile(ratio, 0.75), 1)
+        expected = np.where(kinds > 1, stats.chi2.sf(sums / scale, 2 * kinds), np.nan)
+        np.testing.assert_allclose(found[:, structure], expected)
+    assert np.isnan(found[:, 2]).all() and np.isnan(found[:15, 1]).all()
 
 
 def test_few_cases_say_little():

@@ -120,3 +120,53 @@ def test_more_than_255_states_and_ids_of_16_bits_survive():
 def test_a_layer_of_another_shape_is_refused():
     with pytest.raises(ValueError, match="shape"):
         Composer(SHAPE, Precedence()).add(Layer("a", np.zeros((2, 2, 2), np.uint8), {}))
+
+
+def test_the_largest_loss_comes_first():
+    first, second = np.zeros((2, *SHAPE), np.uint8)
+    first[0], first[1, 0], first[2, :2] = 1, 2, 3
+    second[:] = 5
+    lost = composed([first, second]).overruled()
+    assert [(o.winner.label, o.voxels) for o in lost] == [(1, 20), (3, 10), (2, 5)]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_settling_uses_the_memory_of_the_states_where_it_fits(dtype):
+    rng = np.random.default_rng(0)
+    layer = rng.integers(0, 6, SHAPE).astype(np.uint8)
+    composer = composed([layer])
+    states = composer.states
+    settled = composer.settle(lambda state: state.label * 40, dtype)
+    np.testing.assert_array_equal(settled, layer.astype(dtype) * 40)
+    assert settled.dtype == dtype and settled.shape == SHAPE
+    assert np.shares_memory(settled, states) == (dtype == np.uint8)
+    wide = composed([layer]).settle(lambda state: state.label * 1000, np.uint16)
+    np.testing.assert_array_equal(wide, layer.astype(np.uint16) * 1000)
+
+
+@pytest.mark.parametrize(("dtype", "highest"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_the_highest_value_of_a_layer_claims_as_any_other(dtype, highest):
+    layer = np.zeros(SHAPE, dtype)
+    layer[1], layer[2] = highest, highest - 1
+    composer = composed([layer], claims={highest: (3,), highest - 1: (4,), 70000: (5,)})
+    assert [set(np.unique(part)) for part in composer.labels(np.uint8)] == [{0}, {3}, {4}]
+    assert composer.accounts()[0].claimed == composer.accounts()[0].kept == 40
+
+
+@pytest.mark.parametrize(("labels", "dtype"), [(255, np.uint8), (256, np.uint16)])
+def test_states_take_no_more_memory_than_they_need(labels, dtype):
+    layer = np.zeros(SHAPE, np.uint16)
+    layer[1, 1, 1] = labels
+    composer = composed([layer], claims={v: (v,) for v in range(1, labels + 1)})
+    assert composer.states.dtype == dtype and composer.labels(np.uint16)[1, 1, 1] == labels
+
+
+def test_a_layer_that_claims_nothing_changes_nothing():
+    rng = np.random.default_rng(0)
+    layer = rng.integers(0, 6, SHAPE).astype(np.uint8)
+    composer = Composer(SHAPE, Precedence())
+    composer.add(Layer("unused", layer, {}))
+    composer.add(Layer("used", layer, CLAIMS))
+    np.testing.assert_array_equal(composer.labels(np.uint8), layer)
+    unused, used = composer.accounts()
+    assert (unused.claimed, used.kept) == (0, np.count_nonzero(layer))

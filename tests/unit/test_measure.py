@@ -317,3 +317,39 @@ def test_agreement_equals_simpleitk_s():
     nothing = compare(a, np.zeros_like(a), grid)
     assert nothing["dice"] == 0 and np.isnan(nothing["surface_mm"])
     assert np.isnan(compare(a & b & False, a & False, grid)["dice"])
+
+
+def test_a_structure_in_the_first_slice_alone_has_axes_too():
+    labels = np.zeros((6, 9, 12), np.uint8)
+    labels[0, 2:5, 3:10] = 1
+    grid = Grid((12, 9, 6), (0.7, 0.9, 3.0), (0, 0, 0), ALONG)
+    row = measure(np.zeros(labels.shape, np.int16), labels, ["background", "flat"], grid).iloc[1]
+    expected = [0.7 * np.std(range(7)), 0.9 * np.std(range(3)), 0]
+    assert [row[f"axis_{i}_mm"] for i in (1, 2, 3)] == pytest.approx(expected)
+    assert row["touches_border"] and row["border_inferior"] == 21 and row["border_superior"] == 0
+
+
+def test_a_structure_that_is_not_there_has_neither_parts_nor_shares():
+    labels = np.zeros((6, 9, 12), np.uint8)
+    labels[2, 2:5, 3:10] = 1
+    grid = Grid((12, 9, 6), (1, 1, 1), (0, 0, 0), ALONG)
+    names = ["background", "there", "absent"]
+    table = measure(np.ones(labels.shape, np.int16), labels, names, grid)
+    row = table[table["structure"] == "absent"].iloc[0]
+    assert row["voxels"] == row["components"] == row["components_large"] == row["holes_ml"] == 0
+    shares = ["largest_fraction", "stray_fraction", "spread_mm", "axis_1_mm", "mean", "centroid_x"]
+    assert row[shares].isna().all()
+
+
+def test_cavities_belong_to_the_one_structure_that_encloses_them():
+    labels = np.zeros((20, 20, 20), np.uint8)
+    labels[2:9, 2:9, 2:9] = 1
+    labels[4:6, 4:6, 4:6] = 0  # within the first alone
+    labels[7, 7, 7] = 0  # and another one
+    labels[11:16, 2:9, 2:5], labels[11:16, 2:9, 5:9] = 1, 2
+    labels[13, 5, 4:6] = 0  # between both
+    labels[0:2, 15:19, 15:19] = 2
+    labels[0, 16, 16] = 0  # open: at the border of the volume
+    grid = Grid((20, 20, 20), (1, 1, 2), (0, 0, 0), ALONG)
+    table = measure(np.ones(labels.shape, np.int16), labels, ["background", "a", "b"], grid)
+    assert table["holes_ml"].tolist()[1:] == pytest.approx([9 * 0.002, 0])

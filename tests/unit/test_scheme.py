@@ -14,6 +14,7 @@ from backsplit.config.model import Config
 from backsplit.errors import Code
 from backsplit.scheme import resolve as scheme_resolve
 from backsplit.scheme.resolve import own_labels, resolve
+from backsplit.scheme.scheme import Scheme
 
 TOTAL = {name: value for value, name in registry.get_task_classes("total").items()}
 FILE = Path("config.yaml")
@@ -207,3 +208,108 @@ def test_nested_sets_share_the_targets_and_agree_with_each_other():
         anatomy = [scheme.ids[name] for name in scheme.structures]
         both = [i for i in anatomy if smaller[i]]
         assert all(smaller[i] == larger[i] for i in both)
+
+
+def scheme_of(targets, structures, nested=0):
+    names = tuple(f"t{n}" for n in range(targets)), tuple(f"s{n}" for n in range(structures))
+    given = {name: (number + 1,) for number, name in enumerate(names[0])}
+    return Scheme(given, ("background", *names[0], *names[1]), {}, nested=names[1][:nested])
+
+
+def test_labels_json_has_a_name_a_line():
+    text = scheme_of(1, 1).to_json()
+    assert text == '{\n "background": 0,\n "t0": 1,\n "s0": 2,\n "ignore": 3\n}\n'
+
+
+@pytest.mark.parametrize(
+    ("kept", "dtype"), [(5, np.uint8), (254, np.uint8), (255, np.uint16), (256, np.uint16)]
+)
+def test_nested_ids_are_as_wide_as_they_have_to_be(kept, dtype):
+    scheme = scheme_of(2, 300, nested=kept - 2)
+    table = scheme.nested_table(kept - 2, keep_ignore=True)
+    assert table.dtype == dtype and len(table) == scheme.ignore_id + 1
+    assert table[: kept + 1].tolist() == list(range(kept + 1))
+    assert not table[kept + 1 : -1].any() and table[-1] == kept + 1
+    assert scheme.nested_table(kept - 2, keep_ignore=False)[-1] == 0
+
+
+def test_a_wildcard_passes_over_a_class_with_a_rule_and_takes_those_after_it():
+    wild = {"kidney": "organs/kidney_*"}
+    rule = {"organs/kidney_cyst_*": "background"}
+    scheme, _ = resolve(config(wild, segmenter_lesions=rule), CLASSES, FILE)
+    kidneys = {n for n in TOTAL if n.startswith("kidney_") and "cyst" not in n}
+    assert {n for n, s in scheme.sources["organs"].items() if s == "kidney"} == kidneys
+
+
+def test_a_problem_of_a_rule_is_said_once():
+    rules = {"organs/kidney_cist_*": "background", "organs/kidney_cyst_*": "background"}
+    problems = problems_of({"liver": "organs/liver"}, segmenter_lesions=rules)
+    assert [p.value for p in problems] == ["organs/kidney_cist_*"]
+
+
+def test_a_lesion_rule_is_proposed_for_the_first_class_without_one():
+    (problem,) = problems_of({"liver": "organs/liver"}, segmenter_lesions={})
+    assert "add `segmenter_lesions: {organs/kidney_cyst_left: …}`" in problem.remedy
+
+
+def test_a_circle_of_exceptions_is_told_step_by_step():
+    structures = {"kidney": "organs/kidney_left", "aorta": "organs/aorta"}
+    pairs = [{"winner": "kidney", "loser": "aorta"}, {"winner": "aorta", "loser": "kidney"}]
+    (problem,) = problems_of(structures, **{"except": pairs})
+    assert problem.what in (
+        "goes in a circle: kidney over aorta over kidney",
+        "goes in a circle: aorta over kidney over aorta",
+    )
+
+
+def test_background_is_no_label_that_wins_or_loses():
+    (problem,) = problems_of(
+        {"liver": "organs/liver"}, **{"except": [{"winner": "background", "loser": "liver"}]}
+    )
+    assert problem.code is Code.PATTERN_UNMATCHED
+
+
+@pytest.mark.parametrize(
+    ("classes", "wanted", "shown"),
+    [
+        ({"kidney": 1}, "brain", "there are: kidney"),
+        ({f"s{n}": n + 1 for n in range(6)}, "brain", "there are: s0, s1, s2, s3, s4, s5"),
+        (
+            {f"s{n}": n + 1 for n in range(7)},
+            "brain",
+            "there are: s0, s1, s2, s3, s4, s5, … (7 in all)",
+        ),
+        (
+            {f"kidney_{n}": n + 1 for n in range(7)},
+            "kidney*x",
+            "near names: kidney_6, kidney_5, kidney_4, kidney_3",
+        ),
+        ({"kidney": 1, "spleen": 2}, "spln", "near names: spleen"),
+    ],
+)
+def test_near_names_are_shown_or_the_first_few(classes, wanted, shown):
+    _, problems = resolve(
+        config({"a": f"given/{wanted}"}, segmenter_lesions={}), {"given": classes}, FILE
+    )
+    assert problems[0].what == f"matches no class of segmenter 'given'; {shown}"
+
+
+@pytest.mark.parametrize(
+    ("regions", "text"),
+    [
+        ({"a": ("x", "y"), "b": ("x", "y")}, "region 'a' has none of its own"),
+        ({"a": ("x", "y", "z"), "b": ("x",)}, "region 'a' has y, z of its own"),
+    ],
+)
+def test_a_region_needs_one_label_of_its_own(regions, text):
+    with pytest.raises(ValueError, match=text):
+        own_labels(regions)
+
+
+@pytest.mark.parametrize(("count", "said"), [(65532, 0), (65533, 1)])
+def test_at_most_65535_labels_fit(count, said):
+    names = [f"s{n}" for n in range(count)]
+    settings = config({"s": "given/kidney"}, segmenter_lesions={})
+    many = settings.model_copy(update={"structures": dict.fromkeys(names, ())})
+    _, problems = resolve(many, {"given": {"kidney": 1}}, FILE)
+    assert [p.what for p in problems] == ["65536 labels"] * said
