@@ -186,7 +186,7 @@ def test_the_whole_workflow_with_a_gpu_for_each_network(project, slurm):
     assert (project.results / "report" / "index.html").exists()
 
 
-def test_batches_of_a_rule_go_as_one_array_where_the_site_wants_that(project, slurm):
+def test_batches_go_as_one_slurm_array_where_configured(project, slurm):
     """What profiles/README.md says of arrays: rules without a GPU, and `jobs` above the batches."""
     for i in range(3):
         project.add(f"case_{i}")

@@ -68,7 +68,7 @@ def test_each_fault_has_one_message_with_row_column_value_and_remedy(project):
     assert list(table.columns)[:4] == ["case", "status", "code", "message"]
 
 
-def test_problems_of_the_configuration_and_of_the_table_come_together(project):
+def test_configuration_and_table_problems_are_reported_together(project):
     bad_table(project)
     project.write(structures={"liver": "tissue/liver"}, compose={"unknwon": "ignore"})
     said = project.run("check", ok=False).stderr
@@ -80,7 +80,7 @@ def test_problems_of_the_configuration_and_of_the_table_come_together(project):
     assert "GRID_MISMATCH" in said
 
 
-def test_a_table_without_a_column_or_of_another_kind_is_one_clear_error(project):
+def test_a_bad_table_is_one_clear_error(project):
     project.add("a")
     project.write()
     table = project.folder / "cases.tsv"

@@ -31,7 +31,7 @@ def sidecar(project: Project, case: str):
     return json.loads((project.results / "labels" / f"{case}.json").read_text())
 
 
-def test_values_of_the_lesion_file_are_instances_when_the_configuration_says_so(project):
+def test_lesion_values_are_instances_where_configured(project):
     lesion = np.zeros(SHAPE, np.uint8)
     lesion[4:6, 8:10, 8:10] = 5
     lesion[4:6, 8:10, 10:12] = 9  # touches the first: one component, two lesions
@@ -95,7 +95,7 @@ def test_masks_that_overlap_follow_the_rules_and_are_counted(project):
     np.testing.assert_array_equal(second[~both], first[~both])
 
 
-def test_what_a_person_doubts_and_what_has_no_file_is_unknown_not_background(project):
+def test_excluded_and_missing_structures_are_unknown(project):
     with_organs(project, "a", "b", "c")
     project.rows[1]["exclude"] = "liv*"
     (project.folder / "organs" / "c" / "kidney.nii.gz").unlink()
@@ -118,7 +118,7 @@ def test_what_a_person_doubts_and_what_has_no_file_is_unknown_not_background(pro
     assert "no structure" in project.run("check").stderr
 
 
-def test_a_segmenter_on_a_channel_with_its_own_grid_labels_the_image_s(project):
+def test_labels_from_another_channel_s_grid_come_onto_the_image_s(project):
     project.add("a")
     pet = np.zeros((9, 11, 13), np.float32)
     pet[2:7, 2:9, 2:10] = 8.0
@@ -162,7 +162,7 @@ def refused_by_compose(project: Project) -> dict[str, str]:
     return {str(case): f"{row['code']}: {row['message']}" for case, row in bad.iterrows()}
 
 
-def test_a_case_that_every_segmenter_failed_is_refused_and_the_others_go_on(project):
+def test_a_case_without_any_labels_is_refused_alone(project):
     project.add("a")
     project.add("b")
     save(project.folder / "organs" / "b.nii.gz", np.ones(SHAPE, np.uint8))
@@ -175,7 +175,7 @@ def test_a_case_that_every_segmenter_failed_is_refused_and_the_others_go_on(proj
     assert not (project.results / "labels" / "a.nii.gz").exists()
 
 
-def test_a_lesion_that_the_image_s_large_voxels_would_swallow_is_refused(project):
+def test_a_lesion_lost_in_large_voxels_is_refused(project):
     near = np.zeros(SHAPE, np.uint8)
     near[4, 9, 9:11], near[4, 9, 11] = 1, 2  # all in one voxel of the PET
     apart = np.zeros(SHAPE, np.uint8)

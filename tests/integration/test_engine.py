@@ -64,7 +64,7 @@ def label(*cases: Case, run: Run = RUN) -> list:
     return [r for _, r in TotalSegmentatorSegmenter(config, DATASET, run).label(cases)]
 
 
-def test_a_bad_image_is_a_code_and_the_good_ones_around_it_are_labelled(tmp_path):
+def test_a_bad_image_fails_alone_with_a_code(tmp_path):
     nan = PHANTOM.image.astype(np.float32)
     nan[0, 0, 0] = np.nan
     four = nib.Nifti1Image(np.zeros((8, 8, 8, 3), np.int16), np.eye(4))
@@ -113,7 +113,7 @@ def test_weights_are_opened_only_when_accepted_and_unchanged(tmp_path, model):
     assert str(checkpoint) in str(caught.value)
 
 
-def test_a_missing_fold_or_network_is_named_with_the_command_that_gets_it(tmp_path, model):
+def test_a_missing_fold_is_named_with_the_command_that_gets_it(tmp_path, model):
     config = NnUNet(kind="nnunet", model=model, folds=(0, 3))
     with pytest.raises(BacksplitError) as caught:
         NnUNetSegmenter(config, DATASET, RUN).weights()
@@ -306,9 +306,7 @@ def test_weights_are_listed_accepted_and_verified_by_hand(project, model):
     assert "WEIGHTS_CHANGED" in project.run("weights", "verify", ok=False).stderr
 
 
-def test_without_memory_on_the_device_results_go_to_the_cpu_then_there_is_a_code(
-    tmp_path, monkeypatch
-):
+def test_out_of_memory_falls_back_to_the_cpu_then_fails_with_a_code(tmp_path, monkeypatch):
     """The path that CUDA takes, on the CPU: the predictor is told that it runs on a device."""
     image = case_of(phantom(tmp_path, "a"))
     expected = label(image)[0].array

@@ -35,7 +35,7 @@ def test_tasks_that_need_a_licence_are_restricted(task):
         assert licence.restricted == (task == "brain_aneurysm")
 
 
-def test_what_nobody_said_is_restricted_and_what_somebody_said_counts():
+def test_unknown_licences_are_restricted():
     files = {"kind": "files", "path": "{case}.nii.gz", "labels": {"liver": 1}}
     assert licence_of(**files).commercial is Commercial.UNKNOWN
     assert licence_of(**files).restricted
@@ -85,7 +85,7 @@ def labels_of(folder):
 
 
 @pytest.mark.slow
-def test_the_unrestricted_data_set_is_as_if_the_restricted_had_never_been(project, tmp_path):
+def test_the_unrestricted_data_set_equals_one_without_restricted_segmenters(project, tmp_path):
     two_sources(project)
     project.write(export={"only_unrestricted": True, "bids": {}})
     project.snakemake()
@@ -131,7 +131,7 @@ def test_the_unrestricted_data_set_is_as_if_the_restricted_had_never_been(projec
     assert "liver" not in names["datalist_unrestricted.json"].values()
 
 
-def test_a_data_set_of_restricted_sources_alone_is_refused_with_their_names(project):
+def test_a_fully_restricted_data_set_is_refused(project):
     two_sources(project, 1)
     for name in ("b", "tissue"):
         del project.settings["segmenters"][name]

@@ -91,7 +91,7 @@ def test_a_name_for_two_sides_that_has_one_is_one_fault(names, structure, side):
     assert ("systematic_one_side", "kidneys") not in of_mapping(bench.judge_tables(both)[0])
 
 
-def test_two_names_exchanged_in_every_case_are_one_fault_that_names_both():
+def test_names_exchanged_in_every_case_are_one_fault():
     bench = torsos()
     tables = relabelled(bench, {"liver": "spleen", "spleen": "liver"})
     flags, verdict = bench.judge_tables(tables)
@@ -102,7 +102,7 @@ def test_two_names_exchanged_in_every_case_are_one_fault_that_names_both():
     assert (verdict == "accept").mean() >= 0.95
 
 
-def test_a_structure_mapped_from_another_ones_class_is_said_to_be_that():
+def test_a_structure_mapped_from_another_class_is_named():
     """By names that no rule of anatomy speaks of: only the segmenter's own class tells."""
     bench = torsos()
     neutral = {"liver": "organ_a", "spleen": "organ_b"}
@@ -119,7 +119,7 @@ def test_a_structure_mapped_from_another_ones_class_is_said_to_be_that():
 
 
 @pytest.mark.parametrize("grouped", [True, False])
-def test_two_kinds_are_one_fault_with_their_sizes_and_the_group_that_explains_them(grouped):
+def test_two_kinds_are_one_fault_naming_sizes_and_group(grouped):
     """In the eight cases of one site two structures are each other, by names that no rule knows."""
     bench = torsos()
     south = list(bench.cases)[12:]
@@ -158,7 +158,7 @@ def test_too_few_cases_are_said_to_be_too_few():
     assert not len(bench.flags[bench.flags["rule"] == "too_few"])
 
 
-def test_any_of_it_can_be_left_out():
+def test_mapping_faults_can_be_turned_off():
     bench = torsos()
     tables = called(relabelled(bench, KIDNEYS), {"kidney_left": "my_organ"})
     flags, _ = bench.judge_tables(tables, settings=Quality(off=("systematic_parts:my_*",)))

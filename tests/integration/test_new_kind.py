@@ -151,7 +151,7 @@ def test_its_answers_are_used_from_check_to_manifest(with_grown):
     assert "Nothing to be done" in project.snakemake().stderr
 
 
-def test_what_is_wrong_with_its_section_and_files_is_said_by_check(with_grown):
+def test_check_reports_faults_of_a_new_kind(with_grown):
     project = with_grown
     section = project.settings["segmenters"]["grown"]
 
@@ -167,7 +167,7 @@ def test_what_is_wrong_with_its_section_and_files_is_said_by_check(with_grown):
     assert "GRID_MISMATCH" in told(ok=True)  # one bad case is no bad run
 
 
-def test_values_of_the_lesion_file_that_it_declares_are_no_surprise(with_grown):
+def test_lesion_values_declared_by_a_kind_are_accepted(with_grown):
     project = with_grown
     lesion = np.zeros((12, 20, 24), np.uint8)
     lesion[5:8, 8:12, 9:12] = 1

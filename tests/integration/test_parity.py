@@ -100,7 +100,7 @@ def test_phantoms_of_other_spacing_and_orientation(tmp_path, axes, spacing):
     np.testing.assert_array_equal(a, b)
 
 
-def test_five_networks_merge_as_theirs(tmp_path):
+def test_five_networks_merge_as_in_totalsegmentator(tmp_path):
     weights = tmp_path / "weights"
     ids = TASK_CONFIGS["total"]["sub_modes"]["default"]["task_id"]
     maps = _part_maps("total", ids)
@@ -113,7 +113,7 @@ def test_five_networks_merge_as_theirs(tmp_path):
     np.testing.assert_array_equal(a, theirs(tmp_path, image, weights, task="total"))
 
 
-def test_body_is_cleaned_as_theirs(tmp_path):
+def test_the_body_task_is_cleaned_as_totalsegmentator_does(tmp_path):
     weights = tmp_path / "weights"
     random_network(weights, 300, len(get_task_classes("body")), 6.0, "nnUNetTrainer")
     image = phantom_file(tmp_path, (3.0, 3.0, 4.0), "RAS")
@@ -121,7 +121,7 @@ def test_body_is_cleaned_as_theirs(tmp_path):
     np.testing.assert_array_equal(a, theirs(tmp_path, image, weights, task="body", fast=True))
 
 
-def test_a_task_with_a_crop_goes_through_their_function_on_our_networks(tmp_path):
+def test_cropped_tasks_run_totalsegmentator_s_own_function(tmp_path):
     weights = tmp_path / "weights"
     shutil.copytree(demo_weights(), weights)
     entry = TASK_CONFIGS["liver_vessels"]

@@ -25,7 +25,7 @@ def times(project, *folders):
     }
 
 
-def test_jobs_follow_the_batches_and_a_growing_last_batch_runs_its_new_cases_alone(project):
+def test_a_growing_last_batch_runs_only_its_new_cases(project):
     for number in range(5):
         project.add(f"case_{number}")
     for batch_size, batches in ((1, 5), (5, 1), (3, 2)):

@@ -64,7 +64,7 @@ def sts(tmp_path_factory, shared) -> Project:
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_a_lesion_drawn_on_another_modality_keeps_volume_and_place_on_ct(sts, shared, case):
+def test_a_lesion_keeps_volume_and_place_across_modalities(sts, shared, case):
     patient, modality = CASES[case]
     before, before_ml = centroid_and_ml(
         shared / "data" / "sts" / patient / modality / "mask.nii.gz"

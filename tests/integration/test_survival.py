@@ -23,7 +23,7 @@ def survivor(tmp_path_factory, project_in):
     return Survivor(project_in(tmp_path_factory.mktemp("survivor")))
 
 
-def test_a_life_of_kills_and_an_edit_ends_with_the_bytes_of_an_undisturbed_run(survivor):
+def test_kills_and_an_edit_end_with_the_same_bytes(survivor):
     rng = np.random.default_rng(4)
     survivor.forget()
     survivor.draw("first")
@@ -37,7 +37,7 @@ def test_a_life_of_kills_and_an_edit_ends_with_the_bytes_of_an_undisturbed_run(s
     assert survivor.nothing_due()
 
 
-def test_a_segmenting_job_that_is_killed_keeps_its_finished_cases(project):
+def test_a_killed_segmenting_job_keeps_finished_cases(project):
     """As by the out-of-memory killer or a preemption."""
     for number in range(MANY):
         project.add(f"case_{number:02d}")

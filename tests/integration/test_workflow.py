@@ -116,7 +116,7 @@ def test_new_and_changed_cases_run_alone(project):
     assert load(project.results / "labels" / "case_0.nii.gz")[2, 6, 6] == 1
 
 
-def test_an_unknown_layer_becomes_ignore_background_or_a_dropped_case(project):
+def test_unknown_structures_become_ignore_background_or_drop_the_case(project):
     for name in ("a", "b"):
         project.add(name)
         organs = np.zeros((12, 20, 24), np.uint8)
@@ -185,7 +185,7 @@ def test_a_bad_configuration_stops_before_anything_runs(project):
     assert not project.results.exists()
 
 
-def test_what_was_made_by_hand_is_made_again_when_the_configuration_changes(project):
+def test_hand_made_results_are_remade_after_a_configuration_change(project):
     lesion = np.zeros((12, 20, 24), np.uint8)
     lesion[4:6, 8:10, 8:10] = 7
     project.add("a", lesion=lesion)
@@ -198,7 +198,7 @@ def test_what_was_made_by_hand_is_made_again_when_the_configuration_changes(proj
     assert DONE in project.snakemake().stderr
 
 
-def test_a_case_whose_reason_to_fail_has_gone_is_tried_again_alone(project):
+def test_retry_reruns_only_failed_cases(project):
     for name in ("a", "b"):
         project.add(name)
         save(project.folder / "organs" / f"{name}.nii.gz", np.full((12, 20, 24), 4, np.uint8))

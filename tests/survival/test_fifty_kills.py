@@ -31,7 +31,7 @@ def demo(tmp_path_factory):
     return Run(folder)
 
 
-def test_every_life_ends_with_the_same_bytes(demo):
+def test_every_killed_run_ends_with_the_same_bytes(demo):
     rng = np.random.default_rng(SEED)
     undisturbed = demo.finish()
     expected = contents(demo.results)

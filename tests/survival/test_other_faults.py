@@ -40,7 +40,7 @@ def test_jobs_that_outlive_their_run_are_waited_for(survivor):
     survivor.require_expected()
 
 
-def test_a_lock_of_another_machine_is_left_to_a_person_and_one_command(survivor):
+def test_a_lock_of_another_machine_is_removed_only_by_hand(survivor):
     """Whether that machine's process lives can not be known here."""
     page = survivor.results / "report" / "index.html"
     page.unlink()
@@ -55,7 +55,7 @@ def test_a_lock_of_another_machine_is_left_to_a_person_and_one_command(survivor)
     survivor.require_expected()
 
 
-def test_of_two_runs_at_once_one_is_refused_and_nothing_is_spoilt(survivor, tmp_path):
+def test_one_of_two_concurrent_runs_is_refused(survivor, tmp_path):
     survivor.forget()
     first = survivor.start()
     lock = survivor.results / ".locks" / "run.lock"
@@ -78,7 +78,7 @@ def test_of_two_runs_at_once_one_is_refused_and_nothing_is_spoilt(survivor, tmp_
     survivor.require_expected()
 
 
-def test_no_clock_makes_a_run_endless_or_a_stale_result_current(survivor):
+def test_wrong_clocks_neither_loop_nor_keep_stale_results(survivor):
     files = [p for p in survivor.results.rglob("*") if p.is_file() and not p.is_symlink()]
     for when, step in ((time.time() + 10**8, 2), (10**6, 1)):  # half of them in the future
         for path in files[::step]:
@@ -107,9 +107,7 @@ def small_disk(survivor):
     subprocess.run(["umount", "--lazy", str(survivor.results)], check=True)
 
 
-def test_a_full_or_read_only_disk_is_named_and_the_run_goes_on_when_it_is_mended(
-    survivor, small_disk
-):
+def test_a_run_resumes_after_a_full_or_read_only_disk(survivor, small_disk):
     ballast = small_disk / "logs" / "ballast"
     ballast.parent.mkdir()
     survivor.project.run("check")

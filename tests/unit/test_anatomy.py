@@ -119,7 +119,7 @@ def test_a_person_s_own_rule_comes_first_and_any_can_be_left_out():
         assert len(all_flags(table, none, {}, {}, settings)) == left
 
 
-def test_classes_of_segmenters_are_judged_where_a_structure_takes_them_and_says_less():
+def test_only_mapped_classes_are_judged_and_no_flag_is_repeated():
     rows = [
         {**row(ml=ml), "structure": name, "source": source}
         for source, name, ml in (
@@ -154,7 +154,7 @@ def test_every_rule_names_its_source_and_classes_that_exist():
         ("example_ct_sm", "example_seg_fast"),
     ],
 )
-def test_of_totalsegmentator_s_own_maps_only_the_torn_pancreas_is_flagged(image, labels):
+def test_totalsegmentator_s_own_maps_have_one_flagged_organ(image, labels):
     """40 to 61 classes of a real CT; the pancreas lies there in two parts 7 cm apart."""
     folder = SHARED / "data" / "totalsegmentator"
     ct, found = (read_volume(folder / f"{image}.nii.gz"), read_labels(folder / f"{labels}.nii.gz"))

@@ -66,7 +66,7 @@ def test_names_that_would_become_one_stay_apart():
         st.just("") | st.sampled_from("pqr") | st.text(max_size=4) | st.text("ab", min_size=58),
     ),
 )
-def test_every_case_has_a_place_of_its_own_and_its_patient_one_subject(table):
+def test_each_patient_is_one_subject_and_each_case_one_session(table):
     members = members_of([case(name, patient) for name, patient in table.items()])
     assert [m.case for m in members] == list(table)
     spots = {(m.subject.casefold(), m.session.casefold()) for m in members}
@@ -103,7 +103,7 @@ def test_channels_have_the_suffix_that_bids_has_for_them(channel, suffix):
         ({"description": {"Release": datetime.date(2024, 1, 1)}}, "valid JSON"),
     ],
 )
-def test_what_can_not_be_is_refused_before_any_work(section, said):
+def test_impossible_requests_are_refused_before_any_work(section, said):
     with pytest.raises(ValueError, match=said):
         Export(bids=section).check_channels(["t1", "flair"])
 
@@ -142,7 +142,7 @@ def errors_of(folder: Path) -> list[str]:
     return [f"{i['code']} {i.get('location')}" for i in issues if i["severity"] == "error"]
 
 
-def test_the_validator_of_bids_takes_it_with_sessions_channels_and_nested_labels(sessions):
+def test_the_bids_validator_accepts_sessions_channels_and_nested_labels(sessions):
     root = export(sessions, suffixes={"t1ce": "ce-gd_T1w"}, description={"Authors": ["A", "B"]})
     assert errors_of(root) == []
     images = {p.relative_to(root / "sub-a").as_posix() for p in (root / "sub-a").rglob("*.gz")}
@@ -211,7 +211,7 @@ def due(project) -> bool:
     return [path.name for path in forget_incomplete(plan)] == ["dataset.json"]
 
 
-def test_what_is_no_longer_part_goes_and_what_others_put_there_stays(project, monkeypatch):
+def test_stale_files_are_removed_and_foreign_files_kept(project, monkeypatch):
     monkeypatch.chdir(project.folder)
     project.add("a")
     project.add("b")
@@ -260,7 +260,7 @@ def test_what_is_no_longer_part_goes_and_what_others_put_there_stays(project, mo
         *("derivatives/backsplit/sub-a", "derivatives/backsplit/dseg.tsv"),
     ],
 )
-def test_what_a_kill_or_a_hand_took_is_due_again(project, monkeypatch, gone):
+def test_removed_outputs_are_rebuilt(project, monkeypatch, gone):
     monkeypatch.chdir(project.folder)
     project.add("a")
     root = export(project)

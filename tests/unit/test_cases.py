@@ -314,7 +314,7 @@ def test_label_files_lie_where_the_pattern_says(project, configured):
         ("any", "far", False),
     ],
 )  # fmt: skip
-def test_labels_drawn_on_another_grid_are_placed_where_that_is_allowed(
+def test_labels_on_other_grids_are_placed_where_allowed(
     project, configured, policy, drawn_on, placed
 ):
     project.add("a")
@@ -426,7 +426,7 @@ def test_a_value_that_nobody_declares_is_refused(project, configured):
     )
 
 
-def test_values_that_a_segmenter_reads_from_the_lesion_file_are_declared(project, configured):
+def test_lesion_values_read_as_anatomy_are_declared(project, configured):
     kits = {"kind": "files", "path": "{lesion}", "labels": {"kidney": 5}}
     case, config, grid = lesion_case(
         project, configured, values_at(1, 5), targets={"tumor": "*"},
@@ -436,7 +436,7 @@ def test_values_that_a_segmenter_reads_from_the_lesion_file_are_declared(project
     assert read_lesion(case, config, grid).claims == {1: (1,)}
 
 
-def test_names_of_a_file_s_own_are_matched_and_the_others_left_aside(project, configured):
+def test_dicom_names_are_matched_to_targets(project, configured):
     project.add("a")
     config = configured(targets={"tumor": "GTV*", "cyst": ["Cyst", 4]})
     labels = LabelMap(

@@ -261,7 +261,7 @@ def obvious_off(table, fewest):
 
 
 @pytest.mark.parametrize("fewest", [10, 20])
-def test_what_the_other_structures_say_is_weighted_by_how_well_they_know(fewest):
+def test_misfits_are_weighted_by_inverse_variance(fewest):
     table = cohort(30, 3)
     rng = np.random.default_rng(1)
     table.loc[rng.random(len(table)) < 0.05, "touches_border"] = True
@@ -306,7 +306,7 @@ def test_too_few_cases_or_structures_say_nothing_of_places():
 
 
 @pytest.mark.parametrize(("without", "said"), [(4, True), (8, True), (9, False)])
-def test_what_four_fifths_of_the_cases_have_is_expected_of_the_others(without, said):
+def test_structures_of_four_fifths_of_cases_are_expected_in_all(without, said):
     gone = names_of(without)
     table = absent(cohort(40), gone, "spleen")
     expected = {(case, "cohort_absent", "spleen") for case in gone} if said else set()

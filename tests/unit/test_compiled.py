@@ -18,7 +18,7 @@ def double(values, out):
         out[i] = 2 * values[i]
 
 
-def test_without_a_place_to_keep_it_the_loop_is_compiled_all_the_same(monkeypatch):
+def test_loops_compile_without_a_writable_cache(monkeypatch):
     real = numba.njit
 
     def read_only(function, *, cache=False, **options):

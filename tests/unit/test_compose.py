@@ -257,7 +257,7 @@ def ball(shape, centre, radius, spacing=(1.0, 1.0, 1.0)):
 
 @pytest.mark.parametrize("spacing", [(1.0, 1.0, 1.0), (3.0, 0.8, 0.8)])
 @pytest.mark.parametrize("radius", [4.0, 9.0])
-def test_the_host_is_found_though_its_contour_leaves_the_tumour_out(spacing, radius):
+def test_the_host_is_found_when_its_contour_excludes_the_tumour(spacing, radius):
     shape = tuple(round(100 / s) for s in spacing)
     organ = ball(shape, [n // 2 for n in shape], 32, spacing)
     edge = [shape[0] // 2, shape[1] // 2, shape[2] // 2 + round(32 / spacing[2])]
@@ -288,7 +288,7 @@ def test_a_neighbour_that_is_only_touched_is_no_host():
     assert find_host(crater, anatomy, (1, 1, 1), [4]).label is None
 
 
-def test_repair_gives_rim_and_holes_to_the_host_in_mm_on_an_anisotropic_grid():
+def test_repair_works_in_mm_on_an_anisotropic_grid():
     spacing = (4.0, 1.0, 1.0)
     shape = (15, 60, 60)
     centre = (7, 30, 30)
@@ -327,7 +327,7 @@ def test_a_lesion_that_bulges_out_gets_no_cap():
     assert not (labels[:, :, 34:] == 3).any()
 
 
-def test_ignore_stays_inside_the_body_and_above_weaker_layers_only():
+def test_ignore_is_limited_to_the_body_and_weaker_layers():
     grid = grid_of(SHAPE)
     organs, tissue = np.zeros(SHAPE, np.uint8), np.ones(SHAPE, np.uint8)
     scheme = Scheme(
@@ -378,7 +378,7 @@ def test_a_composed_case_has_the_host_and_the_repair_of_its_lesion():
         np.testing.assert_array_equal(made.counts, np.bincount(labels.ravel(), minlength=6))
 
 
-def test_voxels_that_a_repair_takes_from_a_structure_are_counted_as_the_host_s():
+def test_repaired_voxels_are_counted_as_the_host_s():
     shape = (9, 9, 9)
     lesion, liver, fat = np.zeros((3, *shape), np.uint8)
     lesion[3:6, 3:6, 3:6] = 7
@@ -393,7 +393,7 @@ def test_voxels_that_a_repair_takes_from_a_structure_are_counted_as_the_host_s()
     np.testing.assert_array_equal(made.counts, np.bincount(made.labels.ravel(), minlength=6))
 
 
-def test_a_weaker_layer_s_unknown_structure_leaves_the_stronger_layer_as_it_is():
+def test_an_unknown_structure_leaves_stronger_layers_alone():
     scheme = Scheme(
         {"tumor": 7},
         ("background", "tumor", "bone", "liver", "fat"),
@@ -413,7 +413,7 @@ def test_a_weaker_layer_s_unknown_structure_leaves_the_stronger_layer_as_it_is()
     assert made.ignored == 40 and made.counts.tolist() == [0, 0, 5, 15, 0, 40]
 
 
-def test_values_of_a_lesion_file_tell_lesions_apart_where_that_is_asked_for():
+def test_lesion_values_separate_instances_where_asked():
     values = np.zeros(SHAPE, np.uint8)
     values[1, 1, 1:3], values[1, 2, 1:3] = 7, 8  # they touch
     grid = grid_of(SHAPE)

@@ -36,7 +36,7 @@ def test_cases_and_structures_come_in_the_order_of_the_table(cube):
     assert several.shape == (3, 2, 2) and several[0, 1].tolist() == [0.5, 5]
 
 
-def test_a_structure_is_there_with_a_voxel_and_whole_within_the_field_of_view(cube):
+def test_there_needs_a_voxel_and_whole_no_border(cube):
     assert cube.there.tolist() == [[True, True], [False, False], [False, True]]
     assert cube.whole.tolist() == [[True, False], [False, False], [False, True]]
 

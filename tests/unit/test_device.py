@@ -15,7 +15,7 @@ CLAIM = (
 
 
 @pytest.mark.parametrize(("numbers", "both"), [(("11", "12"), True), (("", ""), False)])
-def test_slurm_jobs_that_each_see_a_device_0_do_not_wait_for_one_another(tmp_path, numbers, both):
+def test_slurm_jobs_with_their_own_device_0_run_in_parallel(tmp_path, numbers, both):
     """Confined by Slurm, device 0 of two jobs is not the same GPU; without Slurm it is."""
     jobs = []
     try:

@@ -236,7 +236,7 @@ def write_seg(path, folder, masks):
 
 
 @pytest.mark.parametrize("cosines", [AXIAL, TILTED])
-def test_dicom_seg_comes_back_with_overlaps_on_the_grid_of_its_series(tmp_path, cosines):
+def test_dicom_seg_keeps_overlaps_and_grid(tmp_path, cosines):
     folder = write_series(tmp_path / "series", image(), cosines)
     grid = read_geometry(folder).grid
     rng = np.random.default_rng(0)
@@ -287,7 +287,7 @@ def test_broken_dicom_never_escapes_without_a_code(tmp_path):
 
 
 @pytest.mark.shared
-def test_rtstruct_of_a_real_patient_against_the_mask_of_the_same_lesion(tmp_path, shared):
+def test_a_real_rtstruct_equals_the_mask_of_the_same_lesion(tmp_path, shared):
     data = shared / "data" / "sts" / "STS_002"
     with zipfile.ZipFile(data / "CT_dicom_and_rtstruct.zip") as archive:
         archive.extractall(tmp_path)

@@ -77,7 +77,7 @@ def parts(folder: Path) -> list[Path]:
     return [path for path in folder.rglob("*") if path.name.startswith(".part-")]
 
 
-def test_a_killed_writer_leaves_a_file_that_only_then_is_removed(tmp_path):
+def test_leftovers_of_killed_writers_are_removed(tmp_path):
     target = tmp_path / "deep" / "map.nii.gz"
     writer = start(WRITER, target)
     assert len(parts(tmp_path)) == 1
@@ -116,7 +116,7 @@ def test_what_the_disk_refuses_has_a_code_and_says_where(tmp_path, number, code)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_second_run_is_refused_while_the_first_lives_and_no_longer(tmp_path):
+def test_a_second_run_is_refused_while_the_first_lives(tmp_path):
     first = start(WORKER, tmp_path, 60)
     second = claim_run(Results(tmp_path))
     assert second.problem is not None and second.problem.code is Code.RESULTS_BUSY
@@ -127,7 +127,7 @@ def test_a_second_run_is_refused_while_the_first_lives_and_no_longer(tmp_path):
     assert third.problem is None and third.certain
 
 
-def test_a_job_waits_for_another_process_at_the_same_files_and_says_so(tmp_path):
+def test_a_job_waits_for_the_holder_of_its_lock(tmp_path):
     first = start(WORKER, tmp_path, 2)
     said: list[str] = []
     began = time.monotonic()
@@ -205,7 +205,7 @@ def run_copy(stage: CopyStage):
 
 
 @pytest.mark.parametrize("gone", [False, True])
-def test_an_input_that_changes_while_it_is_read_fails_its_case_and_leaves_no_result(tmp_path, gone):
+def test_an_input_changed_while_read_fails_its_case(tmp_path, gone):
     source = tmp_path / "source"
     source.write_text("one")
     stage = CopyStage(source, tmp_path / "out")
@@ -231,7 +231,7 @@ def test_an_input_that_changes_while_it_is_read_fails_its_case_and_leaves_no_res
     assert sidecar["made_from"]["inputs"]["source"] == file_sha256(source)
 
 
-def test_a_file_s_hash_follows_its_content_whatever_its_time_says(tmp_path):
+def test_file_hashes_follow_content_not_time(tmp_path):
     path = tmp_path / "image"
     seen = set()
     for number in range(50):

@@ -116,7 +116,7 @@ def test_regions_are_what_nnunet_paints_back_to_the_same_ids(organs):
     np.testing.assert_array_equal(painted, labels)
 
 
-def test_a_channel_on_its_own_grid_and_a_skewed_header_are_written_anew(project):
+def test_channels_on_other_grids_and_skewed_headers_are_rewritten(project):
     image = ct_like(0, (12, 20, 24))
     project.add("a", image)
     pet = np.random.default_rng(0).random((9, 11, 13)).astype(np.float32)

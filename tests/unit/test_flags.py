@@ -45,7 +45,7 @@ def test_nothing_is_said_of_an_ordinary_cohort():
     assert said(cohort(40), off=[]).empty
 
 
-def test_too_few_cases_are_said_once_of_the_data_set_and_of_each_group():
+def test_too_few_cases_are_flagged_per_population():
     groups = {"site": {"north": names_of(12), "south": names_of(3)}}
     flags = flag_too_few(Cube.of(cohort(12)), groups, Cohort())
     assert flags["subject"].tolist() == ["site south"]
@@ -161,7 +161,7 @@ def test_a_class_s_flag_goes_where_its_structure_says_the_same():
     assert keys(without_unused(flags, sources)) == keys(flags)[:5]
 
 
-def test_what_is_wrong_everywhere_is_said_once_and_what_explains_it_instead():
+def test_an_exchange_replaces_the_faults_it_explains():
     """The mapping of two kidneys is exchanged: no case is to blame."""
     swap = {"kidney_left": "kidney_right", "kidney_right": "kidney_left"}
     organs = cohort(40).assign(source="organs")

@@ -94,7 +94,7 @@ def test_rounding_is_snapped_and_said(tmp_path):
     assert "0.1 mm" in geometry.notes[0] and geometry.faithful
 
 
-def test_axes_that_are_nearly_at_right_angles_are_repaired_and_sheared_ones_refused(tmp_path):
+def test_small_shear_is_repaired_and_large_shear_refused(tmp_path):
     path = nifti(tmp_path / "a.nii.gz", sform=skewed(2e-3), codes=(1, 0))
     with pytest.raises(RuntimeError, match="orthonormal"):
         sitk.ReadImage(str(path))
@@ -282,7 +282,7 @@ def test_real_files_of_odd_geometry(shared):
 
 @pytest.mark.shared
 @pytest.mark.slow
-def test_a_mask_of_value_137_and_one_on_another_grid_of_the_patient(project, shared):
+def test_masks_of_any_value_and_grid_are_composed(project, shared):
     folder = shared / "data" / "geometry"
     segmentation = sitk.ReadImage(str(folder / "3DCT_lung_followup_segmentation.mha"))
     image = sitk.Cast(segmentation, sitk.sitkInt16) * 3 - 800

@@ -96,7 +96,7 @@ def test_of_two_organs_that_fit_alike_the_first_id_is_the_host():
         assert find_host(lesion, anatomy, (1, 1, 1), candidates).label == 4
 
 
-def test_a_large_lesion_is_looked_at_on_fewer_voxels_and_has_the_same_host():
+def test_thinning_a_large_lesion_keeps_its_host():
     shape, spacing = (120, 120, 130), (1.0, 1.0, 1.0)
     organ = ball(shape, (60, 60, 60), 30)
     lesion = ball(shape, (60, 60, 84), 12)
@@ -108,7 +108,7 @@ def test_a_large_lesion_is_looked_at_on_fewer_voxels_and_has_the_same_host():
     assert host.distance_mm == pytest.approx(distance, abs=5)
 
 
-def test_a_lesion_that_lies_between_the_voxels_looked_at_is_looked_at_whole():
+def test_a_lesion_missed_by_thinning_is_looked_at_whole():
     """Two plates: every third voxel from their middle misses both."""
     shape = (50, 100, 100)
     lesion = np.zeros(shape, bool)

@@ -110,7 +110,7 @@ def test_batches_follow_the_batch_size_and_hold_every_row_once(tmp_path, cases, 
         table.batch("99999")
 
 
-def test_rows_that_are_added_leave_the_keys_of_full_batches_as_they_are(tmp_path):
+def test_added_rows_keep_the_keys_of_full_batches(tmp_path):
     before = Plan(Project(tmp_path, config_of(tmp_path, 10, 4)))
     keys = {b: (before.check_key(b), before.segment_key("tissue", b)) for b in before.batches}
     after = Plan(Project(tmp_path, config_of(tmp_path, 13, 4)))

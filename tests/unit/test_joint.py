@@ -33,7 +33,7 @@ def test_a_distance_is_mahalanobis_to_all_other_cases():
         assert squares[case] == pytest.approx(mahalanobis(z[case], np.zeros(6), inverse) ** 2)
 
 
-def test_what_fits_no_other_case_is_unlikely_though_each_value_is_ordinary():
+def test_an_unusual_combination_of_ordinary_values_is_unlikely():
     values = correlated(np.random.default_rng(1), 60)
     values[0] = values.mean(axis=0) + 3 * np.array([1, -1, 1, -1, 1, -1])
     squares, z = distances(values, FLOORS)
@@ -76,7 +76,7 @@ def test_few_cases_say_little():
 
 
 @pytest.mark.filterwarnings("error")
-def test_where_all_but_one_are_the_same_the_one_stands_out_and_no_other():
+def test_a_single_deviation_stands_out_alone():
     chances = by_chance(np.array([0.0] * 11 + [0.5]), 4)
     assert (chances[:-1] == 1).all() and chances[-1] == 0
 

@@ -131,7 +131,7 @@ def test_two_structures_leave_places_out():
     assert {(c, f.rule, f.subject) for c, f in found(table)} == obvious(table).keys()
 
 
-def test_it_is_said_in_words():
+def test_unlike_structures_are_described_in_words():
     table = changed(cohort(40), ["c07"], "liver", {"axis_1_mm": 90.0})
     (finding,) = [f for _, f in found(table) if f.rule == "cohort_shape"]
     assert finding.value == "unlike the other cases' in shape, length most of all"

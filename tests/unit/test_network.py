@@ -91,7 +91,7 @@ def test_a_plain_trainer_s_network_is_the_one_that_nnunet_loads(tmp_path):
     assert torch.equal(*logits) and logits[0].std() > 0
 
 
-def test_a_trainer_of_nnunet_s_that_builds_another_network_is_honoured(tmp_path):
+def test_trainers_that_build_another_network_are_honoured(tmp_path):
     network = load(trained(tmp_path / "model", "nnUNetTrainerBN"))._predictor.network
     kinds = {type(module) for module in network.modules()}
     assert torch.nn.BatchNorm3d in kinds and torch.nn.InstanceNorm3d not in kinds

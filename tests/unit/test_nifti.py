@@ -101,7 +101,7 @@ def test_what_nibabel_writes_is_read_as_nibabel_reads_it(
     axis=st.sampled_from(((1, 0, 0), (0, 1, 0), (0, 0, 1), (0.6, 0, 0.8), (0.6, -0.48, 0.64))),
     short=st.floats(-2e-3, 2e-3),
 )
-def test_near_half_turns_a_quaternion_is_read_as_itk_reads_it(axis, short, tmp_path_factory):
+def test_quaternions_near_half_turns_are_read_as_by_itk(axis, short, tmp_path_factory):
     path = tmp_path_factory.mktemp("n") / "a.nii"
     image = nib.Nifti1Image(np.zeros((3, 4, 5), "u1"), None)
     half = (np.pi - short) / 2
@@ -116,7 +116,7 @@ def test_near_half_turns_a_quaternion_is_read_as_itk_reads_it(axis, short, tmp_p
 
 @examples(100)
 @given(affine=affines())
-def test_what_we_write_is_read_by_nibabel_and_itk_from_either_form(affine, tmp_path_factory):
+def test_written_nifti_is_read_by_nibabel_and_itk(affine, tmp_path_factory):
     path = tmp_path_factory.mktemp("n") / "a.nii.gz"
     lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ affine
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
@@ -189,7 +189,7 @@ def sound() -> bytearray:
         (344, b"\0\0\0\0", "mark"),
     ],
 )
-def test_a_header_that_no_reader_can_use_is_refused_with_its_fault(tmp_path, at, value, said):
+def test_unusable_headers_are_refused_with_a_reason(tmp_path, at, value, said):
     content = sound()
     content[at : at + len(value)] = value
     path = tmp_path / "a.nii"
@@ -199,7 +199,7 @@ def test_a_header_that_no_reader_can_use_is_refused_with_its_fault(tmp_path, at,
     assert caught.value.code is Code.FILE_UNREADABLE and said in caught.value.message
 
 
-def test_a_cut_header_and_a_file_that_is_not_packed_are_refused(tmp_path):
+def test_cut_headers_and_unpacked_files_are_refused(tmp_path):
     for name, content, said in (
         ("a.nii", sound()[:347], "cut off"),
         ("a.nii", b"", "length"),
@@ -276,7 +276,7 @@ def test_trainers_get_nifti_2_as_nifti_1(project):
     np.testing.assert_array_equal(again.transpose(2, 1, 0), array)
 
 
-def test_a_side_that_nifti_1_can_not_count_is_refused_before_any_work(tmp_path):
+def test_sizes_beyond_nifti_1_are_refused(tmp_path):
     image = nib.Nifti2Image(np.zeros((40_000, 2, 2), np.uint8), np.eye(4))
     nib.save(image, tmp_path / "long.nii.gz")
     with pytest.raises(CaseError) as caught:

@@ -24,7 +24,7 @@ def _status(rows):
     return [Outcome(case, Status(status), code, message) for case, status, code, message in rows]
 
 
-def test_every_case_has_a_verdict_and_the_first_failure_is_the_reason():
+def test_the_first_failure_decides_the_verdict():
     check = _status(
         [("a", "ok", "", ""), ("b", "refused", "GRID_MISMATCH", "off"), ("c", "ok", "", "")]
     )
@@ -52,7 +52,7 @@ def test_every_case_has_a_verdict_and_the_first_failure_is_the_reason():
     }
 
 
-def test_a_structure_that_nobody_has_is_one_fault_of_the_mapping():
+def test_a_structure_absent_everywhere_is_one_fault():
     measures = pd.DataFrame(
         [
             {"case": c, "structure": s, "voxels": v}

@@ -197,7 +197,7 @@ def test_html_of_the_table_does_no_harm(page):
     assert not parsed.attributes("style")  # the policy would not let them through
 
 
-def test_nothing_is_fetched(page):
+def test_the_report_fetches_nothing_remote(page):
     parsed = Page(page)
     targets = [value or "" for value in parsed.attributes("src", "href", "action", "data")]
     assert targets
@@ -258,7 +258,7 @@ def test_a_case_to_look_at_has_its_page(page):
     assert "cases/.." not in page and 'id="case-.' not in page  # no id, no address
 
 
-def test_only_what_check_let_pass_and_was_measured_gets_a_page(tmp_path):
+def test_only_measured_cases_get_a_page(tmp_path):
     config = make_config(tmp_path)
     make_results(config.run.results)
     rows = [[case, "review", ""] for case in ("worry", "broken", "../../secret", EVIL)]
@@ -284,7 +284,7 @@ def test_segmenters_that_disagree_are_shown(page):
     assert cells == ["kidney", "given", "organs", "2", "0.650", "0.400", "worry", "5.5"]
 
 
-def test_who_gave_way_is_a_matrix(page):
+def test_overruled_voxels_are_shown_as_a_matrix(page):
     table = page[page.index('<table class="matrix"') :].split("</table>")[0]
     assert re.findall(r"<span>([^<]+)</span>", table) == ["tumor"]
     assert re.findall(r'<td class="s6">([^<]+)</td>', table) == ["38.5"]

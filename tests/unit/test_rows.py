@@ -40,7 +40,7 @@ def test_the_same_rows_are_the_same_bytes(tmp_path):
     ).read_bytes()
 
 
-def test_what_no_case_of_a_batch_has_keeps_its_type_beside_those_that_have_it(project):
+def test_all_null_columns_keep_their_dtype(project):
     results = Results(project.results)
     folder = project.results / "qc" / "cases"
     write_rows(folder / f"a{ROWS_ENDING}", "a", rows(None, np.nan, 3, None), COLUMNS)
@@ -58,7 +58,7 @@ def test_what_no_case_of_a_batch_has_keeps_its_type_beside_those_that_have_it(pr
 
 
 @pytest.mark.parametrize("content", [None, b"", b"\x1f\x8b\x08", b"no gzip"])
-def test_rows_that_are_gone_or_damaged_have_a_code_and_the_remedy(project, content):
+def test_missing_or_damaged_rows_have_a_code_and_a_remedy(project, content):
     path = project.results / "qc" / "cases" / f"a{ROWS_ENDING}"
     path.parent.mkdir(parents=True)
     if content is not None:

@@ -186,7 +186,7 @@ def test_a_gap_is_that_between_boxes():
     assert box_gap_mm(row(), row(x=42, y=-43, z=46)) == 7
 
 
-def test_the_first_rule_that_speaks_of_a_name_counts_and_each_fault_is_said_once():
+def test_the_first_matching_rule_counts_and_faults_are_not_repeated():
     rules = {
         "volume": [
             {"of": "liver", "low": 1, "high": 10, "source": "ours", "severity": "reject"},

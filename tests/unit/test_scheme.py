@@ -233,7 +233,7 @@ def test_nested_ids_are_as_wide_as_they_have_to_be(kept, dtype):
     assert scheme.nested_table(kept - 2, keep_ignore=False)[-1] == 0
 
 
-def test_a_wildcard_passes_over_a_class_with_a_rule_and_takes_those_after_it():
+def test_wildcards_skip_classes_with_a_lesion_rule():
     wild = {"kidney": "organs/kidney_*"}
     rule = {"organs/kidney_cyst_*": "background"}
     scheme, _ = resolve(config(wild, segmenter_lesions=rule), CLASSES, FILE)

@@ -47,7 +47,7 @@ def label(segmenter, case):
     return result
 
 
-def test_multilabel_file_keeps_declared_values_and_counts_the_others(case):
+def test_multilabel_files_keep_only_declared_values(case):
     files = Files(kind="files", path="{lesion}", labels={"kidney": 1})
     result = label(files_segmenter(files), case)
     assert set(np.unique(result.array)) == {0, 1}
@@ -79,7 +79,7 @@ def test_masks_that_overlap_in_every_way_lose_nothing():
         np.testing.assert_array_equal(np.isin(array, members), mask)
 
 
-def test_a_binary_file_that_is_not_there_leaves_its_structure_unknown(case):
+def test_a_missing_binary_file_makes_its_structure_unknown(case):
     mask = np.zeros(ct_like().shape, np.uint8)
     mask[2:4] = 1
     save(case.folder / "liver.nii.gz", mask)
@@ -91,7 +91,7 @@ def test_a_binary_file_that_is_not_there_leaves_its_structure_unknown(case):
     assert label(files_segmenter(absent), case).unknown == ()
 
 
-def test_a_missing_file_and_a_multilabel_file_read_as_mask_are_refused(case):
+def test_missing_files_and_non_binary_masks_are_refused(case):
     pattern = str(case.folder / "{name}.nii.gz")
     missing = Files(kind="files", path=pattern, labels=["absent", "neither"])
     assert label(files_segmenter(missing), case).code is Code.FILE_MISSING

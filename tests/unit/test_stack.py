@@ -37,7 +37,7 @@ def tile(picture: Image.Image, frame, place: int) -> np.ndarray:
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
 @pytest.mark.parametrize("count", [1, 7, 64, 150])
-def test_slices_go_from_head_to_feet_and_show_what_they_say(direction, count):
+def test_slices_run_from_head_to_feet(direction, count):
     axis, _ = grid_of((9, 9, 9), direction).array_axis(2)
     shape = [12, 12, 12]
     shape[axis] = count
@@ -57,7 +57,7 @@ def test_slices_go_from_head_to_feet_and_show_what_they_say(direction, count):
     assert frame.place_of(frame.chosen[-1]) == len(frame.chosen) - 1
 
 
-def test_left_is_on_the_right_and_anterior_on_top_of_each_slice():
+def test_slices_are_shown_in_radiological_convention():
     grid = grid_of((5, 40, 40), "RAS")
     labels = np.zeros(grid.shape, np.uint8)
     labels[2, 30:35, 2:8] = 4  # RAS: high y is anterior, low x is left

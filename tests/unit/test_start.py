@@ -228,7 +228,7 @@ def test_labels_that_are_all_organs_become_targets_and_no_structures(tmp_path):
     assert codes(report) == {"WEIGHTS_MISSING"}
 
 
-def test_names_that_become_one_are_numbered_and_fat_of_the_file_is_its_own(tmp_path):
+def test_colliding_names_are_numbered(tmp_path):
     msd(tmp_path)
     data = json.loads((tmp_path / "dataset.json").read_text())
     data["labels"] = {"0": "background", "1": "肝", "2": "肿瘤", "3": "lesion", "4": "fat"}
@@ -240,7 +240,7 @@ def test_names_that_become_one_are_numbered_and_fat_of_the_file_is_its_own(tmp_p
     assert codes(report) == {"WEIGHTS_MISSING"}
 
 
-def test_a_side_that_the_files_hold_is_no_second_label_of_the_segmenter(tmp_path):
+def test_a_side_from_files_does_not_count_for_the_segmenter(tmp_path):
     msd(tmp_path)
     data = json.loads((tmp_path / "dataset.json").read_text())
     data["labels"] = {"0": "background", "1": "kidney_right", "2": "lesion"}
@@ -289,7 +289,7 @@ def test_a_patient_is_known_from_whichever_pattern_names_it(tmp_path):
     assert "patients images and p1" in str(caught.value)
 
 
-def test_the_command(tmp_path, monkeypatch):
+def test_the_command_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     volume(tmp_path / "data" / "x" / "ct.nii.gz")
     volume(tmp_path / "data" / "x" / "gtv.nii.gz", 1)
@@ -362,7 +362,7 @@ def test_lesions_are_told_from_anatomy_by_name(names, lesions):
 
 @examples()
 @given(st.text(max_size=30), st.lists(st.text(max_size=12), min_size=1, max_size=4, unique=True))
-def test_whatever_a_folder_calls_things_the_proposal_is_yaml_of_what_was_found(name, labels):
+def test_proposals_are_valid_yaml_for_any_names(name, labels):
     wanted = {name_of(label): i + 1 for i, label in enumerate(labels)}
     channels = list(dict.fromkeys(channel_of(label) for label in labels))
     found = Found("x", [], channels, wanted, [f"a note: {label}" for label in labels])

@@ -64,7 +64,7 @@ def test_flags_of_other_subjects_and_rules_stay():
     ("inside", "outside", "said"),
     [(8, 0, True), (5, 0, True), (4, 4, False), (8, 6, True), (8, 7, False)],
 )
-def test_a_group_has_a_fault_of_its_own_where_the_others_hardly_have_it(inside, outside, said):
+def test_a_fault_of_a_group_is_rare_elsewhere(inside, outside, said):
     """Ten cases of one site; of the thirty others at most a fifth may have it too."""
     cases = [*names_of(inside), *(f"c{n}" for n in range(10, 10 + outside))]
     groups = {"site": {"south": [f"c{n}" for n in range(35, 40)], "north": names_of(10)}}
@@ -101,7 +101,7 @@ def cube(cases=20, **renamed):
     return Cube.of(table.assign(structure=table["structure"].replace(renamed)))
 
 
-def test_two_names_that_explain_each_other_s_faults_are_one_exchange():
+def test_an_exchange_of_two_names_is_one_fault():
     faults = [fault("liver"), fault("aorta", "intensity"), fault("spleen", "cohort_size"),
               fault("spleen")]  # fmt: skip
     found = exchanged(faults, cube(**SWAP), RULES, CT)
@@ -151,7 +151,7 @@ def test_rules_for_ct_are_asked_of_a_ct_only():
 
 
 @pytest.mark.parametrize(("count", "said"), [(12, True), (13, False)])
-def test_where_very_many_structures_are_wrong_it_is_not_for_two_names(count, said):
+def test_exchanges_are_not_sought_among_many_faults(count, said):
     table = cohort(20)
     more = [table[table["structure"] == "aorta"].assign(structure=f"s{n}") for n in range(11)]
     table = table.assign(structure=table["structure"].replace(SWAP))

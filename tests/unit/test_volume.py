@@ -112,7 +112,7 @@ def test_truncated_file_is_refused(tmp_path):
     assert _refused(cut).code is Code.FILE_UNREADABLE
 
 
-def test_gzip_of_several_members_is_read_and_what_is_wrong_with_one_is_refused(tmp_path):
+def test_multi_member_gzip_is_read_and_damaged_gzip_refused(tmp_path):
     array = np.random.default_rng(0).integers(-99, 99, (30, 60, 70)).astype(np.int32)
     plain = save(tmp_path / "plain.nii", array).read_bytes()
     path = tmp_path / "a.nii.gz"
@@ -128,7 +128,7 @@ def test_gzip_of_several_members_is_read_and_what_is_wrong_with_one_is_refused(t
         assert _refused(path).code is Code.FILE_UNREADABLE
 
 
-def test_float_labels_near_integers_are_taken_and_interpolated_ones_refused(tmp_path):
+def test_float_labels_must_be_near_integers(tmp_path):
     near = np.zeros((3, 4, 5), np.float32)
     near[1] = 2.0005
     labels = read_labels(save(tmp_path / "near.nii.gz", near))
