@@ -40,7 +40,7 @@ class Engine:
         write_config(project.config, results.config)
         forget_incomplete(plan)
         self.ran = set()
-        checks, measured = [], []
+        checks, measured, composed = [], [], []
         for batch in plan.batches:
             check = results.check.table(batch)
             checks.append(check)
@@ -69,6 +69,15 @@ class Engine:
                 layers,
                 lambda batch=batch: flow.compose(project, batch, nothing),
             )
+            if project.config.export.only_unrestricted:
+                unrestricted = results.unrestricted.table(batch)
+                composed.append(unrestricted)
+                self._job(
+                    unrestricted,
+                    plan.unrestricted_key(batch),
+                    layers,
+                    lambda batch=batch: flow.compose_unrestricted(project, batch, nothing),
+                )
             measures = results.measures.table(batch)
             measured.append(measures)
             self._job(
@@ -81,7 +90,10 @@ class Engine:
         self._job(results.verdicts, plan.judge_key(), judged, lambda: flow.judge(project, nothing))
         exported = dataset_folder(project.config) / "dataset.json"
         self._job(
-            exported, plan.export_key(), [results.verdicts], lambda: flow.export(project, nothing)
+            exported,
+            plan.export_key(),
+            [results.verdicts, *composed],
+            lambda: flow.export(project, nothing),
         )
         self._job(
             results.manifest,

@@ -61,6 +61,23 @@ def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 @app.command()
+def clean(
+    config: ConfigOption = DEFAULT_CONFIG,
+    yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
+) -> None:
+    """List files of the results that belong to nothing any more, and why; remove them if told."""
+    from backsplit.flow import leftovers
+    from backsplit.flow.project import open_project
+
+    with errors(None) as say:
+        found = leftovers.clean(open_project(config), yes=yes)
+        for left in found:
+            typer.echo(f"{left.path}\t{left.why}")
+        done = "removed" if yes else "--yes removes them"
+        say(f"[backsplit] clean: {leftovers.summary(found)}" + (f"; {done}" if found else ""))
+
+
+@app.command()
 def explain(
     case: Annotated[str, typer.Argument(help="Id of a case.")],
     config: ConfigOption = DEFAULT_CONFIG,

@@ -64,9 +64,13 @@ def bids_description(config: Config) -> Path | None:
 
 def bids_files(config: Config) -> Iterator[Path]:
     """Every file of the data set that is the export's own, and the note of them."""
-    root = bids_folder(config)
-    own = sorted({*_recorded(root), RECORD})
-    yield from (path for name in own if os.path.lexists(path := root / name))
+    yield from sorted(own_files(bids_folder(config)))
+
+
+def own_files(root: Path) -> Iterator[Path]:
+    """Every file of a data set that an export wrote, the note of them last; of others none."""
+    own = sorted(_recorded(root) - {RECORD})
+    yield from (path for name in [*own, RECORD] if os.path.lexists(path := root / name))
 
 
 def bids_strangers(config: Config) -> Iterator[Path]:

@@ -81,9 +81,11 @@ class Converted:
         self.now[target.name] = file_sha256(target)
 
     def save(self) -> None:
-        """Write what was noted."""
-        if self.now or self.path.exists():
+        """Write what was noted; where nothing was, there is no note."""
+        if self.now:
             write_json(self.path, dict(sorted(self.now.items())))
+        else:
+            self.path.unlink(missing_ok=True)
 
 
 def place_image(

@@ -6,6 +6,7 @@ The images and label maps are those of the nnU-Net data set beside it: nothing i
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,9 @@ from backsplit.store.provenance import read_json, write_json
 
 UNRESTRICTED = "_unrestricted"
 """What stands in the name of a list without restricted segmenters."""
+
+DATA_LIST = re.compile(rf"datalist({UNRESTRICTED})?(_nested\d+)?\.json")
+"""Names of all lists that there can be."""
 
 
 def monai_folder(config: Config) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,8 +24,8 @@ from backsplit.export.folds import cross_validation
 from backsplit.scheme.resolve import own_labels
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import file_sha256, write_json
-from backsplit.store.results import VOLUME_ENDING, StageFolder
+from backsplit.store.provenance import file_sha256, read_json, write_json
+from backsplit.store.results import VOLUME_ENDING, StageFolder, folders_in
 from backsplit.store.sidecars import ComposeSidecar, read_sidecar
 from backsplit.volume import read_geometry
 
@@ -74,11 +75,9 @@ def datasets(config: Config) -> list[NnUNetDataset]:
     Nested sets have the ids that follow: Dataset501_NAME, Dataset502_NAME_nested0, …
     With `export.only_unrestricted` there is one, DatasetNNN_NAME_unrestricted, after all of them.
     """
-    root = config.results.nnunet
     if config.export.only_unrestricted:
-        return [
-            NnUNetDataset(root / f"Dataset{config.unrestricted_id:03d}_{config.unrestricted_name}")
-        ]
+        return [unrestricted_dataset(config)]
+    root = config.results.nnunet
     start, name = config.dataset.id, config.dataset.name
     nested = range(len(config.compose.nested) + 1) if config.compose.nested else ()
     return [
@@ -88,6 +87,32 @@ def datasets(config: Config) -> list[NnUNetDataset]:
             for count in nested
         ),
     ]
+
+
+def unrestricted_dataset(config: Config) -> NnUNetDataset:
+    """The data set without restricted segmenters, whether it is asked for or not."""
+    name = f"Dataset{config.unrestricted_id:03d}_{config.unrestricted_name}"
+    return NnUNetDataset(config.results.nnunet / name)
+
+
+def exported_datasets(root: Path) -> list[NnUNetDataset]:
+    """Every data set in a folder that this export wrote, whatever it was called then.
+
+    Others may keep theirs beside them: ours have `targets` in dataset.json, and the name that it
+    says.
+    """
+    found = map(NnUNetDataset, folders_in(root))
+    return [dataset for dataset in found if _is_exported(dataset)]
+
+
+def _is_exported(dataset: NnUNetDataset) -> bool:
+    try:
+        described = read_json(dataset.json)
+        name = re.escape(described["name"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+    named = re.fullmatch(rf"Dataset\d{{3}}_{name}(_nested\d+)?", dataset.folder.name)
+    return named is not None and "targets" in described
 
 
 def same_ids(config: Config) -> list[Path]:

@@ -51,7 +51,11 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
     assert project is not None
     _write_check(project, report, batch, say)
     if batch is None:
+        from backsplit.flow.leftovers import reminder
+
         cases(project, say)
+        for line in reminder(project):
+            say(f"[backsplit] check: {line}")
     if refused and project.config.run.on_bad_case == "stop":
         raise RunError(
             Code.TABLE_INVALID,

@@ -201,12 +201,15 @@ def manifest(project: Project, say: Say) -> None:
 
 def status(project: Project) -> Iterator[str]:
     """Lines of stage, cases done, failed and all, from what lies on the disk."""
+    from backsplit.flow.leftovers import reminder
+
     everyone = load_checked(project.table)
     total, ids = len(everyone), {checked.case.id for checked in everyone}
     for name, folder in _working_folders(project.config).items():
         rows = (row for table in folder.tables() for row in outcomes_in(table))
         failed = sum(row.status is Status.FAILED for row in rows)
         yield f"{name}: {len(ids & folder.sidecars())} done, {failed} failed, {total} in all"
+    yield from reminder(project)
 
 
 def retry(project: Project) -> list[Path]:

@@ -27,7 +27,7 @@ from backsplit.config.file import dump_config
 from backsplit.config.model import Config
 from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_description, bids_files, bids_sets
-from backsplit.export.monai import data_lists
+from backsplit.export.monai import UNRESTRICTED, data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.segment.licences import licences
 from backsplit.store.disk import atomic_path
@@ -280,7 +280,8 @@ def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterat
         if composed is not None:
             yield _output(results.labels, case, LABELS, composed, results)
     yield from _of_datasets(config, linked)
-    for path in results.manifest_tables():
+    variant = UNRESTRICTED if config.export.only_unrestricted else ""
+    for path in results.manifest_tables(variant):
         yield "", "table", path.stem, results.relative(path), file_sha256(path)
 
 

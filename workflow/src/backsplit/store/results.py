@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -12,6 +13,9 @@ VOLUME_ENDING = ".nii.gz"
 """Of every label map and image that is written."""
 ROWS_ENDING = ".rows.json.gz"
 PAGE_ENDING = ".html"
+
+BATCH = re.compile(r"\d{5,}")
+"""Names of batches."""
 
 TABLES = "[!.]*.tsv"
 """Status tables of a folder, and none that is being written."""
@@ -24,12 +28,6 @@ DECLARED = (
 )
 """Where in the results the files lie that rules declare as outputs."""
 
-MANIFEST_TABLES = (
-    *("cases.tsv", "labels/labels.json", "labels/status.parquet", "datasets/left_out*.tsv"),
-    *("qc/*.parquet", "qc/*.tsv"),
-)
-"""Tables of the data set that the manifest names."""
-
 
 def names_in(folder: Path) -> set[str]:
     """Names in a folder: one listing, where asking for each file takes a shared disk minutes."""
@@ -37,6 +35,23 @@ def names_in(folder: Path) -> set[str]:
         return {entry.name for entry in os.scandir(folder)}
     except FileNotFoundError:
         return set()
+
+
+def files_in(folder: Path) -> set[str]:
+    """Names of what is no folder in a folder, links included: one listing."""
+    try:
+        return {e.name for e in os.scandir(folder) if not e.is_dir(follow_symlinks=False)}
+    except (FileNotFoundError, NotADirectoryError):
+        return set()
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """Folders in a folder, in order; no links to folders."""
+    try:
+        found = [e.name for e in os.scandir(folder) if e.is_dir(follow_symlinks=False)]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+    return [folder / name for name in sorted(found)]
 
 
 def sidecar_path(output: Path) -> Path:
@@ -87,8 +102,12 @@ class StageFolder:
 
     def sidecars(self) -> set[str]:
         """Cases whose sidecar is there."""
-        found = (name for name in names_in(self.path) if fnmatch(name, "[!.]*.json"))
-        return {name.removesuffix(".json") for name in found}
+        return self.sidecars_in(names_in(self.path))
+
+    def sidecars_in(self, names: Iterable[str]) -> set[str]:
+        """Cases whose sidecar is among the names of a listing."""
+        ending = self.sidecar("").name
+        return {n.removesuffix(ending) for n in names if fnmatch(n, f"[!.]*{ending}")}
 
 
 @dataclass(frozen=True)
@@ -114,7 +133,12 @@ class Results:
 
     def segment(self, segmenter: str) -> StageFolder:
         """Label maps of a segmenter."""
-        return StageFolder(self.root / "segment" / segmenter)
+        return StageFolder(self.segmented / segmenter)
+
+    @property
+    def segmented(self) -> Path:
+        """Folder of the folders of all segmenters."""
+        return self.root / "segment"
 
     @property
     def labels(self) -> StageFolder:
@@ -164,11 +188,21 @@ class Results:
 
     def quality(self, table: str) -> Path:
         """A table of measures of the data set: measures, lesions, agreement."""
-        return self.root / "qc" / f"{table}.parquet"
+        return self.quality_folder / f"{table}.parquet"
+
+    @property
+    def quality_folder(self) -> Path:
+        """Folder of the tables that are judged by, and of what came out."""
+        return self.root / "qc"
 
     def batch_quality(self, table: str, batch: str) -> Path:
         """The same of a batch's cases."""
-        return self.root / "qc" / "tables" / table / f"{batch}.parquet"
+        return self.quality_tables / table / f"{batch}.parquet"
+
+    @property
+    def quality_tables(self) -> Path:
+        """Folder of the folders of what batches measured."""
+        return self.root / "qc" / "tables"
 
     @property
     def flags(self) -> Path:
@@ -197,7 +231,12 @@ class Results:
 
     def converted(self, dataset: str) -> Path:
         """What is noted of the files of a data set that were converted."""
-        return self.root / "datasets" / "converted" / f"{dataset}.json"
+        return self.all_converted / f"{dataset}.json"
+
+    @property
+    def all_converted(self) -> Path:
+        """Folder of these notes, one a data set."""
+        return self.root / "datasets" / "converted"
 
     @property
     def monai(self) -> Path:
@@ -206,7 +245,12 @@ class Results:
 
     def bids(self, name: str) -> Path:
         """A BIDS data set."""
-        return self.root / "datasets" / "bids" / name
+        return self.all_bids / name
+
+    @property
+    def all_bids(self) -> Path:
+        """Folder of the BIDS data sets."""
+        return self.root / "datasets" / "bids"
 
     def left_out(self, variant: str = "") -> Path:
         """Cases that are not in the data set, and why; `variant` ends the name."""
@@ -247,9 +291,13 @@ class Results:
         """The table of all files that the manifest names."""
         return self.root / "manifest.parquet"
 
-    def manifest_tables(self) -> list[Path]:
-        """Tables of the data set that are there and that the manifest names."""
-        return [path for name in MANIFEST_TABLES for path in sorted(self.root.glob(name))]
+    def manifest_tables(self, variant: str = "") -> list[Path]:
+        """Tables of a data set that are there and that the manifest names."""
+        single = [self.cases, self.label_ids, self.structure_status, self.left_out(variant)]
+        found = [path for path in single if path.exists()]
+        for pattern in ("*.parquet", "*.tsv"):
+            found += sorted(self.quality_folder.glob(pattern))
+        return found
 
     def declared(self) -> list[Path]:
         """Files that rules declare as outputs, as far as they are there."""

@@ -87,6 +87,7 @@ def run_batch(
     for case, found in stage.work(pending) if pending else ():
         result = _hold_against_inputs(stage, case, found, made_from[case.id])
         if isinstance(result, CaseError):
+            discard(stage.outputs(case))  # what was made before, from something else
             settle(case.row, failed(case, result))
             if stop_on_bad_case:
                 break
@@ -106,7 +107,7 @@ def run_batch(
 def _hold_against_inputs(
     stage: Stage, case: Case, result: Entry | CaseError, before: Mapping[str, Any]
 ) -> Entry | CaseError:
-    """Discard a result whose inputs are no longer what they were before the work.
+    """Refuse a result whose inputs are no longer what they were before the work.
 
     A file that somebody writes while it is read would else be noted with a content that the
     result was not made from.
@@ -116,7 +117,6 @@ def _hold_against_inputs(
     after = attempt(case, stage.made_from)
     if after == before:
         return result
-    discard(stage.outputs(case))
     if isinstance(after, CaseError):
         return after
     inputs = before.get("inputs", {}), after.get("inputs", {})
