@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -175,11 +174,15 @@ def begin(table: Path, key: str) -> None:
 
 
 def _stat(path: Path) -> list[object]:
+    """Size and times of a file; of a folder of slices, of each file in it."""
     try:
-        status = path.stat()
-        inside = sorted(path.iterdir()) if stat.S_ISDIR(status.st_mode) else []
+        folder = path.is_dir()
+        return [str(path), *map(_times_of, sorted(path.iterdir()) if folder else [path])]
     except (OSError, ValueError):
         return [str(path), None]
-    # the change time tells an edit that kept size and time, which a person can set
-    own = [str(path), status.st_size, status.st_mtime_ns, status.st_ctime_ns]
-    return [*own, *map(_stat, inside)]
+
+
+def _times_of(path: Path) -> list[object]:
+    """The change time tells an edit that kept size and time, which a person can set."""
+    status = path.stat()
+    return [path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
