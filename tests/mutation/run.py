@@ -368,7 +368,7 @@ def scores(modules: list[str], sample: int, *, loops: bool) -> Iterator[Score]:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("modules", nargs="*", help="as compose/layers; all, when none is named")
-    parser.add_argument("--sample", type=int, default=60, help="most mutants of a module")
+    parser.add_argument("--sample", type=int, default=30, help="most mutants of a module")
     arguments = parser.parse_args()
     modules = arguments.modules or list(MODULES)
     compiled = [m for m in modules if "@Compiled" in (SOURCE / f"{m}.py").read_text()]
