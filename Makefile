@@ -5,7 +5,7 @@ BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-search test-cluster test-browser test-container test-survival test-mutation lint unit bench schema pins clean
+.PHONY: demo test test-search test-cluster test-browser test-container test-survival test-incremental test-mutation lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -74,6 +74,9 @@ test-survival: $(INSTALLED)  ## fifty kills of the demo, and other faults; about
 test-mutation: $(INSTALLED)  ## small faults in the pure modules, which tests have to notice; about an hour
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,mutation]'
 	python tests/mutation/run.py $(MUTATION_ARGS)
+
+test-incremental: $(INSTALLED)  ## every change between two runs, and pairs of them; about ten minutes
+	python -m pytest -m incremental tests/incremental --numprocesses $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from backsplit import flow
 from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.engine import forget_incomplete, write_config
 from backsplit.flow.plan import Plan
-from backsplit.flow.project import open_project
+from backsplit.flow.project import Project, open_project
 
 TIMES = ("provenance/", ".locks/")
 """Where times and hosts are; nothing else differs between two runs."""
@@ -21,17 +23,26 @@ def nothing(_text: str) -> None:
     """Nobody reads what is said."""
 
 
+@dataclass(frozen=True)
+class Job:
+    """What a rule of the workflow says: outputs, key, the outputs that it reads, and the work."""
+
+    outputs: Sequence[Path]
+    key: str
+    needs: Sequence[Path]
+    work: Callable[[], None]
+
+
 class Engine:
     """Runs a project again and again in one folder.
 
-    A job is due where its output is not there, its key is another one than when it ran last, or a
-    job that it depends on has run: Snakemake's triggers `input` and `params`.
+    A job is due where an output is not there, its key is another one than when it ran last, or
+    what it reads has run or has other contents: Snakemake's triggers `params`, `input`, `mtime`.
     """
 
     def __init__(self, config: Path) -> None:
         self.config = config
-        self.keys: dict[Path, str] = {}
-        self.ran: set[Path] = set()
+        self.noted: dict[Path, tuple[str, Mapping[Path, str]]] = {}
 
     def run(self) -> int:
         """Run what is due; returns the number of jobs."""
@@ -39,95 +50,76 @@ class Engine:
         plan, results = Plan(project), project.results
         write_config(project.config, results.config)
         forget_incomplete(plan)
-        self.ran = set()
-        checks, measured, composed = [], [], []
-        for batch in plan.batches:
-            check = results.check.table(batch)
-            checks.append(check)
-            self._job(
-                check,
-                plan.check_key(batch),
-                [],
-                lambda batch=batch: flow.check(self.config, batch, 1, nothing),
-            )
-        self._job(results.cases, plan.cases_key(), checks, lambda: flow.cases(project, nothing))
-        for batch, check in zip(plan.batches, checks, strict=True):
-            layers = [check]
-            for name in project.config.used_segmenters:
-                table = results.segment(name).table(batch)
-                layers.append(table)
-                self._job(
-                    table,
-                    plan.segment_key(name, batch),
-                    [check],
-                    lambda name=name, batch=batch: flow.segment(project, name, batch, nothing),
-                )
-            labels = results.labels.table(batch)
-            self._job(
-                labels,
-                plan.compose_key(batch),
-                layers,
-                lambda batch=batch: flow.compose(project, batch, nothing),
-            )
-            if project.config.export.only_unrestricted:
-                unrestricted = results.unrestricted.table(batch)
-                composed.append(unrestricted)
-                self._job(
-                    unrestricted,
-                    plan.unrestricted_key(batch),
-                    layers,
-                    lambda batch=batch: flow.compose_unrestricted(project, batch, nothing),
-                )
-            measures = results.measures.table(batch)
-            measured.append(measures)
-            self._job(
-                measures,
-                plan.measure_key(batch),
-                [labels],
-                lambda batch=batch: flow.measure(project, batch, nothing),
-            )
-        judged = [*measured, results.cases]
-        self._job(results.verdicts, plan.judge_key(), judged, lambda: flow.judge(project, nothing))
-        exported = dataset_folder(project.config) / "dataset.json"
-        self._job(
-            exported,
-            plan.export_key(),
-            [results.verdicts, *composed],
-            lambda: flow.export(project, nothing),
-        )
-        self._job(
-            results.manifest,
-            plan.manifest_key(),
-            [exported],
-            lambda: flow.manifest(project, nothing),
-        )
-        self._job(
-            results.page_status,
-            plan.report_key(),
-            [results.verdicts],
-            lambda: flow.pages(project, 1, nothing),
-        )
-        self._job(
-            results.report,
-            plan.report_key(),
-            [results.page_status, exported],
-            lambda: flow.report(project, nothing),
-        )
-        return len(self.ran)
+        ran: set[Path] = set()
+        for job in jobs(self.config, project, plan):
+            first = job.outputs[0]
+            seen = {path: _sha256(path) for path in job.needs}
+            whole = all(path.exists() for path in job.outputs)
+            if whole and self.noted.get(first) == (job.key, seen) and not ran & set(job.needs):
+                continue
+            for path in job.outputs:  # as Snakemake does
+                path.unlink(missing_ok=True)
+                path.parent.mkdir(parents=True, exist_ok=True)
+            job.work()
+            assert all(path.exists() for path in job.outputs), job.outputs
+            self.noted[first] = job.key, seen
+            ran.update(job.outputs)
+        return len(ran)
 
-    def _job(self, output: Path, key: str, needs: list[Path], work: Callable[[], None]) -> None:
-        if output.exists() and self.keys.get(output) == key and not self.ran & set(needs):
-            return
-        work()
-        assert output.exists(), output
-        self.keys[output] = key
-        self.ran.add(output)
+
+def jobs(config: Path, project: Project, plan: Plan) -> Iterator[Job]:
+    """The rules of the workflow, in an order in which they can run."""
+    results, used = project.results, project.config.used_segmenters
+    batches = list(plan.batches)
+    checks = [results.check.table(batch) for batch in batches]
+    for batch, table in zip(batches, checks, strict=True):
+        work = partial(flow.check, config, batch, 1, nothing)
+        yield Job([table], plan.check_key(batch), [], work)
+    cases = [results.cases, results.label_ids]
+    yield Job(cases, plan.cases_key(), checks, partial(flow.cases, project, nothing))
+    for batch, check in zip(batches, checks, strict=True):
+        layers = [results.segment(name).table(batch) for name in used]
+        for name, table in zip(used, layers, strict=True):
+            work = partial(flow.segment, project, name, batch, nothing)
+            yield Job([table], plan.segment_key(name, batch), [check], work)
+        labels, needs = results.labels.table(batch), [*layers, check]
+        work = partial(flow.compose, project, batch, nothing)
+        yield Job([labels], plan.compose_key(batch), needs, work)
+        if project.config.export.only_unrestricted:
+            work = partial(flow.compose_unrestricted, project, batch, nothing)
+            table = results.unrestricted.table(batch)
+            yield Job([table], plan.unrestricted_key(batch), needs, work)
+        work = partial(flow.measure, project, batch, nothing)
+        yield Job([results.measures.table(batch)], plan.measure_key(batch), [labels], work)
+    tables = [results.quality(name) for name in ("measures", "lesions", "agreement")]
+    judged = [results.verdicts, results.flags, results.burden, results.structure_status, *tables]
+    needs = [*(results.measures.table(batch) for batch in batches), results.cases]
+    yield Job(judged, plan.judge_key(), needs, partial(flow.judge, project, nothing))
+    limited = project.config.export.only_unrestricted
+    composed = results.unrestricted if limited else results.labels
+    exported = dataset_folder(project.config) / "dataset.json"
+    needs = [results.verdicts, results.label_ids, *(composed.table(batch) for batch in batches)]
+    yield Job([exported], plan.export_key(), needs, partial(flow.export, project, nothing))
+    needs = [exported, results.verdicts, results.cases]
+    yield Job(
+        [results.manifest], plan.manifest_key(), needs, partial(flow.manifest, project, nothing)
+    )
+    needs = [results.verdicts, results.flags, *tables, results.cases]
+    work = partial(flow.pages, project, 1, nothing)
+    yield Job([results.page_status], plan.report_key(), needs, work)
+    report = [results.report, results.distributions, results.overruled, results.lesions]
+    needs = [*needs[:3], results.cases, results.page_status, exported]
+    yield Job(report, plan.report_key(), needs, partial(flow.report, project, nothing))
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def contents(results: Path) -> Mapping[str, str]:
     """Every file of the results with its SHA-256."""
     return {
-        name: hashlib.sha256(path.read_bytes()).hexdigest()
+        name: _sha256(path)
         for path in sorted(results.rglob("*"))
         if path.is_file() and not (name := path.relative_to(results).as_posix()).startswith(TIMES)
     }

@@ -11,7 +11,7 @@ from backsplit.cases.table import batches, load_checked, write_checked
 from backsplit.errors import Code, RunError
 from backsplit.flow.check import CheckReport
 from backsplit.flow.check import check as run_check
-from backsplit.flow.plan import Plan, begin
+from backsplit.flow.plan import Plan, begin, forget_others
 from backsplit.flow.project import Project
 from backsplit.store.disk import atomic_path
 from backsplit.store.locks import claimed
@@ -68,6 +68,7 @@ def _write_check(project: Project, report: CheckReport, batch: str | None, say: 
     results, count = project.results, len(report.checked)
     parts = {batch: range(count)} if batch else batches(count, project.config.run.batch_size)
     assert report.keys is not None
+    forget_others(results.check, project.table.batches)
     with recorded(results, "check", batch) as recorder:
         recorder.work_cpu_s = report.cpu_seconds
         for part, rows in parts.items():
@@ -189,6 +190,7 @@ def _run(
     of it is.
     """
     project = plan.project
+    forget_others(folder, plan.batches)
     for name in [batch] if batch is not None else plan.batches:
         members = load_checked(project.table, name)
         stage = stage_of(name)

@@ -8,6 +8,7 @@ from pathlib import Path
 from backsplit.cases.table import batches, load_checked
 from backsplit.config.model import Config
 from backsplit.flow.batches import compose_unrestricted
+from backsplit.flow.plan import Plan, note
 from backsplit.flow.project import Project
 from backsplit.store.locks import claim_run
 from backsplit.store.results import StageFolder
@@ -102,6 +103,9 @@ def export(project: Project, say: Say, *, only_unrestricted: bool = False) -> No
     if only_unrestricted:
         compose_unrestricted(project, None, say)
     with job(project.results, "export", say):
+        # lists of MONAI have the same names for every data set: one of before is not ours
+        key = "only_unrestricted" if only_unrestricted else Plan(project).export_key()
+        note(project.results.export_key, key)
         if only_unrestricted or project.config.export.only_unrestricted:
             _export_unrestricted(project, say)
         else:
@@ -206,7 +210,8 @@ def status(project: Project) -> Iterator[str]:
     everyone = load_checked(project.table)
     total, ids = len(everyone), {checked.case.id for checked in everyone}
     for name, folder in _working_folders(project.config).items():
-        rows = (row for table in folder.tables() for row in outcomes_in(table))
+        tables = [table for table in map(folder.table, project.table.batches) if table.exists()]
+        rows = (row for table in tables for row in outcomes_in(table))
         failed = sum(row.status is Status.FAILED for row in rows)
         yield f"{name}: {len(ids & folder.sidecars())} done, {failed} failed, {total} in all"
     yield from reminder(project)

@@ -17,15 +17,18 @@ from backsplit.config.file import ConfigError, dump_config, load_config, parse_c
 from backsplit.config.model import Config
 from backsplit.errors import RunError
 from backsplit.export.bids import is_whole_bids
-from backsplit.export.monai import data_lists
+from backsplit.export.monai import UNRESTRICTED, data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
-from backsplit.flow.plan import Plan
+from backsplit.flow.plan import Plan, forget_others, note_of
 from backsplit.flow.project import Project
 from backsplit.store.disk import atomic_path, remove_leftovers
 from backsplit.store.locks import claim_run
 from backsplit.store.provenance import read_json
 from backsplit.store.results import VOLUME_ENDING, Results, key_path, names_in
 from backsplit.store.status import Status, outcomes_in
+
+MEASURED = ("measures", "lesions", "agreement")
+"""Tables of every case's measures, by the names that `measure` gives them."""
 
 LOCKS = Path(".snakemake") / "locks"
 """Where the engine keeps its locks, in the working folder."""
@@ -108,21 +111,37 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     """
     config, results = plan.config, plan.config.results
     folders = [results.segment(name) for name in config.used_segmenters]
-    folders += [results.labels, results.unrestricted, results.measures, results.pages]
+    folders += [results.labels, results.unrestricted, results.measures]
     removed = []
+    for folder in (results.check, *folders):
+        removed += forget_others(folder, plan.batches)
+    folders.append(results.pages)
     for folder in folders:
         there = names_in(folder.path)
         for table in folder.tables():
             done = (row.case for row in outcomes_in(table) if row.status is Status.DONE)
-            if any(folder.output(case).name not in there for case in done):
+            if any(
+                path.name not in there
+                for case in done
+                for path in (folder.output(case), folder.sidecar(case))
+            ):
                 removed.append(table)
+    removed += [
+        tables
+        for batch in plan.batches
+        for tables, made in _gathered(results, batch).items()
+        if tables.exists() and not all(path.exists() for path in made)
+    ]
+    if not results.manifest_files.exists():
+        removed += [path for path in [results.manifest] if path.exists()]
     for table, key in plan.keyed_tables():
-        noted = key_path(table)
-        if table.exists() and noted.exists() and noted.read_text("utf-8") != key:
+        if table.exists() and note_of(key_path(table)) not in (None, key):
             removed.append(table)
     every = datasets(config)
     whole = (
-        all(_is_whole(dataset) for dataset in every)
+        note_of(results.export_key) in (None, plan.export_key())
+        and all(_is_whole(dataset) for dataset in every)
+        and results.left_out(UNRESTRICTED if config.export.only_unrestricted else "").exists()
         and all(path.exists() for path in data_lists(config))
         and is_whole_bids(config)
     )
@@ -131,6 +150,15 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     for path in removed:
         path.unlink(missing_ok=True)
     return removed
+
+
+def _gathered(results: Results, batch: str) -> dict[Path, list[Path]]:
+    """Status table to the tables that are gathered of a batch's cases before it."""
+    measures = [results.batch_quality(name, batch) for name in MEASURED]
+    return {
+        results.labels.table(batch): [results.batch_structure_status(batch)],
+        results.measures.table(batch): measures,
+    }
 
 
 def date_back(results: Results) -> list[Path]:
@@ -153,7 +181,7 @@ def date_back(results: Results) -> list[Path]:
 
 def _is_whole(dataset: NnUNetDataset) -> bool:
     """Whether a data set is described, and has as many label maps and images as it says."""
-    if not dataset.json.exists():
+    if not (dataset.json.exists() and dataset.splits.exists()):
         return False
     described = read_json(dataset.json)
     cases = described["numTraining"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
@@ -18,7 +18,7 @@ from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import digest
-from backsplit.store.results import key_path
+from backsplit.store.results import StageFolder, key_path
 
 P = ParamSpec("P")
 
@@ -157,7 +157,8 @@ class Plan:
         paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
         for section in self.config.segmenters.values():
             paths += label_files(section, case).values()
-        return [dict(case.columns), [_stat(path) for path in paths]]
+        # an empty cell leads to the table's folder, where the results may lie
+        return [dict(case.columns), [_stat(path) for path in paths if path != case.folder]]
 
 
 def begin(table: Path, key: str) -> None:
@@ -169,8 +170,31 @@ def begin(table: Path, key: str) -> None:
     """
     with disk_errors(table.parent):
         table.unlink(missing_ok=True)
-    with atomic_path(key_path(table)) as temporary:
+    note(key_path(table), key)
+
+
+def forget_others(folder: StageFolder, batches: Collection[str]) -> list[Path]:
+    """Remove status tables of batches that there are no more; returns them.
+
+    When the table is cut into batches as before again, what such a one says is that of before:
+    its cases may have been made anew since, in another batch.
+    """
+    removed = [table for table in folder.tables() if table.stem not in batches]
+    for table in removed:
+        table.unlink(missing_ok=True)
+        key_path(table).unlink(missing_ok=True)
+    return removed
+
+
+def note(path: Path, key: str) -> None:
+    """Note what something is going to be made for."""
+    with atomic_path(path) as temporary:
         temporary.write_text(key, "utf-8")
+
+
+def note_of(path: Path) -> str | None:
+    """What was noted; None where nothing was."""
+    return path.read_text("utf-8") if path.exists() else None
 
 
 def _stat(path: Path) -> list[object]:

@@ -150,7 +150,7 @@ def write_manifest(config: Config) -> Manifest:
         counts=Counts(
             cases=len(table),
             refused=len(table) - len(cases),
-            failed=_failed(config),
+            failed=_failed(config, list(table.batches)),
             verdicts=verdicts,
             exported=len(exported),
             left_out=left_out,
@@ -374,10 +374,13 @@ def _verdicts(config: Config) -> tuple[int, dict[str, int]]:
     return sum(row["case"] not in exported for row in rows), dict(sorted(counts.items()))
 
 
-def _failed(config: Config) -> dict[str, int]:
+def _failed(config: Config, batches: Sequence[str]) -> dict[str, int]:
     return {
         stage: sum(
-            row.status is Status.FAILED for table in folder.tables() for row in outcomes_in(table)
+            row.status is Status.FAILED
+            for table in map(folder.table, batches)
+            if table.exists()
+            for row in outcomes_in(table)
         )
         for stage, folder in config.results.stages(config.used_segmenters).items()
     }

@@ -225,6 +225,11 @@ class Results:
         return self.root / "qc" / "decisions.tsv"
 
     @property
+    def export_key(self) -> Path:
+        """The key that the data sets were written for."""
+        return self.root / "datasets" / "export.key"
+
+    @property
     def nnunet(self) -> Path:
         """Folder of nnU-Net's data sets."""
         return self.root / "datasets" / "nnunet"

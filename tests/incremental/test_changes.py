@@ -1,0 +1,109 @@
+"""A change, a run, the change taken back, a run: each ends where a clean run would."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from backsplit.config.segmenters import Licensed, NnUNet, TotalSegmentator
+from support.changes import (
+    TABLE_CHANGES,
+    all_changes,
+    file_changes,
+    key_changes,
+    more_changes,
+    schema_keys,
+)
+from support.tiny import Change, Tiny, nothing
+
+pytestmark = pytest.mark.incremental
+KEYS = {key: change for key, change in key_changes().items() if not isinstance(change, str)}
+PAIRS = 320
+
+
+def holds(tiny: Tiny, change: Change, setup: Change = nothing) -> None:
+    setup(tiny)
+    if setup is not nothing:
+        tiny.run()
+    change(tiny)
+    tiny.run()
+    assert tiny.differing() == []
+    assert tiny.run() == 0
+    tiny.back()
+    if setup is not nothing:
+        setup(tiny)
+        tiny.run()
+        assert tiny.differing() == []
+        tiny.back()
+    tiny.run()
+    assert tiny.differing_from_first() == []
+
+
+def test_every_key_of_the_schema_has_its_change():
+    assert set(key_changes()) == set(schema_keys())
+
+
+NETWORKS = {
+    TotalSegmentator: (
+        {"kind": "totalsegmentator"},
+        {"task": "lung_vessels", "fast": True, "fastest": True, "channel": "mr", "weights": "demo"},
+    ),
+    NnUNet: (
+        {"kind": "nnunet", "model": "a"},
+        {
+            **{"model": "b", "folds": [1], "checkpoint": "best.pth", "mirroring": False},
+            **{"step_size": 0.25, "channel": "mr"},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", NETWORKS)
+def test_every_key_of_a_network_is_what_its_labels_are_made_from(kind):
+    section, changes = NETWORKS[kind]
+    of_rights = set(Licensed.model_fields)  # they stand in the manifest, whose key holds all
+    assert set(changes) == set(kind.model_fields) - {"kind"} - of_rights
+    first = kind(**section).what_labels()
+    for key, value in changes.items():
+        assert kind(**{**section, key: value}).what_labels() != first
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_a_key(tiny, key):
+    change = KEYS[key]
+    setup, change = change if isinstance(change, tuple) else (nothing, change)
+    holds(tiny, change, setup)
+
+
+@pytest.mark.parametrize("what", TABLE_CHANGES)
+def test_the_table(tiny, what):
+    holds(tiny, TABLE_CHANGES[what])
+
+
+@pytest.mark.parametrize("what", file_changes())
+def test_a_file(tiny, what):
+    holds(tiny, file_changes()[what])
+
+
+@pytest.mark.parametrize("what", more_changes())
+def test_more_of_a_key(tiny, what):
+    holds(tiny, more_changes()[what])
+
+
+def pair(seed: int) -> list[str]:
+    return random.Random(seed).sample(sorted(all_changes()), 2)
+
+
+@pytest.mark.parametrize("seed", range(PAIRS))
+def test_a_pair(tiny, seed):
+    changes = all_changes()
+    first, second = pair(seed)
+    changes[first](tiny)
+    tiny.run()
+    changes[second](tiny)
+    tiny.run()
+    assert tiny.differing() == [], (first, second)
+    tiny.back()
+    tiny.run()
+    assert tiny.differing_from_first() == [], (first, second)
