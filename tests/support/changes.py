@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import typing
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
@@ -12,6 +13,9 @@ import numpy as np
 from pydantic import BaseModel
 
 from backsplit.config.model import Config
+from backsplit.errors import RunError
+from backsplit.flow.project import open_project
+from backsplit.judge.verdicts import read_decisions
 from support.project import load, save
 from support.tiny import SHAPE, Change, Tiny, edit_in_place, image, lesions, organs
 
@@ -510,3 +514,21 @@ def all_changes() -> dict[str, Change]:
     few = {k: c for n, (k, c) in enumerate(sorted(rules.items())) if n % 8 == 0}
     other = {k: c for k, c in keys.items() if k not in rules}
     return {**other, **few, **TABLE_CHANGES, **file_changes(), **more_changes()}
+
+
+def pair(tiny: Tiny, seed: int) -> list[Change]:
+    """Two changes drawn at random which leave a project that can be run."""
+    changes, draw = all_changes(), random.Random(seed)
+    while True:
+        drawn = [changes[name] for name in draw.sample(sorted(changes), 2)]
+        try:
+            both(*drawn)(tiny)
+            project = open_project(tiny.write())
+            read_decisions(project.config.decisions_path, project.table.ids)
+            if not project.resolved.problems:
+                return drawn
+        except (RunError, KeyError, AttributeError):
+            continue  # one takes away what the other changes
+        finally:
+            tiny.back()
+            tiny.write()
