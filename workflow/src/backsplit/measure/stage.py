@@ -95,14 +95,7 @@ class MeasureStage:
             )
         if not labels.exists():
             raise CaseError(Code.FILE_MISSING, f"{labels} does not exist", "compose the case first")
-        try:
-            composed = read_sidecar(self.config.results.labels.sidecar(case.id), ComposeSidecar)
-        except (OSError, ValueError) as error:
-            raise CaseError(
-                Code.FILE_MISSING,
-                f"{labels} has no sidecar that can be read ({error})",
-                "run `backsplit compose` again",
-            ) from None
+        layers = self._layers(case)
         return {
             "stage": "measure",
             "version": 5,
@@ -110,13 +103,13 @@ class MeasureStage:
             "inputs": {
                 "image": input_sha256(case.images[self.config.dataset.grid_channel]),
                 "labels": input_sha256(labels),
-                "composed": composed.fingerprint,
-                **{s: input_sha256(path) for s, path in self._layers(case).items()},
+                "composed": self._composed(case).fingerprint,
+                **{s: input_sha256(path) for s, path in layers.items()},
             },
             "config": {
                 "ids": self.scheme.ids,
                 "targets": list(self.scheme.targets),
-                "classes": {s: dict(self.classes[s]) for s in self._layers(case)},
+                "classes": {s: dict(self.classes[s]) for s in layers},
                 "sources": {s: dict(sorted(m.items())) for s, m in self.scheme.sources.items()},
             },
         }
@@ -128,13 +121,25 @@ class MeasureStage:
     def _labels(self, case: Case) -> Path:
         return self.config.results.labels.output(case.id)
 
+    def _composed(self, case: Case) -> ComposeSidecar:
+        """What composing found out about the case."""
+        path = self.config.results.labels.sidecar(case.id)
+        try:
+            return read_sidecar(path, ComposeSidecar)
+        except (OSError, ValueError) as error:
+            raise CaseError(
+                Code.FILE_MISSING,
+                f"{path} can not be read ({error})",
+                "run `backsplit compose` again",
+            ) from None
+
     def _layers(self, case: Case) -> dict[str, Path]:
-        """Label maps of the segmenters that labelled the case."""
-        folders = {s: self.config.results.segment(s) for s in self.config.layers}
+        """Label maps that the case was composed of; one of a run before is none of them."""
+        failed = self._composed(case).failed_segmenters
         return {
-            s: folder.output(case.id)
-            for s, folder in folders.items()
-            if folder.sidecar(case.id).exists()
+            name: self.config.results.segment(name).output(case.id)
+            for name in self.config.layers
+            if name not in failed
         }
 
     def _measure_case(self, case: Case) -> MeasureDetails:
@@ -194,8 +199,7 @@ class MeasureStage:
         lesion = read_lesion(case, self.config, image.grid)
         if lesion is None:
             return
-        sidecar = self.config.results.labels.sidecar(case.id)
-        entries = read_sidecar(sidecar, ComposeSidecar).lesions
+        entries = self._composed(case).lesions
         places = places_of(lesion.map.array)
         given = lesion.map.array if lesion.instances else None
         count = len(self.scheme.targets)

@@ -67,10 +67,6 @@ def run_batch(
         outcomes[row] = outcome
         report(outcome, computed=computed)
 
-    def fail(case: Case, error: CaseError) -> None:
-        discard(stage.outputs(case))  # of a run before: later stages would read it as this one's
-        settle(case.row, failed(case, error))
-
     for checked in batch:
         case = checked.case
         if checked.status is not Status.OK:
@@ -79,7 +75,8 @@ def run_batch(
             continue
         made = attempt(case, stage.made_from)
         if isinstance(made, CaseError):
-            fail(case, made)
+            # what a run before made stays: when the input is back it may hold, and cost GPU time
+            settle(case.row, failed(case, made))
             continue
         made_from[case.id] = made
         if still_holds(stage.outputs(case), made):
@@ -91,7 +88,8 @@ def run_batch(
     for case, found in stage.work(pending) if pending else ():
         result = _hold_against_inputs(stage, case, found, made_from[case.id])
         if isinstance(result, CaseError):
-            fail(case, result)
+            discard(stage.outputs(case))  # what was made before, from something else
+            settle(case.row, failed(case, result))
             if stop_on_bad_case:
                 break
             continue

@@ -129,15 +129,15 @@ class CaseArtist:
         window = choose_window(image.array, focus)
         subjects = subjects[:STRUCTURES_MOST]
         ids = {name: [i] for name, i in self.scheme.ids.items() if i}
-        noted = read_sidecar(results.labels.sidecar(case.id), ComposeSidecar).lesions
-        found = dict(self._lesions(image, labels, lesions[:LESIONS_MOST], noted))
+        composed = read_sidecar(results.labels.sidecar(case.id), ComposeSidecar)
+        found = dict(self._lesions(image, labels, lesions[:LESIONS_MOST], composed.lesions))
         seen = dict(_structures(image, labels, ids, subjects, window, self.key))
         axis, _ = grid.array_axis(2)
         looks = [look for look, _ in (*seen.values(), *found.values())] + [focus]
         places = [look.index[axis] for look in looks]
         frame = frame_of(image.array, grid, window, places)
         layers = {COMPOSED: exact_address(label_tiles(labels, frame, composed_paint(self.key)))}
-        for segmenter, folder in self._layers(case).items():
+        for segmenter, folder in self._layers(composed).items():
             classes = self.classes[segmenter]
             layer = _read_on(folder.output(case.id), grid)
             sidecar = read_sidecar(folder.sidecar(case.id), SegmentSidecar)
@@ -184,10 +184,10 @@ class CaseArtist:
             pixels = close_up(image.array, labels, image.grid, focus, size_mm, window, self.key)
             yield lesion.instance, (focus, data_address(Image.fromarray(pixels)))
 
-    def _layers(self, case: Case) -> dict[str, StageFolder]:
-        """Results of the segmenters that labelled the case, the strongest first."""
-        folders = {s: self.config.results.segment(s) for s in self.config.layers}
-        return {s: folder for s, folder in folders.items() if folder.sidecar(case.id).exists()}
+    def _layers(self, composed: ComposeSidecar) -> dict[str, StageFolder]:
+        """Results of the segmenters that a case was composed of, the strongest first."""
+        used = [name for name in self.config.layers if name not in composed.failed_segmenters]
+        return {name: self.config.results.segment(name) for name in used}
 
     def _legend(self, labels: Array, frame: Frame) -> list[LegendEntry]:
         """What the label map holds, and where to see it."""
