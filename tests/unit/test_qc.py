@@ -155,3 +155,11 @@ def test_of_two_segmenters_neither_is_the_odd_one():
     assert odd_one_out(table.iloc[:1], 0.7) is None
     flags = flag_disagreement(table, 0.7)
     assert flags["case"].tolist() == ["a"] and "organs and other agree" in flags["message"].iloc[0]
+
+
+def test_decisions_may_all_be_withdrawn(tmp_path):
+    path = tmp_path / "decisions.tsv"
+    path.write_text("case\tdecision\tnote\n")
+    assert read_decisions(path, ["a"]).empty
+    flags = flag_failures({"check": _status([("a", "ok", "", "")])})
+    assert verdicts(["a"], flags, read_decisions(path, ["a"]))["verdict"].tolist() == ["accept"]

@@ -140,6 +140,8 @@ def open_table(config: Config) -> CaseTable:
     """
     path = config.dataset.cases
     columns, rows = read_table(path)
+    if not rows:
+        raise RunError(Code.TABLE_INVALID, f"{path} has a header and no case", "add rows")
     needed = ["case", *(f"image_{c}" for c in config.dataset.channels), "lesion"]
     missing = [name for name in needed if name not in columns]
     if missing:

@@ -55,8 +55,6 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise RunError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice", "keep one")
-    if len(lines) == 1:
-        raise RunError(Code.TABLE_INVALID, f"{path} has a header and no case", "add rows")
     width = len(header)
     rows = [[*(cell.strip() for cell in line), *[""] * (width - len(line))] for line in lines[1:]]
     if '"' in text:
