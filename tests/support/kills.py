@@ -25,6 +25,9 @@ NOT_COMPARED = {
 }
 """Folders of the results whose bytes differ between any two runs, and why that is right."""
 
+KEYS = ".key"
+"""Ending of files that hold when inputs changed, which no copy of the inputs keeps."""
+
 STAGES = ("check", "cases", "segment", "compose", "measure", "judge", "export", "report")
 
 
@@ -175,7 +178,9 @@ def contents(results: Path) -> dict[str, str]:
 
 def _compared(results: Path) -> Iterator[Path]:
     for path in sorted(results.rglob("*")):
-        if path.relative_to(results).parts[0] not in NOT_COMPARED and not path.is_dir():
+        if path.suffix == KEYS or path.is_dir():
+            continue
+        if path.relative_to(results).parts[0] not in NOT_COMPARED:
             yield path
 
 
