@@ -15,8 +15,9 @@ from backsplit.flow.engine import forget_incomplete, write_config
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import Project, open_project
 
-TIMES = ("provenance/", ".locks/")
-"""Where times and hosts are; nothing else differs between two runs."""
+TIMES = ("provenance/", ".locks/", "datasets/export.key")
+"""Where times and hosts are; nothing else differs between two runs. The key of the data sets holds
+when a person's decisions changed, which a copy of them does not keep."""
 
 
 def nothing(_text: str) -> None:
