@@ -185,7 +185,7 @@ def test_the_plan_knows_its_files(with_grown):
     assert keys(project) == before
     save(project.folder / "seeds" / "case_0.nii.gz", seed(2))
     after = keys(project)
-    assert after[0] == before[0] and after[1] != before[1]
+    assert after[0] != before[0] and after[1] != before[1]  # `check` looks at them too
 
 
 def test_its_bands_are_no_hosts_and_its_network_gets_a_gpu(with_grown):
