@@ -5,14 +5,10 @@ from __future__ import annotations
 import pytest
 
 from backsplit.config.segmenters import Licensed, NnUNet, TotalSegmentator
-from support.changes import (
-    TABLE_CHANGES,
-    file_changes,
-    key_changes,
-    more_changes,
-    pair,
-    schema_keys,
-)
+from support.changes.files import file_changes
+from support.changes.keys import key_changes, schema_keys
+from support.changes.pairs import more_changes, pair_holds
+from support.changes.table import TABLE_CHANGES
 from support.tiny import Change, Tiny, nothing
 
 pytestmark = pytest.mark.incremental
@@ -91,10 +87,4 @@ def test_more_of_a_key(tiny, what):
 
 @pytest.mark.parametrize("seed", range(PAIRS))
 def test_a_pair(tiny, seed):
-    for change in pair(tiny, seed):
-        change(tiny)
-        tiny.run()
-    assert tiny.differing() == []
-    tiny.back()
-    tiny.run()
-    assert tiny.differing_from_first() == []
+    pair_holds(tiny, seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from support.changes import pair
+from support.changes.pairs import pair_holds
 from support.tiny import Tiny
 
 
@@ -19,10 +19,4 @@ def tiny(tmp_path_factory) -> Tiny:
 @pytest.mark.parametrize("seed", range(1000, 1004))
 def test_two_changes_end_where_a_clean_run_would(tiny, seed):
     tiny.fresh()
-    for change in pair(tiny, seed):
-        change(tiny)
-        tiny.run()
-    assert tiny.differing() == []
-    tiny.back()
-    tiny.run()
-    assert tiny.differing_from_first() == []
+    pair_holds(tiny, seed)

@@ -102,9 +102,13 @@ def is_whole_bids(config: Config) -> bool:
             subjects.setdefault(path.parent, set()).add(path.name)
         else:
             subjects.setdefault(Path(*path.parts[:depth]), set()).add(path.parts[depth])
-    return description.exists() and all(
-        (root / folder).is_dir() and names <= {path.name for path in (root / folder).iterdir()}
-        for folder, names in subjects.items()
+    return (
+        description.exists()
+        and (root / RECORD).exists()
+        and all(
+            (root / folder).is_dir() and names <= {path.name for path in (root / folder).iterdir()}
+            for folder, names in subjects.items()
+        )
     )
 
 

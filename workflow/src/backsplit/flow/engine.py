@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -24,7 +24,7 @@ from backsplit.flow.project import Project
 from backsplit.store.disk import atomic_path, remove_leftovers
 from backsplit.store.locks import claim_run
 from backsplit.store.provenance import read_json
-from backsplit.store.results import VOLUME_ENDING, Results, key_path, names_in
+from backsplit.store.results import VOLUME_ENDING, Results, StageFolder, key_path, names_in
 from backsplit.store.status import Status, outcomes_in
 
 MEASURED = ("measures", "lesions", "agreement")
@@ -118,14 +118,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     folders.append(results.pages)
     for folder in folders:
         there = names_in(folder.path)
-        for table in folder.tables():
-            done = (row.case for row in outcomes_in(table) if row.status is Status.DONE)
-            if any(
-                path.name not in there
-                for case in done
-                for path in (folder.output(case), folder.sidecar(case))
-            ):
-                removed.append(table)
+        removed += [table for table in folder.tables() if not _is_complete(table, folder, there)]
     removed += [
         tables
         for batch in plan.batches
@@ -140,7 +133,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     every = datasets(config)
     whole = (
         note_of(results.export_key) in (None, plan.export_key())
-        and all(_is_whole(dataset) for dataset in every)
+        and all(_is_whole(dataset, results) for dataset in every)
         and results.left_out(UNRESTRICTED if config.export.only_unrestricted else "").exists()
         and all(path.exists() for path in data_lists(config))
         and is_whole_bids(config)
@@ -150,6 +143,17 @@ def forget_incomplete(plan: Plan) -> list[Path]:
     for path in removed:
         path.unlink(missing_ok=True)
     return removed
+
+
+def _is_complete(table: Path, folder: StageFolder, there: Collection[str]) -> bool:
+    """Whether a status table can be read, and what it says is done is there with its sidecar."""
+    try:
+        done = [row.case for row in outcomes_in(table) if row.status is Status.DONE]
+    except (KeyError, ValueError, TypeError):
+        return False  # damaged
+    return all(
+        path.name in there for case in done for path in (folder.output(case), folder.sidecar(case))
+    )
 
 
 def _gathered(results: Results, batch: str) -> dict[Path, list[Path]]:
@@ -179,13 +183,20 @@ def date_back(results: Results) -> list[Path]:
     return future
 
 
-def _is_whole(dataset: NnUNetDataset) -> bool:
-    """Whether a data set is described, and has as many label maps and images as it says."""
-    if not (dataset.json.exists() and dataset.splits.exists()):
+def _is_whole(dataset: NnUNetDataset, results: Results) -> bool:
+    """Whether a data set is described, and has as many label maps and images as it says.
+
+    Label maps of nested sets are converted, which is noted.
+    """
+    noted = dataset.nested is None or results.converted(dataset.folder.name).exists()
+    try:
+        described = read_json(dataset.json)
+        cases = int(described["numTraining"])
+        images = cases * len(described["channel_names"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return False  # not there, or damaged
+    if not dataset.splits.exists() or (cases and not noted):
         return False
-    described = read_json(dataset.json)
-    cases = described["numTraining"]
-    images = cases * len(described["channel_names"])
     return all(
         count == sum(fnmatch(name, f"[!.]*{VOLUME_ENDING}") for name in names_in(folder))
         for folder, count in ((dataset.labels, cases), (dataset.images, images))

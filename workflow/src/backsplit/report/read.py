@@ -9,6 +9,7 @@ from pathlib import Path
 import pandas as pd
 
 from backsplit.config.quality import Severity
+from backsplit.errors import Code, RunError
 from backsplit.judge.verdicts import FLAG_COLUMNS
 from backsplit.report.facts import Flag, LesionFacts
 from backsplit.store.results import Results, StageFolder
@@ -107,5 +108,12 @@ def read_pages(results: Results) -> dict[str, Outcome]:
 def _read_parquet(path: Path, columns: Sequence[str], ready: Sequence[str]) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame(columns=list(columns))
-    table = pd.read_parquet(path, columns=list(columns))
+    try:
+        table = pd.read_parquet(path, columns=list(columns))
+    except ValueError as error:  # Arrow's errors of a damaged file are values' too
+        raise RunError(
+            Code.FILE_UNREADABLE,
+            f"{path} is damaged ({error})",
+            "remove it and run `backsplit judge` again",
+        ) from None
     return table[table["case"].isin(ready)]
