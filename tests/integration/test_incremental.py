@@ -260,7 +260,7 @@ def test_a_map_written_with_other_classes_is_refused_by_hand_too(small):
     small.run("check")
     small.run("compose")
     table = (small.results / "labels" / "00001.tsv").read_text()
-    assert "INPUT_CHANGED" in table and "backsplit segment tissue" in table
+    assert "RESULT_CHANGED" in table and "backsplit segment tissue" in table
 
 
 @pytest.mark.parametrize("name", ["measures", "lesions"])
@@ -291,7 +291,7 @@ def test_damage_is_never_taken_into_a_new_data_set(small):
     add(small, "e")
     with pytest.raises(RunError) as caught:
         engine.run()
-    assert caught.value.code is Code.INPUT_CHANGED and str(labels.name) in caught.value.what
+    assert caught.value.code is Code.RESULT_CHANGED and str(labels.name) in caught.value.what
     labels.unlink()
     engine.run()
     assert differing(config) == []
@@ -315,18 +315,18 @@ def test_verify_looks_a_structure_up_by_name_in_the_segmenters_maps(small):
     before = file_sha256(path)
     save(path, exchanged)
     told = verify(whole.config, whole.scheme).wrong
-    assert sum("no segmenter found them" in line for line in told) == 2
+    assert sum("no segmenter labelled them so" in line for line in told) == 2
     sidecar.write_text(sidecar.read_text().replace(before, file_sha256(path)))
     told = verify(whole.config, whole.scheme).wrong
-    assert any("tells of another file than the manifest" in line for line in told)
+    assert any("names another file than the manifest does" in line for line in told)
     small.run("export")
     small.run("manifest")
     told = small.run("verify", ok=False).stdout.splitlines()
-    assert len(told) == 2 and all("no segmenter found them" in line for line in told)
+    assert len(told) == 2 and all("no segmenter labelled them so" in line for line in told)
     tissue = small.results / "segment" / "tissue" / "a.json"
     tissue.write_text(tissue.read_text().replace('"1": "fat"', '"1": "soft"'))
     told = small.run("verify", "--deep", ok=False).stdout
-    assert "labels/a.nii.gz" in told and "voxels are fat" in told
+    assert "labels/a.nii.gz" in told and "voxels are labelled fat" in told
 
 
 def test_paths_from_the_working_folder_are_found_again(small):

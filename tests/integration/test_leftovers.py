@@ -350,7 +350,7 @@ def test_the_command_lists_and_removes_when_told(full):
     before = contents(full.results)
     shown = full.run("clean")
     assert contents(full.results) == before
-    assert "results/labels/b.nii.gz\tof cases that are not in the table" in shown.stdout
+    assert "results/labels/b.nii.gz\tof cases no longer in the table" in shown.stdout
     assert "results/labels/00002.key\tof batches beyond the last" in shown.stdout
     count = len(shown.stdout.splitlines())
     assert f"leftover files: {count} (" in line and f"leftover files: {count} (" in shown.stderr

@@ -65,7 +65,7 @@ def clean(
     config: ConfigOption = DEFAULT_CONFIG,
     yes: Annotated[bool, typer.Option("--yes", help="Remove them.")] = False,
 ) -> None:
-    """List files of the results that belong to nothing any more, and why; remove them if told."""
+    """List leftover result files and why each is one; --yes removes them."""
     from backsplit.flow import leftovers
     from backsplit.flow.project import open_project
 
@@ -95,10 +95,11 @@ def explain(
 def verify(
     config: ConfigOption = DEFAULT_CONFIG,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Look into the label maps of all cases, not of 20.")
+        bool,
+        typer.Option("--deep", help="Check all label maps, not a sample of 20."),
     ] = False,
 ) -> None:
-    """Hold every file against the manifest, and label maps against the segmenters' own maps."""
+    """Check every file against the manifest, and label maps against the segmenters' own maps."""
     from backsplit.flow.project import open_project
     from backsplit.record.verify import verify as verified
 
@@ -108,7 +109,7 @@ def verify(
         for line in found.wrong:
             typer.echo(line)
         say(
-            f"[backsplit] verify: {found.files} files, {found.cases} label maps looked into, "
+            f"[backsplit] verify: {found.files} files, {found.cases} label maps checked by name, "
             f"{len(found.wrong)} differ"
         )
     if found.wrong:

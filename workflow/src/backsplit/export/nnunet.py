@@ -234,13 +234,13 @@ def _written(composed: StageFolder, case: Case) -> Path:
     Raises
     ------
     RunError
-        INPUT_CHANGED: it was damaged or edited since.
+        RESULT_CHANGED: it was damaged or edited since.
     """
     path = composed.output(case.id)
     written = read_sidecar(composed.sidecar(case.id), ComposeSidecar).outputs["labels"]
     if (found := file_sha256(path)) != written.sha256:
         raise RunError(
-            Code.INPUT_CHANGED,
+            Code.RESULT_CHANGED,
             f"{path} is not the label map that was composed: sha256 {found}, "
             f"written {written.sha256}",
             "remove it and run again: it is composed again",

@@ -44,14 +44,14 @@ from backsplit.store.status import Status, outcomes_in
 class Why(StrEnum):
     """Why a file belongs to nothing any more."""
 
-    ABSENT = "of cases that are not in the table"
-    REFUSED = "of cases that check refuses"
-    FAILED = "of cases that have failed since"
-    SEGMENTER = "of segmenters that no structure asks for"
+    ABSENT = "of cases no longer in the table"
+    REFUSED = "of refused cases"
+    FAILED = "of cases that failed since"
+    SEGMENTER = "of segmenters no longer used"
     BATCH = "of batches beyond the last"
-    DATASET = "of data sets that the configuration does not make"
-    PICTURE = "pictures that are not wanted (run.pictures)"
-    PAGE = "pages of cases that need no look"
+    DATASET = "of data sets no longer configured"
+    PICTURE = "pictures, which run.pictures turns off"
+    PAGE = "pages of accepted cases"
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,9 @@ def summary(found: Sequence[Leftover]) -> str:
 def reminder(project: Project) -> Iterator[str]:
     """A line that says what there is, and how to remove it; none where there is nothing."""
     if found := leftovers(project):
-        yield f"{summary(found)}; `backsplit clean` lists them, with --yes it removes them"
+        yield (
+            f"{summary(found)}; `backsplit clean` lists them, `backsplit clean --yes` removes them"
+        )
 
 
 class _Search:

@@ -236,13 +236,13 @@ def _paired(
     Raises
     ------
     CaseError
-        INPUT_CHANGED when the label map has other lesions than its sidecar.
+        RESULT_CHANGED when the label map has other lesions than its sidecar.
     """
     instances = {instance.number: instance for instance in found}
     if {e.instance: e.voxels for e in entries} != {n: i.voxels for n, i in instances.items()}:
         raise CaseError(
-            Code.INPUT_CHANGED,
-            f"{labels} has other lesions than its sidecar names "
+            Code.RESULT_CHANGED,
+            f"{labels} does not hold the lesions that its sidecar names "
             f"({len(found)} found, {len(entries)} named)",
             "remove both, and run `backsplit compose` again",
         )

@@ -39,7 +39,11 @@ def names_differ(config: Config, scheme: Scheme) -> str:
     except (OSError, ValueError) as error:
         return f"{path} can not be read ({error})"
     same = list(found.items()) == list(scheme.ids.items())
-    return "" if same else f"{path} has other names or ids than the configuration; run again"
+    return (
+        ""
+        if same
+        else f"{path} differs from the names and ids of the configuration; rerun the workflow"
+    )
 
 
 def wrong_names(config: Config, scheme: Scheme, case: str) -> Iterator[str]:
@@ -63,7 +67,7 @@ def wrong_names(config: Config, scheme: Scheme, case: str) -> Iterator[str]:
         labels = read_labels(path).array
         unclaimed = _unclaimed(config, scheme, sidecar, labels, case)
     except (OSError, ValueError, CaseError) as error:
-        yield f"{path} can not be held against the segmenters' maps ({error})"
+        yield f"{path} cannot be checked against the segmenters' maps ({error})"
         return
     given: dict[str, int] = {}
     for lesion in sidecar.lesions:
@@ -73,7 +77,7 @@ def wrong_names(config: Config, scheme: Scheme, case: str) -> Iterator[str]:
     for name, voxels in unclaimed.items():
         if voxels > given.get(name, 0):
             yield (
-                f"{path}: {voxels} voxels are {name}, but no segmenter found them as a class of it"
+                f"{path}: {voxels} voxels are labelled {name}, but no segmenter labelled them so"
             )
 
 

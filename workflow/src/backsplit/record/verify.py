@@ -97,7 +97,7 @@ def _against_sidecars(config: Config, rows: Sequence[Mapping[str, str]]) -> Iter
             yield f"{path} can not be read ({error})"
             continue
         if written != row["sha256"]:
-            yield f"{path} tells of another file than the manifest: sha256 {written}"
+            yield f"{path} names another file than the manifest does: sha256 {written}"
 
 
 def _read(config: Config) -> Manifest:

@@ -101,13 +101,13 @@ class SegmentDetails(Entry):
         Raises
         ------
         CaseError
-            INPUT_CHANGED: its values would be read as other names.
+            RESULT_CHANGED: its values would be read as other names.
         """
         if {value: name for name, value in classes.items()} != self.classes:
             raise CaseError(
-                Code.INPUT_CHANGED,
-                f"the label map of {self.segmenter} was written with other classes or values than "
-                "the configuration has now",
+                Code.RESULT_CHANGED,
+                f"the label map of {self.segmenter} was written with classes or values that differ "
+                "from the configuration",
                 f"run `backsplit segment {self.segmenter}` again",
             )
 
