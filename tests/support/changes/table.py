@@ -102,5 +102,6 @@ TABLE_CHANGES: Mapping[str, Change] = {
     "site gone": without_column("site"),
     "masks": cell("a", "masks", "masks/c"),
     "masks nowhere": cell("a", "masks", "masks/nowhere"),
+    "fold": cell("c", "fold", "0"),
     "a column more": every_cell("scanner", "x"),
 }  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any
 
 from pydantic import (
@@ -70,3 +71,12 @@ BACKGROUND = "background"
 
 
 IGNORE = "ignore"
+
+
+def words(name: str) -> list[str]:
+    """Words of a name, in lower case: `LeftKidney`, `kidney-left2` and `left kidney`.
+
+    A new word begins after anything but a letter, and with a capital after a small letter.
+    """
+    parts = re.split(r"[^A-Za-z\u00c0-\u024f]+|(?<=[a-z])(?=[A-Z][a-z])", name)
+    return [part.lower() for part in parts if part]

@@ -20,7 +20,7 @@ from backsplit.export.files import (
     place_image,
     place_labels,
 )
-from backsplit.export.folds import cross_validation
+from backsplit.export.folds import splits
 from backsplit.scheme.resolve import own_labels
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
@@ -182,9 +182,8 @@ def _write(
             )
         place_labels(labels / label_name(case.id), _written(composed, case), table, converted)
     converted.save()
-    splits = cross_validation([case.id for case in cases], _groups(cases))
     with atomic_path(dataset.splits) as temporary:
-        temporary.write_text(json.dumps(splits, indent=1) + "\n", "utf-8")
+        temporary.write_text(json.dumps(splits(cases), indent=1) + "\n", "utf-8")
     description = describe(config, scheme, len(cases), nested=dataset.nested, ignored=ignored)
     write_json(dataset.json, description)
 
@@ -246,10 +245,6 @@ def _written(composed: StageFolder, case: Case) -> Path:
             "remove it and run again: it is composed again",
         )
     return path
-
-
-def _groups(cases: Sequence[Case]) -> dict[str, str]:
-    return {case.id: case.patient for case in cases}
 
 
 def _channel_name(channel: str) -> str:

@@ -17,6 +17,7 @@ from backsplit.config.file import ConfigError, read_yaml
 from backsplit.config.model import Config, Dataset
 from backsplit.config.segmenters import SegmenterConfig
 from backsplit.errors import BacksplitError, Problem, RunError
+from backsplit.export.folds import FOLD_COLUMN, given_folds
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import Project, open_project
 
@@ -68,6 +69,8 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
     try:
         table = project.table
         members = table.cases(range(len(table))) if batch is None else table.batch(batch)
+        if FOLD_COLUMN in table.columns:
+            given_folds(table.cases(range(len(table))))
     except RunError as error:
         fatal.append(
             Problem(error.code, str(project.config.dataset.cases), error.what, error.remedy)

@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 from backsplit.config.base import BACKGROUND, IGNORE, MOST_LABEL
-from backsplit.config.lesion_words import is_lesion_class
+from backsplit.config.lesion_words import is_lesion
 from backsplit.config.model import Config
 from backsplit.errors import Code, Problem
 from backsplit.scheme.scheme import Classes, Scheme
@@ -167,7 +167,7 @@ def _require_rules_for_lesions(resolver: _Resolver, ruled: set[tuple[str, str]])
         open_ = [
             name
             for name in names
-            if is_lesion_class(name)
+            if is_lesion(name)
             and (segmenter, name) not in ruled
             and f"{segmenter}/{name}" not in exact
         ]

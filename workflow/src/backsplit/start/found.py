@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backsplit.config.lesion_words import is_lesion_label
+from backsplit.config.lesion_words import is_lesion
 from backsplit.volume import VOLUME_ENDINGS
 
 LONGEST_ID = 120
@@ -86,7 +86,7 @@ def name_of(text: str) -> str:
 
 def lesions_and_anatomy(labels: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
     """Which labels are lesions, by their names; all of them where no name says so."""
-    lesions = {name: value for name, value in labels.items() if is_lesion_label(name)}
+    lesions = {name: value for name, value in labels.items() if is_lesion(name)}
     if not lesions:
         return dict(labels), {}
     return lesions, {name: value for name, value in labels.items() if name not in lesions}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
@@ -15,51 +16,117 @@ from backsplit.store.disk import atomic_path, is_there
 if TYPE_CHECKING:  # pandas takes a third of the time that a job needs to start
     import pandas as pd
 
+SEPARATORS = {".tsv": "\t", ".csv": ",", ".txt": "\t"}
+"""Endings of tables, with what usually separates their cells."""
+
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Read a table that a person wrote (.tsv, .csv) as text; no cell is guessed to be a number.
+    """Read a table that a person wrote (.tsv, .csv, .txt) as text; no cell is taken for a number.
+
+    The separator is the one of tab, comma and semicolon that splits the header into most columns
+    (spreadsheets write `;` in many countries, whatever the name of the file). Empty rows, and
+    empty columns that have no name, are dropped.
 
     Returns
     -------
     header, rows
-        Each row with as many cells as the header; empty lines are passed over.
+        Each row with as many cells as the header.
 
     Raises
     ------
     RunError
-        TABLE_INVALID when it can not be read, is empty, or has a column twice.
+        TABLE_INVALID when it cannot be read, is empty, has a column twice or cells outside any
+        column.
     """
-    separator = {".tsv": "\t", ".csv": ","}.get(path.suffix.lower())
-    if separator is None:
-        raise RunError(Code.TABLE_INVALID, f"{shown(path)} is neither .tsv nor .csv", "convert it")
+    if path.suffix.lower() not in SEPARATORS:
+        kinds = ", ".join(SEPARATORS)
+        raise RunError(Code.TABLE_INVALID, f"{shown(path)} is none of {kinds}", "convert it")
     if not (is_there(path) and path.is_file()):
         raise RunError(Code.TABLE_INVALID, f"{shown(path)} is no file", "correct dataset.cases")
     try:
-        text = path.read_bytes().decode("utf-8-sig")
-        if "\0" in text:
-            raise ValueError("it holds NUL characters: no UTF-8 text")
+        text = _decoded(path)
+        separator, text = _separator(text, SEPARATORS[path.suffix.lower()])
         lines = _split(text, separator)
-        longest = max(lines, key=len)
-        if len(longest) > len(lines[0]):
-            raise ValueError(
-                f"row {lines.index(longest) + 1} has {len(longest)} cells, "
-                f"the header {len(lines[0])}"
-            )
+        header = [cell.strip() for cell in lines[0]]
+        while header and not header[-1]:
+            header.pop()
+        rows = [_fitted(row, header, number) for number, row in enumerate(lines[1:], start=2)]
     except (OSError, ValueError) as error:
         raise RunError(
             Code.TABLE_INVALID,
-            f"{path} can not be read as a table ({str(error).strip()})",
-            "each line needs as many cells as the header",
+            f"{path} cannot be read as a table ({str(error).strip()})",
+            "save it as UTF-8 text (in Excel: `CSV UTF-8`), each row with as many cells as the "
+            "header",
         ) from None
-    header = [cell.strip() for cell in lines[0]]
     if len(set(header)) != len(header):
         twice = next(name for name in header if header.count(name) > 1)
         raise RunError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice", "keep one")
-    width = len(header)
-    rows = [[*(cell.strip() for cell in line), *[""] * (width - len(line))] for line in lines[1:]]
     if '"' in text:
         _require_single_lines(path, header, rows)
-    return header, rows
+    return header, [row for row in rows if any(row)]
+
+
+def _decoded(path: Path) -> str:
+    """Text of a file in UTF-8.
+
+    Raises
+    ------
+    ValueError
+        It is in another encoding.
+    """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ValueError("it is in UTF-16: save it as UTF-8")
+    if b"\0" in content:
+        raise ValueError("it holds NUL characters: no UTF-8 text")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        row = content[: error.start].count(b"\n") + 1
+        raise ValueError(
+            f"row {row} holds the byte 0x{content[error.start]:02x}, which is not UTF-8 (Windows "
+            "code page 1252?): save it as UTF-8"
+        ) from None
+
+
+def _separator(text: str, usual: str) -> tuple[str, str]:
+    """What separates cells, and the text without Excel's line `sep=;`.
+
+    Parameters
+    ----------
+    text : of the table
+    usual : what the name of the file says, where as many columns come of it
+    """
+    first, line_break, rest = text.partition("\n")
+    if (said := re.fullmatch(r"sep=([\t,;])\r?", first)) and line_break:
+        return said[1], rest
+    header = next((line for line in text.splitlines() if line.strip()), "")
+    found = dict.fromkeys((usual, *SEPARATORS.values(), ";"))
+
+    def columns(separator: str) -> int:
+        return len(next(csv.reader([header], delimiter=separator), ()))
+
+    return max(found, key=columns), text
+
+
+def _fitted(row: Sequence[str], header: Sequence[str], number: int) -> list[str]:
+    """Cells of a row, as many as the header has.
+
+    Raises
+    ------
+    ValueError
+        A cell stands outside any column.
+    """
+    cells = [cell.strip() for cell in row]
+    while len(cells) > len(header) and not cells[-1]:
+        cells.pop()
+    if len(cells) > len(header):
+        raise ValueError(f"row {number} has {len(cells)} cells, the header {len(header)}")
+    cells += [""] * (len(header) - len(cells))
+    for at, (name, cell) in enumerate(zip(header, cells, strict=True), start=1):
+        if cell and not name:
+            raise ValueError(f"row {number} holds {shown(cell)!r} in column {at}, without a name")
+    return cells
 
 
 def _split(text: str, separator: str) -> list[list[str]]:
