@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 from backsplit.config.model import Config
@@ -17,3 +19,14 @@ def configured(project, monkeypatch):
         return Config.model_validate(project.settings)
 
     return read
+
+
+@pytest.fixture(scope="session")
+def sts(tmp_path_factory, shared):
+    """A real CT series and the RTSTRUCT drawn on it, of a soft-tissue sarcoma."""
+    folder = tmp_path_factory.mktemp("sts")
+    packed = shared / "data" / "sts" / "STS_002" / "CT_dicom_and_rtstruct.zip"
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder)
+    (structures,) = folder.rglob("RS*.dcm")
+    return next(p.parent for p in folder.rglob("*.dcm") if p != structures), structures

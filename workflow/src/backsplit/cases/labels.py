@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import string
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from backsplit.cases.table import Case
@@ -46,11 +47,11 @@ def put_on_grid(
     """
     if labels.grid.is_same(grid):
         notes = (*labels.notes, *snap_note(path, labels.grid, grid))
-        return LabelMap(labels.array, grid, labels.names, labels.overlaps, notes)
+        return replace(labels, grid=grid, notes=notes)
     require_placeable(path, labels.grid, grid, case, dataset)
     array = resample(labels.array, labels.grid, grid)
     note = f"{path.name} was put from {labels.grid.describe()} on the image's grid"
-    return LabelMap(array, grid, labels.names, labels.overlaps, (*labels.notes, note))
+    return replace(labels, array=array, grid=grid, notes=(*labels.notes, note))
 
 
 def require_placeable(

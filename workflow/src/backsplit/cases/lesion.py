@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
@@ -190,4 +190,4 @@ def _with_volumes(
             change = new_ml / old_ml - 1
             large = " (CHANGED)" if abs(change) > VOLUME_TOLERANCE else ""
             notes.append(f"{name}: {old_ml:.4g} ml before, {new_ml:.4g} ml after{large}")
-    return LabelMap(after.array, after.grid, after.names, after.overlaps, tuple(notes))
+    return replace(after, notes=tuple(notes))

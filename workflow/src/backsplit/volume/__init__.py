@@ -1,5 +1,6 @@
 """Volumes and their grids: read, check, write, compare, resample."""
 
+from backsplit.volume.drawn import Drawn
 from backsplit.volume.geometry import Geometry
 from backsplit.volume.grid import Array, Grid, Volume, require_same_grid
 from backsplit.volume.labels import LabelMap, read_label_grid, read_label_map, stack_masks
@@ -17,6 +18,7 @@ __all__ = [
     "NIFTI_ENDINGS",
     "VOLUME_ENDINGS",
     "Array",
+    "Drawn",
     "Geometry",
     "Grid",
     "LabelMap",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 
 from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code
+from backsplit.volume.drawn import Drawn, drawn_voxels
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.read import read_grid, read_labels
 
@@ -31,6 +32,9 @@ class LabelMap:
     overlaps : value to the values that share its voxels: masks that overlap are kept by giving
         each combination a value of its own, above all others
     notes : what was done to have it on its grid, for a person
+    drawn : value to what the source itself says of it, before any conversion; a value that stands
+        for several has none of its own, each of them is counted whole. It stays as it was when
+        the map is put on another grid.
     """
 
     array: Array
@@ -38,6 +42,7 @@ class LabelMap:
     names: Mapping[str, int] = field(default_factory=dict)
     overlaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    drawn: Mapping[int, Drawn] = field(default_factory=dict)
 
 
 def is_dicom_file(path: Path) -> bool:
@@ -76,7 +81,8 @@ def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = 
 
         return _read_segments(SegmentFile(path), grid, wanted)
     labels = read_labels(path)
-    return LabelMap(labels.array, labels.grid)
+    drawn = drawn_voxels(labels.array, labels.grid)
+    return LabelMap(labels.array, labels.grid, drawn=drawn)
 
 
 def _read_segments(file: SegmentFile, grid: Grid, wanted: Iterable[int | str] | None) -> LabelMap:
@@ -90,11 +96,20 @@ def _read_segments(file: SegmentFile, grid: Grid, wanted: Iterable[int | str] | 
             for p in patterns
         )
     ]
-    masks = ((segment.number, file.mask(segment, grid)) for segment in chosen)
+    drawn: dict[int, Drawn] = {}
+    notes: list[str] = []
+
+    def masks() -> Iterator[tuple[int, Array]]:  # one at a time: there may be a hundred
+        for segment in chosen:
+            read = file.read(segment, grid)
+            drawn[segment.number] = read.drawn
+            notes.extend(read.notes)
+            yield segment.number, read.mask
+
     highest = max((segment.number for segment in file.segments), default=0)
-    array, overlaps = stack_masks(masks, grid.shape, highest)
+    array, overlaps = stack_masks(masks(), grid.shape, highest)
     names = {segment.name: segment.number for segment in file.segments}
-    return LabelMap(array, grid, names, overlaps)
+    return LabelMap(array, grid, names, overlaps, tuple(notes), drawn)
 
 
 def stack_masks(

@@ -1,4 +1,4 @@
-"""Segments of DICOM-SEG and regions of RTSTRUCT, put on an image's grid."""
+"""Files that hold named segments: DICOM-SEG and RTSTRUCT, put on an image's grid."""
 
 from __future__ import annotations
 
@@ -12,13 +12,9 @@ import pydicom
 
 from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code
+from backsplit.volume.contours import read_region
+from backsplit.volume.drawn import Drawn, gaps_between
 from backsplit.volume.grid import Array, Grid
-
-PLANE_TOLERANCE = 0.25
-"""A contour belongs to the slice whose plane is that near, in slices."""
-
-OUTSIDE_VOXELS = 1.0
-"""A contour may stick out of the grid by a voxel: it is drawn round the voxels at the edge."""
 
 LATTICE_TOLERANCE = 0.01
 """Relative tolerance of highdicom when a segmentation is put on an image's lattice."""
@@ -30,6 +26,22 @@ class SegmentName:
 
     number: int
     name: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A segment on an image's grid.
+
+    Attributes
+    ----------
+    mask : bool (z, y, x)
+    drawn : what the file itself says of it
+    notes : what is worth a word about it
+    """
+
+    mask: Array
+    drawn: Drawn
+    notes: tuple[str, ...] = ()
 
 
 class SegmentFile:
@@ -54,20 +66,22 @@ class SegmentFile:
         except Exception as error:
             raise self._unreadable(error) from None
 
-    def mask(self, segment: SegmentName, grid: Grid) -> Array:
-        """One segment as a mask (z, y, x) on a grid.
+    def read(self, segment: SegmentName, grid: Grid) -> Segment:
+        """One segment on a grid.
 
         Raises
         ------
         CaseError
-            GRID_MISMATCH, GRID_NO_OVERLAP, LABEL_NOT_INTEGER (a fractional segmentation),
-            FILE_UNREADABLE.
+            CONTOUR_UNUSABLE, GRID_MISMATCH, GRID_NO_OVERLAP, LABEL_NOT_INTEGER (a fractional
+            segmentation), FILE_UNREADABLE.
         """
-        position = self.segments.index(segment)
+        number = self._given()[self.segments.index(segment)][0]
         try:
             if self.is_contours:
-                return self._from_contours(self._given()[position][0], grid)
-            return self._from_frames(self._given()[position][0], grid)
+                items = self._contours(number)
+                mask, drawn, notes = read_region(self.path, segment.name, items, grid)
+                return Segment(mask, drawn, tuple(notes))
+            return self._from_frames(number, grid)
         except CaseError:
             raise
         except Exception as error:
@@ -81,46 +95,16 @@ class SegmentFile:
         items = self.data.SegmentSequence
         return [(int(i.SegmentNumber), str(i.SegmentLabel)) for i in items]
 
-    def _from_contours(self, number: int, grid: Grid) -> Array:
-        """Fill closed planar contours slice by slice; even-odd, so that holes stay holes."""
-        from skimage.draw import polygon2mask
+    def _contours(self, number: int) -> list[Any]:
+        """Contours of a region; it may have none."""
+        return [
+            contour
+            for item in self.data.get("ROIContourSequence") or []
+            if int(item.ReferencedROINumber) == number
+            for contour in item.get("ContourSequence") or []
+        ]
 
-        mask = np.zeros(grid.shape, bool)
-        for item in self.data.ROIContourSequence:
-            if int(item.ReferencedROINumber) != number:
-                continue
-            for contour in item.get("ContourSequence", []):
-                if contour.ContourGeometricType != "CLOSED_PLANAR":
-                    continue
-                points = np.asarray([float(v) for v in contour.ContourData]).reshape(-1, 3)
-                if not np.isfinite(points).all():
-                    raise ValueError("a contour has points that are no numbers")
-                index = grid.to_index(points)
-                plane = self._plane(index, grid)
-                mask[plane] ^= polygon2mask(grid.shape[1:], index[:, 1:])
-        return mask
-
-    def _plane(self, index_zyx: Array, grid: Grid) -> int:
-        """Slice that a contour lies in."""
-        plane = round(float(index_zyx[:, 0].mean()))
-        if np.abs(index_zyx[:, 0] - plane).max() > PLANE_TOLERANCE:
-            raise CaseError(
-                Code.GRID_MISMATCH,
-                f"{self.path} has a contour that lies in no slice of the image",
-                "it was drawn on another series: give that one as the image",
-            )
-        low = index_zyx.min(axis=0)
-        high = index_zyx.max(axis=0) - (np.asarray(grid.shape) - 1)
-        slack = np.array([PLANE_TOLERANCE, 0.5 + OUTSIDE_VOXELS, 0.5 + OUTSIDE_VOXELS])
-        if (low < -slack).any() or (high > slack).any():
-            raise CaseError(
-                Code.GRID_NO_OVERLAP,
-                f"{self.path} has a contour that reaches outside the image",
-                "give the series that it was drawn on",
-            )
-        return int(np.clip(plane, 0, grid.shape[0] - 1))
-
-    def _from_frames(self, number: int, grid: Grid) -> Array:
+    def _from_frames(self, number: int, grid: Grid) -> Segment:
         """Put the frames of one segment on the image's lattice."""
         import highdicom as hd
 
@@ -145,7 +129,16 @@ class SegmentFile:
                 f"{self.path} is not on the voxels of the image ({error})",
                 "give the series that it was made from",
             ) from None
-        return np.asarray(matched.array[..., 0] != 0)
+        held = volume.array[..., 0].reshape(len(volume.array), -1).any(axis=1)
+        voxels = int((volume.array != 0).sum())
+        drawn = Drawn(
+            "frames",
+            int(held.sum()),
+            voxels,
+            voxels * grid.voxel_ml,
+            gaps_between(set(np.flatnonzero(held).tolist())),
+        )
+        return Segment(np.asarray(matched.array[..., 0] != 0), drawn)
 
     def _unreadable(self, error: Exception) -> CaseError:
         reason = str(error).strip().splitlines()
