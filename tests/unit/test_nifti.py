@@ -175,7 +175,7 @@ def sound() -> bytearray:
 @pytest.mark.parametrize(
     ("at", "value", "said"),
     [
-        (0, b"\0\0\0\0", "length"),
+        (0, b"\0\0\0\0", "begins with the bytes"),
         (40, b"\0\0", "0 axes"),
         (40, b"\x09\0", "9 axes"),
         (70, b"\x20\0", "type 32"),  # complex
@@ -199,11 +199,10 @@ def test_unusable_headers_are_refused_with_a_reason(tmp_path, at, value, said):
     assert caught.value.code is Code.FILE_UNREADABLE and said in caught.value.message
 
 
-def test_cut_headers_and_unpacked_files_are_refused(tmp_path):
+def test_cut_headers_are_refused(tmp_path):
     for name, content, said in (
         ("a.nii", sound()[:347], "cut off"),
-        ("a.nii", b"", "length"),
-        ("a.nii.gz", sound(), "zip"),
+        ("a.nii", b"", "empty"),
         ("b.nii.gz", gzip.compress(sound()[:200]), "cut off"),
         ("c.nii.gz", gzip.compress(sound())[:40], ""),
     ):

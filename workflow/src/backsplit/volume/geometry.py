@@ -106,6 +106,43 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
     return Geometry(grid, tuple(notes), faithful=not repaired and header.version == 1)
 
 
+def geometry_of_axes(
+    path: Path,
+    size: tuple[int, int, int],
+    columns: Array,
+    origin: Array,
+    lengths: Array | None = None,
+) -> Geometry:
+    """The grid of a header that states its axes once.
+
+    Parameters
+    ----------
+    path : the file, for messages
+    size : voxels, (x, y, z)
+    columns : 3x3, step from voxel to voxel along each axis, mm, LPS
+    origin : centre of the first voxel, mm, LPS
+    lengths : spacing, where the header states it beside the axes
+
+    Raises
+    ------
+    CaseError
+        SPACING_INVALID, DIRECTION_SHEARED.
+    ValueError
+        The origin is no place.
+    """
+    with np.errstate(over="ignore"):
+        spacing = np.linalg.norm(columns, axis=0) if lengths is None else lengths
+    if not np.isfinite([*spacing, *columns.flat]).all() or spacing.min() <= 0:
+        raise bad_spacing(path, f"a spacing of {' x '.join(f'{s:g}' for s in spacing)} mm")
+    if not np.isfinite(origin).all():
+        raise ValueError(f"its first voxel is at {origin.tolist()}")
+    x, y, z = (float(length) for length in spacing)
+    rotation, repaired = orthonormal(path, columns / spacing, size, (x, y, z))
+    place = (float(origin[0]), float(origin[1]), float(origin[2]))
+    grid = Grid(size, (x, y, z), place, tuple(float(cosine) for cosine in rotation.ravel()))
+    return Geometry(grid, tuple(repaired), faithful=not repaired)
+
+
 def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[int, int, int]:
     """Size (x, y, z) of one 3D volume; trailing axes of length 1 are left out.
 

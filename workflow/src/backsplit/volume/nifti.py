@@ -16,6 +16,7 @@ import numpy as np
 from isal import igzip
 
 from backsplit.volume.grid import Array, Grid
+from backsplit.volume.packed import GZIP_MAGIC
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
@@ -120,7 +121,7 @@ class NiftiHeader:
 
 
 def read_header(path: Path) -> NiftiHeader:
-    """Read the header of a .nii or .nii.gz file.
+    """Read the header of a NIfTI file, gzip or not.
 
     Raises
     ------
@@ -128,7 +129,7 @@ def read_header(path: Path) -> NiftiHeader:
         It is no NIfTI header, or says of the voxels what can not be.
     """
     with path.open("rb") as stream:
-        return parse_header(stream, packed=path.name.endswith(".gz"))
+        return parse_header(stream, packed=stream.peek(2).startswith(GZIP_MAGIC))
 
 
 def parse_header(stream: BinaryIO, *, packed: bool) -> NiftiHeader:

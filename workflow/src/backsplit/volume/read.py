@@ -1,4 +1,4 @@
-"""Read volumes: NIfTI by our own reader, which trusts no header; NRRD and MetaImage by ITK."""
+"""Read volumes: NIfTI, NRRD and MetaImage by their content, with no trust in headers or names."""
 
 from __future__ import annotations
 
@@ -8,42 +8,31 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from isal import isal_zlib
 
 from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code, shown
 from backsplit.store.disk import is_there
-from backsplit.volume import text_header
+from backsplit.volume import metaimage, nrrd, text_header
+from backsplit.volume.formats import Format, require_format
 from backsplit.volume.geometry import Geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
-from backsplit.volume.nifti import (
-    NIFTI_ENDINGS,
-    NiftiHeader,
-    parse_header,
-    read_header,
-)
+from backsplit.volume.nifti import NIFTI_ENDINGS, NiftiHeader, parse_header, read_header
+from backsplit.volume.packed import CORRUPT, INFLATE_BYTES, inflate
+from backsplit.volume.text_header import StoredVoxels
 
 INTEGER_TOLERANCE = 1e-3
 """A float label file is accepted when every value is that near to an integer."""
 
-GZIP_MAGIC = b"\x1f\x8b"
-
 VOLUME_ENDINGS = (*NIFTI_ENDINGS, *text_header.ENDINGS)
-"""How the names of files end that are read as volumes."""
-
-INFLATE_BYTES = 1 << 20
-"""Bytes that are unpacked at a time: they stay in the processor's cache."""
-
-_CORRUPT: type[Exception] = vars(isal_zlib)["error"]  # its stub calls it an instance
+"""How names end by which a folder is searched for volumes; reading goes by content."""
 
 UNREADABLE: tuple[type[Exception], ...] = (
-    RuntimeError,
     MemoryError,
     OSError,
     EOFError,
     ValueError,
     zlib.error,
-    _CORRUPT,
+    CORRUPT,
 )
 """What readers raise for a file that is no volume."""
 
@@ -54,7 +43,7 @@ def read_geometry(path: Path) -> Geometry:
     Raises
     ------
     CaseError
-        FILE_MISSING, FILEUNREADABLE, NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN,
+        FILE_MISSING, FILE_UNREADABLE, NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN,
         ORIENTATION_AMBIGUOUS or DIRECTION_SHEARED.
     """
     _require_file(path)
@@ -63,11 +52,10 @@ def read_geometry(path: Path) -> Geometry:
 
         return series_geometry(path)
     try:
-        if path.name.endswith(NIFTI_ENDINGS):
+        found, _ = require_format(path)
+        if found is Format.NIFTI:
             return nifti_geometry(path, read_header(path))
-        from backsplit.volume.itk import itk_geometry
-
-        return itk_geometry(path)
+        return _by_text_header(path, found)[0]
     except UNREADABLE as error:
         raise unreadable(path, error) from None
 
@@ -91,14 +79,14 @@ def read_volume(path: Path) -> Volume:
 
         return read_series(path)
     try:
-        if path.name.endswith(NIFTI_ENDINGS):
-            content, packed = path.read_bytes(), path.name.endswith(".gz")
+        found, packed = require_format(path)
+        if found is Format.NIFTI:
+            content = path.read_bytes()
             header = parse_header(BytesIO(content), packed=packed)
             grid = nifti_geometry(path, header).grid
             return Volume(_voxels(header, content, packed=packed).reshape(grid.shape), grid)
-        from backsplit.volume.itk import read_with_itk
-
-        return read_with_itk(path)
+        geometry, stored = _by_text_header(path, found)
+        return Volume(stored.read().reshape(geometry.grid.shape), geometry.grid)
     except UNREADABLE as error:
         raise unreadable(path, error) from None
 
@@ -143,34 +131,16 @@ def read_labels(path: Path) -> Volume:
     return Volume(array.astype(np.min_scalar_type(int(highest)), copy=False), volume.grid)
 
 
-def _inflate(packed: bytes, length: int) -> Array:
-    """Unpack gzip straight into place; never more memory than the header asks for.
-
-    Raises
-    ------
-    ValueError, isal_zlib.error
-        The stream is cut off, its checksum is wrong, or it goes on far beyond `length`.
-    """
-    out = np.empty(length, np.uint8)
-    filled = beyond = position = 0
-    while packed[position : position + 2] == GZIP_MAGIC:  # members follow each other
-        stream = isal_zlib.decompressobj(16 + 15)
-        tail = b""
-        while not stream.eof:
-            given = tail or packed[position : position + INFLATE_BYTES]
-            position += 0 if tail else len(given)
-            part = stream.decompress(given, INFLATE_BYTES)
-            tail = stream.unconsumed_tail
-            if not given and not part and not stream.eof:
-                raise ValueError("the gzip stream is cut off")
-            fits = min(len(part), length - filled)
-            out[filled : filled + fits] = np.frombuffer(part, np.uint8, fits)
-            filled += fits
-            beyond += len(part) - fits
-            if beyond > INFLATE_BYTES:
-                raise ValueError("the file holds far more bytes than its header says")
-        position -= len(stream.unused_data)
-    return out[:filled]
+def _by_text_header(path: Path, found: Format) -> tuple[Geometry, StoredVoxels]:
+    """The grid and the voxels' place of a NRRD or MetaImage file; data of one piece are whole."""
+    if found is Format.NRRD:
+        header = nrrd.read_nrrd_header(path)
+        stored, geometry = nrrd.nrrd_voxels(header), nrrd.nrrd_geometry(header)
+    else:
+        header = metaimage.read_meta_header(path)
+        stored, geometry = metaimage.meta_voxels(header), metaimage.meta_geometry(header)
+    stored.require_whole()
+    return geometry, stored
 
 
 def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
@@ -182,7 +152,7 @@ def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
     """
     count, dtype = math.prod(header.size), header.dtype
     length = header.offset + count * dtype.itemsize
-    raw = _inflate(content, length) if packed else content
+    raw = inflate(content, length, INFLATE_BYTES) if packed else content
     if len(raw) < length:
         raise ValueError(f"{len(raw)} bytes where the header says {length}")
     array: Array = np.frombuffer(raw, dtype, count, header.offset).reshape(header.size[::-1])
@@ -208,5 +178,5 @@ def unreadable(path: Path, error: Exception) -> CaseError:
     return CaseError(
         Code.FILE_UNREADABLE,
         f"{path} can not be read as a NIfTI, NRRD or MetaImage volume ({reason[:200]})",
-        "check that it is complete and of the format that its name says",
+        "check that it is complete: fetch or convert it again",
     )

@@ -8,10 +8,10 @@ import numpy as np
 from isal import isal_zlib
 
 from backsplit.store.disk import atomic_path
+from backsplit.volume.formats import Format, require_format
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.nifti import (
     FIRST_VOXEL,
-    NIFTI_ENDINGS,
     NiftiHeader,
     byte_order,
     label_header,
@@ -66,6 +66,6 @@ def save_nifti(
 
 def _header_of(path: Path | None) -> NiftiHeader | None:
     """Header of a NIfTI file; None for any other format."""
-    if path is None or not path.name.endswith(NIFTI_ENDINGS):
+    if path is None or path.is_dir() or require_format(path)[0] is not Format.NIFTI:
         return None
     return read_header(path)
