@@ -129,13 +129,13 @@ def ours(folder: Path) -> None:
     from backsplit.cases.table import open_table
     from backsplit.compose.stage import ComposeStage
     from backsplit.errors import CaseError
+    from backsplit.flow.batches import composing
     from backsplit.flow.project import open_project
 
     project = open_project(folder / "config.yaml")
     failed = {name: {} for name in LAYERS}
-    stage = ComposeStage(
-        project.config, project.scheme, project.classes, failed, project.results.labels
-    )
+    results = project.results
+    stage = ComposeStage(composing(project), results, failed, results.labels)
     ((_, details),) = stage.work(open_table(project.config).cases([0]))
     if isinstance(details, CaseError):
         raise details

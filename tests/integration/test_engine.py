@@ -18,8 +18,9 @@ import pytest
 import torch
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import NnUNet, TotalSegmentator
+from backsplit.config.slices import Labelling, Placing, placing
 from backsplit.demo.phantoms import make_phantom
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment import build, device, network
@@ -33,7 +34,7 @@ from backsplit.work.batch import attempt
 from support.project import save
 
 pytestmark = pytest.mark.slow
-DATASET = Dataset(name="a", id=1, cases="c.tsv")
+INPUTS = Labelling(("ct",), Placing("ct"))
 RUN = Run(device="cpu")
 PHANTOM = make_phantom(901)
 
@@ -61,7 +62,7 @@ def phantom(folder: Path, name: str) -> Path:
 
 def label(*cases: Case, run: Run = RUN) -> list:
     config = TotalSegmentator(kind="totalsegmentator", task="total", fastest=True, weights="demo")
-    return [r for _, r in TotalSegmentatorSegmenter(config, DATASET, run).label(cases)]
+    return [r for _, r in TotalSegmentatorSegmenter(config, INPUTS, run).label(cases)]
 
 
 def test_a_bad_image_fails_alone_with_a_code(tmp_path):
@@ -100,7 +101,7 @@ def test_weights_are_opened_only_when_accepted_and_unchanged(tmp_path, model):
     require_accepted([checkpoint])
     checkpoint.write_bytes(checkpoint.read_bytes() + b"\0")
     with pytest.raises(BacksplitError) as caught:
-        list(NnUNetSegmenter(config, DATASET, RUN).label([case_of(image)]))
+        list(NnUNetSegmenter(config, INPUTS, RUN).label([case_of(image)]))
     assert caught.value.code is Code.WEIGHTS_UNKNOWN
     with pytest.raises(BacksplitError, match="`backsplit weights accept organs`"):
         require_accepted([checkpoint], "organs")
@@ -108,7 +109,7 @@ def test_weights_are_opened_only_when_accepted_and_unchanged(tmp_path, model):
     require_accepted([checkpoint])
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])  # corrupted
     with pytest.raises(BacksplitError) as caught:
-        list(NnUNetSegmenter(config, DATASET, RUN).label([case_of(image)]))
+        list(NnUNetSegmenter(config, INPUTS, RUN).label([case_of(image)]))
     assert caught.value.code is Code.WEIGHTS_CHANGED
     assert str(checkpoint) in str(caught.value)
 
@@ -116,13 +117,13 @@ def test_weights_are_opened_only_when_accepted_and_unchanged(tmp_path, model):
 def test_a_missing_fold_is_named_with_the_command_that_gets_it(tmp_path, model):
     config = NnUNet(kind="nnunet", model=model, folds=(0, 3))
     with pytest.raises(BacksplitError) as caught:
-        NnUNetSegmenter(config, DATASET, RUN).weights()
+        NnUNetSegmenter(config, INPUTS, RUN).weights()
     assert caught.value.code is Code.WEIGHTS_MISSING and "fold_3" in str(caught.value)
     config = TotalSegmentator(
         kind="totalsegmentator", task="total", fast=True, weights=str(tmp_path)
     )
     with pytest.raises(BacksplitError) as caught:
-        TotalSegmentatorSegmenter(config, DATASET, RUN).weights()
+        TotalSegmentatorSegmenter(config, INPUTS, RUN).weights()
     assert caught.value.code is Code.WEIGHTS_MISSING
     assert "`backsplit weights get total --fast`" in str(caught.value)
 
@@ -282,8 +283,9 @@ def test_a_stage_refuses_weights_before_any_case(tmp_path, model):
             "structures": {"liver": "mine/liver"},
         }
     )
+    section, folder = config.segmenters["mine"], config.results.segment("mine")
     with pytest.raises(BacksplitError) as caught:
-        SegmentStage(config, "mine", build(config, "mine"))
+        SegmentStage("mine", build(config, "mine"), section, placing(config), folder)
     assert caught.value.code is Code.WEIGHTS_UNKNOWN
 
 

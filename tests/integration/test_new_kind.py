@@ -53,14 +53,14 @@ from backsplit.volume import read_grid, read_label_map
 from backsplit.work.batch import one_by_one
 
 
-def build(section, dataset, run):
-    return GrownSegmenter(section, dataset)
+def build(section, inputs, run):
+    return GrownSegmenter(section, inputs)
 
 
 class GrownSegmenter:
-    def __init__(self, section, dataset):
+    def __init__(self, section, inputs):
         self.section = section
-        self.dataset = dataset
+        self.placing = inputs.placing
         self.timings = Timings()
 
     def classes(self):
@@ -76,7 +76,7 @@ class GrownSegmenter:
         return {"method": 1}
 
     def inputs(self, case):
-        return label_files(self.section, case)
+        return label_files(self.section.label_paths, case)
 
     def label(self, cases):
         return one_by_one(cases, self._label)
@@ -84,7 +84,7 @@ class GrownSegmenter:
     def _label(self, case):
         grid = read_grid(case.images["ct"])
         path = self.inputs(case)["seed"]
-        seed = put_on_grid(path, read_label_map(path, grid), grid, case, self.dataset)
+        seed = put_on_grid(path, read_label_map(path, grid), grid, case, self.placing)
         array = ndimage.binary_dilation(seed.array > 0, iterations=self.section.voxels)
         return Labelled(array.astype(np.uint8), grid)
 """

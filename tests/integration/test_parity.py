@@ -17,8 +17,9 @@ from totalsegmentator.map_tasks_config import TASK_CONFIGS
 from totalsegmentator.registry import get_task_classes
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import NnUNet, TotalSegmentator
+from backsplit.config.slices import Labelling, Placing
 from backsplit.demo.phantoms import make_phantom
 from backsplit.errors import CaseError, Code
 from backsplit.segment.nnunet import NnUNetSegmenter
@@ -29,7 +30,7 @@ from support.networks import random_network
 from support.project import load
 
 pytestmark = pytest.mark.slow
-DATASET = Dataset(name="a", id=1, cases="c.tsv")
+INPUTS = Labelling(("ct",), Placing("ct"))
 RUN = Run(device="cpu")
 THEIRS = """
 import json, sys
@@ -70,7 +71,7 @@ def ours(image: Path, weights: Path, **options) -> np.ndarray:
         accept(files_of(folder))
     config = TotalSegmentator(kind="totalsegmentator", weights=str(weights), **options)
     case = Case("a", 2, {"ct": image}, None, {}, image.parent)
-    ((_, result),) = TotalSegmentatorSegmenter(config, DATASET, RUN).label([case])
+    ((_, result),) = TotalSegmentatorSegmenter(config, INPUTS, RUN).label([case])
     assert not isinstance(result, Exception), result
     return result.array
 
@@ -135,7 +136,7 @@ def test_cropped_tasks_run_totalsegmentator_s_own_function(tmp_path):
     np.testing.assert_array_equal(a, theirs(tmp_path, image, weights, task="liver_vessels"))
     soon = Run(device="cpu", case_minutes=1e-9)  # its networks too are given up
     case = Case("a", 2, {"ct": image}, None, {}, image.parent)
-    ((_, result),) = TotalSegmentatorSegmenter(config, DATASET, soon).label([case])
+    ((_, result),) = TotalSegmentatorSegmenter(config, INPUTS, soon).label([case])
     assert isinstance(result, CaseError) and result.code is Code.TIME_LIMIT
 
 
@@ -175,7 +176,7 @@ def test_nnunet_model_with_one_fold_and_with_two(tmp_path, shared, folds):
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     accept(files_of(model))
-    segmenter = NnUNetSegmenter(NnUNet(kind="nnunet", model=model, folds=folds), DATASET, RUN)
+    segmenter = NnUNetSegmenter(NnUNet(kind="nnunet", model=model, folds=folds), INPUTS, RUN)
     cases = [Case(n, 2, {"ct": p}, None, {}, p.parent) for n, p in images.items()]
     for case, result in segmenter.label(cases):
         np.testing.assert_array_equal(result.array, load(tmp_path / "out" / f"{case.id}.nii.gz"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from backsplit.cases.lesion import Lesion
 from backsplit.compose.case import Rules
 from backsplit.config.compose import Compose
+from backsplit.config.slices import Merging
 from backsplit.scheme.scheme import Scheme
 from backsplit.volume import Grid, LabelMap
 
@@ -26,4 +27,7 @@ def lesion_of(values, grid, claims=None):
 
 
 def rules_of(scheme=SCHEME, **settings_):
-    return Rules(scheme, Compose.model_validate(settings_), ("organs", "tissue"))
+    settings = Compose.model_validate(settings_)
+    over = settings.named(settings.repair.over, scheme.structures)
+    repair = settings.repair.model_copy(update={"over": over})
+    return Rules(scheme, Merging(("organs", "tissue"), settings.unknown, repair))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases.table import load_checked
+from backsplit.errors import RunError
 from backsplit.export.nnunet import datasets
 from backsplit.flow.project import open_project
 from backsplit.store.status import Status
@@ -125,6 +126,7 @@ class Tiny(Project):
         self.write()
         self.engine = Engine(folder / "config.yaml")
         self.engine.run()
+        self.stopped = ""
         self._rows, self._files = copy.deepcopy(self.rows), self._inputs()
         self._clean = lasting(contents(self.results))
 
@@ -148,19 +150,25 @@ class Tiny(Project):
         return next(row for row in self.rows if row["case"] == case)
 
     def run(self) -> int:
-        """Run what is due."""
+        """Run what is due; returns the number of jobs."""
         self.write()
-        return self.engine.run()
+        jobs, self.stopped = _run(self.engine)
+        return jobs
 
     def differing(self) -> list[str]:
-        """What differs from a clean run, but for what no longer belongs."""
+        """What differs from a clean run, but for what no longer belongs.
+
+        Where the last run was stopped by an error, a clean run has to end with the same one.
+        """
         results = open_project(self.folder / "config.yaml").results.root
         found, aside = contents(results), results.with_name("aside")
         results.rename(aside)
-        Engine(self.folder / "config.yaml").run()
+        _, stopped = _run(Engine(self.folder / "config.yaml"))
         clean = contents(results)
         shutil.rmtree(results)
         aside.rename(results)
+        if self.stopped or stopped:
+            return [] if self.stopped == stopped else [f"stopped by {self.stopped}, not {stopped}"]
         return self._told(found, clean)
 
     def _told(self, found: dict[str, str], clean: dict[str, str]) -> list[str]:
@@ -238,6 +246,14 @@ class Tiny(Project):
 def lasting(found: Mapping[str, str]) -> dict[str, str]:
     """Without keys, which hold times of inputs."""
     return {name: digest for name, digest in found.items() if not name.endswith(".key")}
+
+
+def _run(engine: Engine) -> tuple[int, str]:
+    """Number of jobs, and the error that stopped the run where `run.on_bad_case` is `stop`."""
+    try:
+        return engine.run(), ""
+    except RunError as error:
+        return 0, str(error)
 
 
 Change = Callable[[Tiny], None]

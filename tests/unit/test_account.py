@@ -13,7 +13,7 @@ from backsplit.compose.case import ComposedCase, LesionFound, Rules
 from backsplit.compose.host import NO_HOST, Host
 from backsplit.compose.layers import LayerAccount, Overruled, State
 from backsplit.compose.repair import Repaired
-from backsplit.config.compose import Compose
+from backsplit.config.slices import Merging
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import SegmentDetails, StructureEntry
 from backsplit.volume import Grid
@@ -26,7 +26,7 @@ SCHEME = Scheme(
     {"organs": {"liver": "liver"}, "tissue": {"fat": "fat", "bone": "bone"}},
     exceptions=(("bone", "liver"),),
 )
-RULES = Rules(SCHEME, Compose(), ("organs", "tissue"))
+RULES = Rules(SCHEME, Merging(("organs", "tissue")))
 LIVER = Host(4, "surroundings", 0.123456, 0.654321, 0.111149, 2.34567)
 
 

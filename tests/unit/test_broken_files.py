@@ -14,6 +14,7 @@ import pytest
 from backsplit.cases.check import check_cases
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
+from backsplit.config.slices import checking
 from backsplit.errors import CaseError
 from backsplit.volume import read_geometry
 from support.mutations import broken, sound
@@ -58,7 +59,7 @@ def attack(folder: Path) -> None:
             columns = {"case": "a", "image_ct": str(paths["image"]), "lesion": str(paths["lesion"])}
             case = Case("a", 2, {"ct": paths["image"]}, paths["lesion"], columns, folder)
             signal.alarm(SECONDS)  # its default ends the process
-            _, (checked,) = check_cases([case], [case], config, threads=1)
+            _, (checked,) = check_cases([case], [case], checking(config), case.folder, threads=1)
             signal.alarm(0)
             codes[checked.code or "ok"] += 1
             if "INTERNAL" in checked.code:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from backsplit.cases.check import check_cases
+from backsplit.config.slices import checking
 from support.cases import read_cases
 from support.project import ct_like, save
 
@@ -15,7 +16,7 @@ UPRIGHT = (1, 0, 0, 0, 1, 0, 0, 0, 1)
 
 def checked(config, **options):
     cases = read_cases(config)
-    return check_cases(cases, cases, config, **options)
+    return check_cases(cases, cases, checking(config), config.dataset.cases, **options)
 
 
 def codes(problems):

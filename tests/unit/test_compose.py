@@ -16,7 +16,7 @@ from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.host import find_host
 from backsplit.compose.layers import Layer
 from backsplit.compose.repair import repair
-from backsplit.config.compose import Compose
+from backsplit.config.slices import Merging
 from backsplit.scheme.scheme import Scheme
 from backsplit.volume import LabelMap
 from support.composing import SHAPE, grid_of, lesion_of, rules_of
@@ -155,7 +155,7 @@ def test_ignore_is_limited_to_the_body_and_weaker_layers():
         ("background", "tumor", "bone", "liver", "fat"),
         {"bones": {"bone": "bone"}, "organs": {"liver": "liver"}, "tissue": {"fat": "fat"}},
     )
-    rules = Rules(scheme, Compose(), ("bones", "organs", "tissue"))
+    rules = Rules(scheme, Merging(("bones", "organs", "tissue")))
     bones = np.zeros(SHAPE, np.uint8)
     bones[0] = 1
     body = np.ones(SHAPE, bool)
@@ -219,7 +219,7 @@ def test_an_unknown_structure_leaves_stronger_layers_alone():
         ("background", "tumor", "bone", "liver", "fat"),
         {"bones": {"bone": "bone"}, "organs": {"liver": "liver"}, "tissue": {"fat": "fat"}},
     )
-    rules = Rules(scheme, Compose(), ("bones", "organs", "tissue"))
+    rules = Rules(scheme, Merging(("bones", "organs", "tissue")))
     bones, organs, tissue = np.zeros((3, *SHAPE), np.uint8)
     bones[0, 0] = organs[0] = tissue[1] = 1
     layers = [

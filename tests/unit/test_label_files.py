@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from backsplit.cases.labels import label_files, put_on_grid, require_placeable, snap_note
+from backsplit.config.slices import placing
 from backsplit.errors import CaseError, Code, RunError
 from backsplit.volume import Grid, LabelMap, read_grid
 from support.cases import read_cases
@@ -26,21 +27,21 @@ def test_label_files_lie_where_the_pattern_says(project, configured):
         structures={"liver": "several/liver", "bone": "one/bone"},
     )
     (case,) = read_cases(config)
-    assert label_files(config.segmenters["several"], case) == {
+    assert label_files(config.segmenters["several"].label_paths, case) == {
         "liver": Path("x/a/liver.nii.gz"), "fat": Path("x/a/fat.nii.gz"),
     }  # fmt: skip
-    found = label_files(config.segmenters["one"], case)
+    found = label_files(config.segmenters["one"].label_paths, case)
     assert found == {"labels": project.folder.resolve() / "more" / "a.nii.gz"}
     one["path"] = "{case}/{organs}"
     config = configured(segmenters={"several": several, "one": one})
-    found = label_files(config.segmenters["one"], case)
+    found = label_files(config.segmenters["one"].label_paths, case)
     assert found == {"labels": Path(f"a/{project.folder.resolve()}/more/a.nii.gz")}
     one["path"] = "{other}/{case}.nii.gz"
     config = configured(segmenters={"several": several, "one": one})
     with pytest.raises(
         RunError, match=r"names \{other\}, but the table has case, image_ct, lesion"
     ):
-        label_files(config.segmenters["one"], case)
+        label_files(config.segmenters["one"].label_paths, case)
 
 
 @pytest.mark.parametrize(
@@ -70,16 +71,16 @@ def test_labels_on_other_grids_are_placed_where_allowed(
     path = Path("drawn.nii.gz")
     if not placed:
         for act in (
-            lambda: require_placeable(path, grid, reference, case, config.dataset),
-            lambda: put_on_grid(path, labels, reference, case, config.dataset),
+            lambda: require_placeable(path, grid, reference, case, placing(config)),
+            lambda: put_on_grid(path, labels, reference, case, placing(config)),
         ):
             with pytest.raises(CaseError) as caught:
                 act()
             code = Code.GRID_NO_OVERLAP if drawn_on == "far" else Code.GRID_MISMATCH
             assert caught.value.code is code
         return
-    require_placeable(path, grid, reference, case, config.dataset)
-    found = put_on_grid(path, labels, reference, case, config.dataset)
+    require_placeable(path, grid, reference, case, placing(config))
+    found = put_on_grid(path, labels, reference, case, placing(config))
     assert found.grid == reference and found.array.shape == reference.shape and found.array.any()
     assert (found.names, found.overlaps, found.notes[0]) == ({"n": 1}, {3: (1, 2)}, "before")
     if drawn_on == "ct":
@@ -97,7 +98,7 @@ def test_a_channel_without_a_file_lends_no_grid(project, configured):
     reference = read_grid(case.images["ct"])
     other = Grid((9, 9, 9), (4, 4, 4), reference.origin, UPRIGHT)
     with pytest.raises(CaseError) as caught:
-        require_placeable(Path("drawn.nii.gz"), other, reference, case, config.dataset)
+        require_placeable(Path("drawn.nii.gz"), other, reference, case, placing(config))
     assert caught.value.code is Code.GRID_MISMATCH
 
 

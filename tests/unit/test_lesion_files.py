@@ -11,10 +11,10 @@ from backsplit.cases.instances import find_instances, grown
 from backsplit.cases.lesion import (
     VOLUME_TOLERANCE,
     check_lesion,
-    declared_values,
     read_lesion,
     target_claims,
 )
+from backsplit.config.slices import lesion_values
 from backsplit.errors import CaseError, Code
 from backsplit.volume import Grid, LabelMap, read_grid
 from support.cases import read_cases
@@ -28,7 +28,7 @@ def lesion_case(project, configured, lesion, **sections):
     project.add("a", lesion=lesion)
     config = configured(**sections)
     (case,) = read_cases(config)
-    return case, config, read_grid(case.images["ct"])
+    return case, lesion_values(config), read_grid(case.images["ct"])
 
 
 def values_at(*values, dtype=np.uint8):
@@ -39,14 +39,14 @@ def values_at(*values, dtype=np.uint8):
 
 
 def test_values_of_a_lesion_file_are_targets(project, configured):
-    case, config, grid = lesion_case(project, configured, values_at(1, 2))
-    lesion = read_lesion(case, config, grid)
+    case, values, grid = lesion_case(project, configured, values_at(1, 2))
+    lesion = read_lesion(case, values, grid)
     assert lesion.claims == {1: (1,), 2: (2,)} and not lesion.instances
     np.testing.assert_array_equal(lesion.map.array, load(case.lesion))
-    assert check_lesion(case, config, grid) == () == check_lesion(case, config, None)
+    assert check_lesion(case, values, grid) == () == check_lesion(case, values, None)
     project.rows[0]["lesion"] = "none"
-    configured()
-    assert read_lesion(read_cases(config)[0], config, grid) is None
+    config = configured()
+    assert read_lesion(read_cases(config)[0], lesion_values(config), grid) is None
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_values_of_a_lesion_file_are_targets(project, configured):
     ],
 )  # fmt: skip
 def test_lists_and_wildcards_make_values_instances(project, configured, targets, claims, instances):
-    case, config, grid = lesion_case(project, configured, values_at(1, 2, 3), targets=targets)
-    lesion = read_lesion(case, config, grid)
+    case, values, grid = lesion_case(project, configured, values_at(1, 2, 3), targets=targets)
+    lesion = read_lesion(case, values, grid)
     assert lesion.claims == claims and lesion.instances == instances
 
 
 def test_a_value_that_nobody_declares_is_refused(project, configured):
-    case, config, grid = lesion_case(project, configured, values_at(1, 5, 7, 7))
+    case, values, grid = lesion_case(project, configured, values_at(1, 5, 7, 7))
     with pytest.raises(CaseError) as caught:
-        read_lesion(case, config, grid)
+        read_lesion(case, values, grid)
     assert caught.value.code is Code.LABEL_UNDECLARED
     assert caught.value.what.endswith(
         "holds the value 5 (2 voxels), declared are 0 background, 1 tumor, 2 cyst"
@@ -78,12 +78,12 @@ def test_a_value_that_nobody_declares_is_refused(project, configured):
 
 def test_lesion_values_read_as_anatomy_are_declared(project, configured):
     kits = {"kind": "files", "path": "{lesion}", "labels": {"kidney": 5}}
-    case, config, grid = lesion_case(
+    case, values, grid = lesion_case(
         project, configured, values_at(1, 5), targets={"tumor": "*"},
         segmenters={"kits": kits}, structures={"kidney": "kits/kidney"},
     )  # fmt: skip
-    assert declared_values(config) == {0: "background", 5: "kidney", "*": "tumor"}
-    assert read_lesion(case, config, grid).claims == {1: (1,)}
+    assert values.declared == {0: "background", 5: "kidney", "*": "tumor"}
+    assert read_lesion(case, values, grid).claims == {1: (1,)}
 
 
 def test_dicom_names_are_matched_to_targets(project, configured):
@@ -93,13 +93,13 @@ def test_dicom_names_are_matched_to_targets(project, configured):
         values_at(1, 2, 3, 9), Grid(SHAPE[::-1], (1, 1, 1), (0, 0, 0), UPRIGHT),
         {"GTV-1": 1, "GTV-2": 2, "Cyst": 3, "Heart": 5}, {9: (1, 3, 5), 10: (5,), 11: (2, 1)},
     )  # fmt: skip
-    assert target_claims(Path("x.dcm"), labels, config) == {
+    assert target_claims(Path("x.dcm"), labels, lesion_values(config)) == {
         1: (1,), 2: (1,), 3: (2,), 4: (2,), 9: (1, 2), 11: (1,),
     }  # fmt: skip
     nothing = LabelMap(labels.array, labels.grid, {"Heart": 5, "Lung": 6})
     config = configured(targets={"tumor": "GTV*", "cyst": "Cyst"})
     with pytest.raises(CaseError) as caught:
-        target_claims(Path("x.dcm"), nothing, config)
+        target_claims(Path("x.dcm"), nothing, lesion_values(config))
     assert caught.value.what == (
         "x.dcm has none of the targets GTV*, Cyst; it has 5 'Heart', 6 'Lung'"
     )
@@ -112,10 +112,10 @@ def test_a_lesion_from_another_grid_keeps_its_volume_and_says_so(project, config
     drawn[2, 2:5, 2:6] = 1
     save(project.folder / "lesions" / "a.nii.gz", drawn, spacing=spacing)
     config = configured(dataset=project.settings["dataset"] | {"other_grids": "any"})
-    (case,) = read_cases(config)
+    (case,), values = read_cases(config), lesion_values(config)
     grid = read_grid(case.images["ct"])
-    assert check_lesion(case, config, grid) == ("a.nii.gz will be put on the image's grid",)
-    lesion = read_lesion(case, config, grid)
+    assert check_lesion(case, values, grid) == ("a.nii.gz will be put on the image's grid",)
+    lesion = read_lesion(case, values, grid)
     before = 12 * np.prod(spacing) / 1000
     after = (lesion.map.array == 1).sum() * 12 / 1000
     large = " (CHANGED)" if abs(after / before - 1) > VOLUME_TOLERANCE else ""
@@ -134,18 +134,18 @@ def test_the_volume_of_any_value_is_held_against_that_before(project, configured
     save(project.folder / "lesions" / "a.nii.gz", drawn, spacing=(1.0, 1.0, 1.5))
     dataset = project.settings["dataset"] | {"other_grids": "any"}
     config = configured(dataset=dataset, targets={"tumor": value})
-    (case,) = read_cases(config)
-    lesion = read_lesion(case, config, read_grid(case.images["ct"]))
+    (case,), values = read_cases(config), lesion_values(config)
+    lesion = read_lesion(case, values, read_grid(case.images["ct"]))
     assert lesion.map.notes[1].startswith("tumor: 0.018 ml before, ")
     assert set(np.unique(lesion.map.array)) == {0, value}
 
 
 def test_dicom_is_not_looked_at_without_its_image(project, configured):
-    case, config, grid = lesion_case(project, configured, values_at(1))
+    case, values, grid = lesion_case(project, configured, values_at(1))
     case.lesion.write_bytes(bytes(128) + b"DICM" + b"no more than that")
-    assert check_lesion(case, config, None) == ()
+    assert check_lesion(case, values, None) == ()
     with pytest.raises(CaseError) as caught:
-        check_lesion(case, config, grid)
+        check_lesion(case, values, grid)
     assert caught.value.code is Code.FILE_UNREADABLE
 
 

@@ -8,8 +8,9 @@ import torch
 from scipy import ndimage
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import Files, NnUNet, Threshold, TotalSegmentator
+from backsplit.config.slices import Labelling, Placing
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment.device import choose_device
 from backsplit.segment.files import FilesSegmenter
@@ -22,11 +23,11 @@ from backsplit.volume.body import body_mask
 from support.project import ct_like, save
 
 RUN = Run(device="cpu")
-DATASET = Dataset(name="a", id=1, cases="cases.tsv")
+INPUTS = Labelling(("ct",), Placing("ct"))
 
 
 def files_segmenter(section):
-    return FilesSegmenter(section, DATASET)
+    return FilesSegmenter(section, INPUTS)
 
 
 @pytest.fixture
@@ -104,7 +105,7 @@ def test_missing_files_and_non_binary_masks_are_refused(case):
 
 def test_bands_are_half_open_and_stay_in_the_body(case):
     bands = {"soft": (0.0, 100.0), "bone": (250.0, None)}
-    segmenter = ThresholdSegmenter(Threshold(kind="threshold", bands=bands), DATASET)
+    segmenter = ThresholdSegmenter(Threshold(kind="threshold", bands=bands), INPUTS)
     assert segmenter.classes() == {"soft": 1, "bone": 2}
     result = label(segmenter, case)
     image = read_volume(case.images["ct"]).array
@@ -112,8 +113,8 @@ def test_bands_are_half_open_and_stay_in_the_body(case):
     assert (result.array[image >= 250] == 2).all()
     everywhere = Threshold(kind="threshold", bands={"air": (None, -500)}, within="image")
     inside = Threshold(kind="threshold", bands={"air": (None, -500)})
-    assert label(ThresholdSegmenter(everywhere, DATASET), case).array.sum() == (image < -500).sum()
-    assert label(ThresholdSegmenter(inside, DATASET), case).array.sum() == 0
+    assert label(ThresholdSegmenter(everywhere, INPUTS), case).array.sum() == (image < -500).sum()
+    assert label(ThresholdSegmenter(inside, INPUTS), case).array.sum() == 0
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
@@ -146,7 +147,7 @@ def test_what_cannot_run_says_so_before_anything_runs(tmp_path, monkeypatch):
     def refused(**settings):
         config = TotalSegmentator(kind="totalsegmentator", weights=weights, **settings)
         with pytest.raises(BacksplitError) as caught:
-            segmenter = TotalSegmentatorSegmenter(config, DATASET, RUN)
+            segmenter = TotalSegmentatorSegmenter(config, INPUTS, RUN)
             segmenter.classes()
             segmenter.weights()
         return caught.value
@@ -159,7 +160,7 @@ def test_what_cannot_run_says_so_before_anything_runs(tmp_path, monkeypatch):
     assert licensed.code is Code.LICENCE_MISSING and "licence" in str(licensed)
     model = NnUNet(kind="nnunet", model=tmp_path / "absent")
     with pytest.raises(BacksplitError) as caught:
-        NnUNetSegmenter(model, DATASET, RUN).classes()
+        NnUNetSegmenter(model, INPUTS, RUN).classes()
     assert caught.value.code is Code.MODEL_INVALID
 
 
@@ -196,7 +197,7 @@ def test_nan_in_an_image_is_refused(tmp_path, case):
     bad = Case(
         "bad", 3, {"ct": save(tmp_path / "nan.nii.gz", image)}, None, {"case": "bad"}, tmp_path
     )
-    segmenter = ThresholdSegmenter(Threshold(kind="threshold", bands={"a": (0, 1)}), DATASET)
+    segmenter = ThresholdSegmenter(Threshold(kind="threshold", bands={"a": (0, 1)}), INPUTS)
     outcomes = [result for _, result in segmenter.label([bad, case])]
     assert isinstance(outcomes[0], CaseError) and outcomes[0].code is Code.IMAGE_NOT_FINITE
     assert not isinstance(outcomes[1], CaseError)

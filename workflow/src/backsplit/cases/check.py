@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 from backsplit.cases.labels import label_files, require_placeable
 from backsplit.cases.lesion import check_lesion
@@ -20,7 +21,7 @@ from backsplit.cases.table import (
     Checked,
     excluded,
 )
-from backsplit.config.model import Config
+from backsplit.config.slices import Checking
 from backsplit.errors import LONGEST_SHOWN, CaseError, Code, Problem, RunError, shown
 from backsplit.store.disk import is_there
 from backsplit.store.status import Status
@@ -44,7 +45,11 @@ class Found:
 
 
 def check_cases(
-    members: Sequence[Case], cases: Sequence[Case], config: Config, threads: int = 4
+    members: Sequence[Case],
+    cases: Sequence[Case],
+    inputs: Checking,
+    table: Path,
+    threads: int = 4,
 ) -> tuple[list[Problem], list[Checked]]:
     """Check cases: ids, files, geometry, intensities, lesion values. Every file is read whole.
 
@@ -52,7 +57,8 @@ def check_cases(
     ----------
     members : the cases to check
     cases : all cases of the table, for ids that stand twice
-    config : the configuration
+    inputs : what the configuration says of them
+    table : the case table's path, for messages
     threads : files read at the same time
 
     Returns
@@ -66,8 +72,8 @@ def check_cases(
         seen.setdefault(case.id.lower(), []).append(case.row)
 
     def check(case: Case) -> Found:
-        wrong = [*_check_id(case, seen[case.id.lower()], str(config.dataset.cases))]
-        files = _FileCheck(case, config)
+        wrong = [*_check_id(case, seen[case.id.lower()], str(table))]
+        files = _FileCheck(case, inputs, str(table))
         files.run()
         return Found((*wrong, *files.problems), tuple(files.notes))
 
@@ -89,15 +95,16 @@ def _judge(case: Case, found: Found) -> Checked:
 class _FileCheck:
     """Opens every file of a case, also when another one is wrong, and gathers what it finds."""
 
-    def __init__(self, case: Case, config: Config) -> None:
+    def __init__(self, case: Case, inputs: Checking, table: str) -> None:
         self.case = case
-        self.config = config
+        self.inputs = inputs
+        self.table = table
         self.problems: list[Problem] = []
         self.notes: list[str] = []
 
     def run(self) -> None:
         grids = {channel: self._image(channel) for channel in self.case.images}
-        reference = grids[self.config.dataset.grid_channel]
+        reference = grids[self.inputs.lesions.placing.grid_channel]
         for channel, grid in grids.items():
             if reference is not None and grid is not None and not grid.is_same(reference):
                 with self._noting(f"image_{channel}"):
@@ -128,7 +135,7 @@ class _FileCheck:
     def _lesion(self, reference: Grid | None) -> None:
         if self.case.lesion is not None:
             with self._noting("lesion"):
-                self.notes += check_lesion(self.case, self.config, reference)
+                self.notes += check_lesion(self.case, self.inputs.lesions, reference)
         elif self.case.columns["lesion"] != NO_LESION:
             remedy = f"give the lesion file, or `{NO_LESION}` where the patient has no lesion"
             self._add("lesion", Code.FILE_MISSING, "is empty", remedy)
@@ -137,8 +144,8 @@ class _FileCheck:
         """Names in the column `exclude` must be structures, or a doubt would be lost."""
         for name in excluded(self.case):
             long = len(name) > LONGEST_SHOWN  # no pattern, and slow to match
-            if long or not any(fnmatchcase(s, name) for s in self.config.structures):
-                names = ", ".join(self.config.structures)
+            if long or not any(fnmatchcase(s, name) for s in self.inputs.structures):
+                names = ", ".join(self.inputs.structures)
                 self._add(
                     EXCLUDE_COLUMN,
                     Code.PATTERN_UNMATCHED,
@@ -148,15 +155,14 @@ class _FileCheck:
 
     def _given_labels(self, reference: Grid) -> None:
         """Hold the label files of segmenters against the image's grid, by their headers."""
-        for name, section in self.config.segmenters.items():
-            if section.lesion_values:
-                continue  # they are the lesion file's, which is checked as such
+        placing = self.inputs.lesions.placing
+        for name, files in self.inputs.labels.items():
             # a column that the table lacks is said once, not for each case
             with self._noting(f"segmenters.{name}"), suppress(RunError):
-                for path in label_files(section, self.case).values():
+                for path in label_files(files, self.case).values():
                     if is_there(path):
                         grid = read_label_grid(path, reference)
-                        require_placeable(path, grid, reference, self.case, self.config.dataset)
+                        require_placeable(path, grid, reference, self.case, placing)
 
     @contextmanager
     def _noting(self, column: str) -> Iterator[None]:
@@ -175,7 +181,7 @@ class _FileCheck:
         self.problems.append(
             Problem(
                 code,
-                str(self.config.dataset.cases),
+                self.table,
                 message,
                 remedy,
                 self.case.row,

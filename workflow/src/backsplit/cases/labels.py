@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset
-from backsplit.config.segmenters import LabelPath, SegmenterSection
+from backsplit.config.segmenters import LabelPath
+from backsplit.config.slices import Placing
 from backsplit.errors import Code, RunError
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_grid, require_same_grid
@@ -19,15 +19,20 @@ NOTED_MM = 1e-3
 """Differences below come from float32 headers alone."""
 
 
-def label_files(section: SegmenterSection, case: Case) -> dict[str, Path]:
+def label_files(paths: Mapping[str, LabelPath], case: Case) -> dict[str, Path]:
     """Label files of a case that a segmenter reads, by role.
+
+    Parameters
+    ----------
+    paths : the `label_paths` of its section
+    case : whose files
 
     Raises
     ------
     RunError
         CONFIG_INVALID where a path names a column that the table does not have.
     """
-    return {role: _fill(path, case) for role, path in section.label_paths.items()}
+    return {role: _fill(path, case) for role, path in paths.items()}
 
 
 def put_on_grid(
@@ -35,7 +40,7 @@ def put_on_grid(
     labels: LabelMap,
     grid: Grid,
     case: Case,
-    dataset: Dataset,
+    placing: Placing,
     resample: Callable[[Array, Grid, Grid], Array] = resample_labels,
 ) -> LabelMap:
     """Put a label map on the image's grid where the configuration allows it.
@@ -48,14 +53,14 @@ def put_on_grid(
     if labels.grid.is_same(grid):
         notes = (*labels.notes, *snap_note(path, labels.grid, grid))
         return replace(labels, grid=grid, notes=notes)
-    require_placeable(path, labels.grid, grid, case, dataset)
+    require_placeable(path, labels.grid, grid, case, placing)
     array = resample(labels.array, labels.grid, grid)
     note = f"{path.name} was put from {labels.grid.describe()} on the image's grid"
     return replace(labels, array=array, grid=grid, notes=(*labels.notes, note))
 
 
 def require_placeable(
-    path: Path, grid: Grid, reference: Grid, case: Case, dataset: Dataset
+    path: Path, grid: Grid, reference: Grid, case: Case, placing: Placing
 ) -> None:
     """Refuse a label file on a grid from which it may not be put on the image's.
 
@@ -64,7 +69,7 @@ def require_placeable(
     path : the file, for messages
     grid, reference : the file's grid, and the image's
     case : its other images, on whose grids labels may have been drawn
-    dataset : its `other_grids` says what is allowed
+    placing : which other grids are allowed
 
     Raises
     ------
@@ -73,8 +78,8 @@ def require_placeable(
     """
     if grid.is_same(reference):
         return
-    policy = dataset.other_grids
-    others = [i for c, i in case.images.items() if c != dataset.grid_channel and is_there(i)]
+    policy = placing.other_grids
+    others = [i for c, i in case.images.items() if c != placing.grid_channel and is_there(i)]
     allowed = policy == "any" or (
         policy == "channels" and any(grid.is_same(read_grid(image)) for image in others)
     )

@@ -12,7 +12,7 @@ import numpy as np
 from backsplit.cases.labels import put_on_grid, require_placeable, snap_note
 from backsplit.cases.table import Case
 from backsplit.config.base import MOST_LABEL, LabelValue
-from backsplit.config.model import Config
+from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
@@ -40,7 +40,7 @@ class Lesion:
     instances: bool
 
 
-def read_lesion(case: Case, config: Config, grid: Grid) -> Lesion | None:
+def read_lesion(case: Case, values: LesionValues, grid: Grid) -> Lesion | None:
     """Read a case's lesion onto the image's grid; None where the table says that there is none.
 
     Raises
@@ -50,20 +50,20 @@ def read_lesion(case: Case, config: Config, grid: Grid) -> Lesion | None:
     """
     if case.lesion is None:
         return None
-    labels = read_label_map(case.lesion, grid, _wanted(config))
-    claims = target_claims(case.lesion, labels, config)
-    moved = put_on_grid(case.lesion, labels, grid, case, config.dataset, resample_lesions)
+    labels = read_label_map(case.lesion, grid, _wanted(values))
+    claims = target_claims(case.lesion, labels, values)
+    moved = put_on_grid(case.lesion, labels, grid, case, values.placing, resample_lesions)
     if not labels.grid.is_same(grid):
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
-        moved = _with_volumes(case.lesion, labels, moved, claims, list(config.targets))
+        moved = _with_volumes(case.lesion, labels, moved, claims, list(values.targets))
     several = any(
         len(given) > 1 or any(isinstance(value, str) and "*" in value for value in given)
-        for given in config.targets.values()
+        for given in values.targets.values()
     )
     return Lesion(moved, claims, several)
 
 
-def check_lesion(case: Case, config: Config, grid: Grid | None) -> tuple[str, ...]:
+def check_lesion(case: Case, values: LesionValues, grid: Grid | None) -> tuple[str, ...]:
     """Check a case's lesion file without resampling it; `grid` is the image's, where it is sound.
 
     Returns what was snapped or will be done to it, for a person. Raises as `read_lesion`.
@@ -71,22 +71,22 @@ def check_lesion(case: Case, config: Config, grid: Grid | None) -> tuple[str, ..
     assert case.lesion is not None
     if grid is None and is_dicom_file(case.lesion):
         return ()  # contours say nothing without their image
-    labels = read_label_map(case.lesion, grid or read_grid(case.lesion), _wanted(config))
-    target_claims(case.lesion, labels, config)
+    labels = read_label_map(case.lesion, grid or read_grid(case.lesion), _wanted(values))
+    target_claims(case.lesion, labels, values)
     if grid is None:
         return labels.notes
     if not labels.grid.is_same(grid):
-        require_placeable(case.lesion, labels.grid, grid, case, config.dataset)
+        require_placeable(case.lesion, labels.grid, grid, case, values.placing)
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
         return (*labels.notes, f"{case.lesion.name} will be put on the image's grid")
     return (*labels.notes, *snap_note(case.lesion, labels.grid, grid))
 
 
-def _wanted(config: Config) -> list[int | str]:
-    return [value for given in config.targets.values() for value in given]
+def _wanted(values: LesionValues) -> list[int | str]:
+    return [value for given in values.targets.values() for value in given]
 
 
-def target_claims(path: Path, labels: LabelMap, config: Config) -> Claims:
+def target_claims(path: Path, labels: LabelMap, values: LesionValues) -> Claims:
     """Which target each value of a lesion file is.
 
     Values that a `files` segmenter reads from the lesion file are declared, and claim nothing
@@ -97,16 +97,16 @@ def target_claims(path: Path, labels: LabelMap, config: Config) -> Claims:
     CaseError
         LABEL_UNDECLARED: a value that nobody declares, or no segment of any target's name.
     """
-    declared = declared_values(config)
+    declared = values.declared
     present = _values(labels.array)
     numbers = dict(labels.names)
     single: dict[int, int] = {}
-    for target, given in enumerate(config.targets.values(), start=1):
+    for target, given in enumerate(values.targets.values(), start=1):
         for value in given:
             for hit in _matches(value, numbers, present, declared, labels):
                 single.setdefault(hit, target)
     if labels.names and not single:
-        wanted = ", ".join(str(value) for given in config.targets.values() for value in given)
+        wanted = ", ".join(str(value) for given in values.targets.values() for value in given)
         raise CaseError(
             Code.LABEL_UNDECLARED,
             f"{path} has none of the targets {wanted}; "
@@ -129,15 +129,6 @@ def target_claims(path: Path, labels: LabelMap, config: Config) -> Claims:
         if targets:
             claims[value] = tuple(targets)
     return claims
-
-
-def declared_values(config: Config) -> dict[LabelValue, str]:
-    """Values that a lesion file may hold, with who declares them: targets, and segmenters."""
-    declared: dict[LabelValue, str] = {0: "background"}
-    for segmenter in config.segmenters.values():
-        declared |= segmenter.lesion_values
-    targets = {v: name for name, given in config.targets.items() for v in given}
-    return declared | targets
 
 
 def _matches(

@@ -20,7 +20,8 @@ from backsplit.compose.layers import (
 )
 from backsplit.compose.repair import Repaired, repair
 from backsplit.compose.status import statuses
-from backsplit.config.compose import HOLES_WITHIN_MM, Compose
+from backsplit.config.compose import HOLES_WITHIN_MM
+from backsplit.config.slices import Merging
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import StructureEntry
 from backsplit.volume import Array, Grid
@@ -36,13 +37,11 @@ class Rules:
     Attributes
     ----------
     scheme : names and ids
-    settings : the section `compose`
-    layers : segmenters by precedence
+    merging : order of layers, and what else composing goes by
     """
 
     scheme: Scheme
-    settings: Compose
-    layers: tuple[str, ...]
+    merging: Merging
 
     @property
     def precedence(self) -> Precedence:
@@ -152,7 +151,7 @@ def _labels(
     scheme = rules.scheme
     hidden = {scheme.ids[structure] for structure in unknown}
     where = None
-    if unknown and rules.settings.unknown == "ignore":
+    if unknown and rules.merging.unknown == "ignore":
         where = _where_unknown(composer, unknown, hidden, rules)
         where &= body()
     labels = composer.settle(lambda s: 0 if s.label in hidden else s.label, scheme.dtype)
@@ -166,7 +165,7 @@ def _where_unknown(
     composer: Composer, unknown: Mapping[str, str], hidden: set[int], rules: Rules
 ) -> Array:
     """Voxels that an unknown structure would have won, had it been labelled: 0 or 1, (z, y, x)."""
-    rank = {name: position for position, name in enumerate(rules.layers)}
+    rank = {name: position for position, name in enumerate(rules.merging.layers)}
     strongest = min(
         rank[segmenter]
         for segmenter, classes in rules.scheme.sources.items()
@@ -230,12 +229,11 @@ def _repair(
     host: Host,
     rules: Rules,
 ) -> Repaired | None:
-    settings = rules.settings.repair
+    settings = rules.merging.repair
     if host.label is None or not settings.is_on:
         return None
     box = grown(instance.box, max(settings.rim_mm, HOLES_WITHIN_MM), grid)
-    over = rules.settings.named(settings.over, rules.scheme.structures)
-    free = [0, *(rules.scheme.ids[name] for name in over)]
+    free = [0, *(rules.scheme.ids[name] for name in settings.over)]
     return repair(
         labels[box],
         instance.mask(box, labels.shape),

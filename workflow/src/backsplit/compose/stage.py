@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,12 @@ from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.layers import Layer
 from backsplit.compose.promises import assert_promises
 from backsplit.compose.status import unknown_structures
-from backsplit.config.model import Config
+from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
-from backsplit.scheme.scheme import Classes, Scheme
+from backsplit.scheme.scheme import Classes
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import input_sha256
-from backsplit.store.results import StageFolder
+from backsplit.store.provenance import input_sha256, plain
+from backsplit.store.results import Results, StageFolder
 from backsplit.store.sidecars import ComposeDetails, SegmentSidecar, read_sidecar
 from backsplit.volume import (
     Array,
@@ -36,14 +37,29 @@ from backsplit.volume.body import body_mask, body_threshold
 from backsplit.work.batch import one_by_one
 
 
+@dataclass(frozen=True)
+class Composing:
+    """What composing reads: the whole of it is in the fingerprint of a label map.
+
+    Attributes
+    ----------
+    rules : names, order, exceptions
+    classes : what each segmenter can label
+    lesions : what the values of lesion files mean
+    """
+
+    rules: Rules
+    classes: Mapping[str, Classes]
+    lesions: LesionValues
+
+
 class ComposeStage:
     """The label maps of the data set.
 
     Parameters
     ----------
-    config : the configuration
-    scheme : names and ids
-    classes : what each segmenter can label
+    inputs : names and rules
+    results : where the segmenters' label maps lie
     failures : segmenter to {case id: what went wrong}
     folder : where the label maps go
     name : of the stage
@@ -51,20 +67,21 @@ class ComposeStage:
 
     def __init__(
         self,
-        config: Config,
-        scheme: Scheme,
-        classes: Mapping[str, Classes],
+        inputs: Composing,
+        results: Results,
         failures: Mapping[str, Mapping[str, str]],
         folder: StageFolder,
         name: str = "compose",
     ) -> None:
         self.name = name
         self.folder = folder
-        self.config = config
-        self.scheme = scheme
-        self.classes = classes
+        self.inputs = inputs
+        self.results = results
+        self.scheme = inputs.rules.scheme
+        self.classes = inputs.classes
+        self.rules = inputs.rules
+        self.layers = inputs.rules.merging.layers
         self.all_failures = failures
-        self.rules = Rules(scheme, config.compose, config.layers)
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The label map."""
@@ -78,27 +95,14 @@ class ComposeStage:
         sidecars = self._sidecars(case)
         for segmenter in sidecars:
             inputs[segmenter] = input_sha256(self._layers_of(segmenter).output(case.id))
-        settings = self.config.compose.model_dump(mode="json")
         return {
             "stage": "compose",
-            "version": 3,
+            "version": 4,
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),
             "masks": {s: _masks(sidecar) for s, sidecar in sidecars.items()},
-            "config": {
-                "layers": self.config.layers,
-                "rules": {
-                    k: v for k, v in settings.items() if k not in ("emit", "regions", "nested")
-                },
-                "other_grids": self.config.dataset.other_grids,
-                "targets": dict(self.scheme.targets),
-                "ids": self.scheme.ids,
-                "classes": {s: dict(self.classes[s]) for s in sidecars},
-                "sources": {s: dict(sorted(m.items())) for s, m in self.scheme.sources.items()},
-                "exceptions": self.scheme.exceptions,
-                "hosts": dict(self.scheme.hosts),
-            },
+            "config": plain(self.inputs),
         }
 
     def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, ComposeDetails | CaseError]]:
@@ -115,7 +119,7 @@ class ComposeStage:
         self._require_enough(case, failed, unknown)
         with ThreadPoolExecutor(1) as ahead:
             layers = self._layers(case, grid, sidecars, ahead)
-            lesion = read_lesion(case, self.config, grid)
+            lesion = read_lesion(case, self.inputs.lesions, grid)
             composed = compose_case(
                 grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules
             )
@@ -130,14 +134,14 @@ class ComposeStage:
         """Segmenters that could not label this case, and why."""
         return {
             name: self.all_failures[name][case.id]
-            for name in self.config.layers
+            for name in self.layers
             if case.id in self.all_failures[name]
         }
 
     def _sidecars(self, case: Case) -> dict[str, SegmentSidecar]:
         """What each segmenter that labelled this case says of its map."""
         found = {}
-        for segmenter in self.config.layers:
+        for segmenter in self.layers:
             if case.id in self.all_failures[segmenter]:
                 continue
             path = self._layers_of(segmenter).sidecar(case.id)
@@ -156,14 +160,14 @@ class ComposeStage:
     def _require_enough(
         self, case: Case, failed: Mapping[str, str], unknown: Mapping[str, str]
     ) -> None:
-        if failed and len(failed) == len(self.config.layers):
+        if failed and len(failed) == len(self.layers):
             name, reason = next(iter(failed.items()))
             raise CaseError(
                 Code.NOTHING_LABELLED,
                 f"{case.id}: every segmenter failed ({name}: {reason})",
                 "mend that, or leave the case out",
             )
-        if unknown and self.config.compose.unknown == "drop":
+        if unknown and self.rules.merging.unknown == "drop":
             name, reason = next(iter(unknown.items()))
             raise CaseError(
                 Code.STRUCTURE_UNKNOWN,
@@ -201,10 +205,10 @@ class ComposeStage:
         return in_turn()
 
     def _layers_of(self, segmenter: str) -> StageFolder:
-        return self.config.results.segment(segmenter)
+        return self.results.segment(segmenter)
 
     def _image(self, case: Case) -> Path:
-        return case.images[self.config.dataset.grid_channel]
+        return case.images[self.inputs.lesions.placing.grid_channel]
 
 
 def _masks(sidecar: SegmentSidecar) -> list[object]:

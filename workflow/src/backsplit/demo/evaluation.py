@@ -12,8 +12,9 @@ import pandas as pd
 import SimpleITK as sitk
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import TotalSegmentator
+from backsplit.config.slices import Labelling, Placing
 from backsplit.demo.phantoms import Phantom, make_phantom
 from backsplit.errors import CaseError
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
@@ -51,8 +52,8 @@ def evaluate(seeds: Sequence[int] = SEEDS, weights: str = "demo") -> pd.DataFram
     settings = TotalSegmentator(
         kind="totalsegmentator", task="total", fastest=True, weights=weights
     )
-    dataset = Dataset(name="phantoms", id=1, cases=Path("none.tsv"))
-    segmenter = TotalSegmentatorSegmenter(settings, dataset, Run(device="cpu"))
+    inputs = Labelling(("ct",), Placing("ct"))
+    segmenter = TotalSegmentatorSegmenter(settings, inputs, Run(device="cpu"))
     classes = segmenter.classes()
     phantoms = {str(seed): make_phantom(seed, ("kidney", "liver")) for seed in seeds}
     rows: list[dict[str, object]] = []

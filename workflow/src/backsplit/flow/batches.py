@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backsplit.cases.table import batches, load_checked, write_checked
+from backsplit.config.slices import lesion_values, merging, placing
 from backsplit.errors import Code, RunError
 from backsplit.flow.check import CheckReport
 from backsplit.flow.check import check as run_check
@@ -23,7 +24,8 @@ from backsplit.work.jobs import RecordedStage, job, recorded
 from backsplit.work.progress import Say, StageProgress
 
 if TYPE_CHECKING:
-    from backsplit.measure.stage import Draw
+    from backsplit.compose.stage import Composing
+    from backsplit.measure.stage import Draw, Measuring
 
 
 def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
@@ -93,9 +95,10 @@ def segment(
     labeller = project.segmenter(segmenter)
     from backsplit.segment.stage import SegmentStage
 
-    stage = SegmentStage(project.config, segmenter, labeller)
+    config, folder = project.config, project.results.segment(segmenter)
+    section = config.segmenters[segmenter]
+    stage = SegmentStage(segmenter, labeller, section, placing(config), folder)
     plan = Plan(project)
-    folder = project.results.segment(segmenter)
     _run(plan, lambda _: stage, partial(plan.segment_key, segmenter), folder, batch, say)
     if timings is not None:
         write_json(timings, labeller.timings.summary())
@@ -105,19 +108,19 @@ def compose(project: Project, batch: str | None, say: Say) -> None:
     """Compose label maps."""
     from backsplit.compose.stage import ComposeStage
 
-    scheme, classes = project.scheme, project.classes
-    plan, folder = Plan(project), project.results.labels
+    inputs, results = composing(project), project.results
+    structures = project.scheme.structures
+    plan = Plan(project)
 
     def stage(name: str) -> Stage:
-        failed = _segmenting_failures(project, name)
-        return ComposeStage(project.config, scheme, classes, failed, folder)
+        return ComposeStage(inputs, results, _segmenting_failures(project, name), results.labels)
 
     def gather(name: str, outcomes: Sequence[Outcome]) -> None:
         from backsplit.flow.gather import gather_statuses
 
-        gather_statuses(project.results, name, outcomes, scheme.structures)
+        gather_statuses(results, name, outcomes, structures)
 
-    _run(plan, stage, plan.compose_key, folder, batch, say, gather)
+    _run(plan, stage, plan.compose_key, results.labels, batch, say, gather)
 
 
 def compose_unrestricted(project: Project, batch: str | None, say: Say) -> None:
@@ -126,14 +129,11 @@ def compose_unrestricted(project: Project, batch: str | None, say: Say) -> None:
     from backsplit.flow.unrestricted import unrestricted
 
     without = Project(project.path, unrestricted(project.config))
-    scheme, classes = without.scheme, without.classes
-    folder = project.results.unrestricted
+    inputs, folder = composing(without), project.results.unrestricted
 
     def stage(name: str) -> Stage:
         failed = _segmenting_failures(without, name)
-        return ComposeStage(
-            without.config, scheme, classes, failed, folder, name="compose unrestricted"
-        )
+        return ComposeStage(inputs, project.results, failed, folder, name="compose unrestricted")
 
     _run(Plan(without), stage, Plan(project).unrestricted_key, folder, batch, say)
 
@@ -143,18 +143,34 @@ def measure(project: Project, batch: str | None, say: Say) -> None:
     from backsplit.flow.gather import gather_measures
     from backsplit.measure.stage import TABLES, MeasureStage
 
-    results, scheme, classes = project.results, project.scheme, project.classes
-    plan = Plan(project)
+    results, plan, inputs = project.results, Plan(project), measuring(project)
     artist = _artist(project)
 
     def stage(name: str) -> Stage:
         composed = failures(results.labels.table(name), "compose")
-        return MeasureStage(project.config, scheme, classes, composed, *artist)
+        return MeasureStage(inputs, results, composed, *artist)
 
     def gather(name: str, outcomes: Sequence[Outcome]) -> None:
         gather_measures(results, name, outcomes, TABLES)
 
     _run(plan, stage, plan.measure_key, results.measures, batch, say, gather)
+
+
+def composing(project: Project) -> Composing:
+    """What composing reads."""
+    from backsplit.compose.case import Rules
+    from backsplit.compose.stage import Composing
+
+    rules = Rules(project.scheme.of_composing, merging(project.config))
+    return Composing(rules, project.classes, lesion_values(project.config))
+
+
+def measuring(project: Project) -> Measuring:
+    """What measuring reads."""
+    from backsplit.measure.stage import Measuring
+
+    scheme, layers = project.scheme.of_composing, project.config.layers
+    return Measuring(scheme, project.classes, layers, lesion_values(project.config))
 
 
 def _segmenting_failures(project: Project, batch: str) -> Mapping[str, Mapping[str, str]]:

@@ -16,6 +16,7 @@ from backsplit.cases.table import Case, Checked
 from backsplit.config.file import ConfigError, read_yaml
 from backsplit.config.model import Config, Dataset
 from backsplit.config.segmenters import SegmenterConfig
+from backsplit.config.slices import checking
 from backsplit.errors import BacksplitError, Problem, RunError
 from backsplit.export.folds import FOLD_COLUMN, given_folds
 from backsplit.flow.plan import Plan
@@ -80,8 +81,10 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
     fatal += unfilled
     keys = None if sound is None or unfilled else _keys(sound, batch)
     namesakes = members if batch is None else table.with_ids({case.id for case in members})
-    before = time.process_time()
-    problems, checked = check_cases(members, namesakes, project.config, threads)
+    before, inputs = time.process_time(), checking(project.config)
+    problems, checked = check_cases(
+        members, namesakes, inputs, project.config.dataset.cases, threads
+    )
     spent = time.process_time() - before
     return CheckReport(tuple(fatal), tuple(problems), tuple(checked), sound, keys, spent)
 
@@ -96,7 +99,7 @@ def _unfilled_paths(project: Project, case: Case) -> list[Problem]:
     problems = []
     for name, section in project.config.segmenters.items():
         try:
-            label_files(section, case)
+            label_files(section.label_paths, case)
         except BacksplitError as error:
             problems.append(project.problem(error, name))
     return problems

@@ -11,13 +11,13 @@ from typing import Concatenate, ParamSpec
 
 from backsplit import __version__
 from backsplit.cases.labels import label_files
-from backsplit.cases.lesion import declared_values
 from backsplit.cases.table import Case, CaseTable, excluded
 from backsplit.config.model import Config
+from backsplit.config.slices import checking
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
 from backsplit.store.disk import atomic_path, disk_errors
-from backsplit.store.provenance import digest
+from backsplit.store.provenance import digest, plain
 from backsplit.store.results import StageFolder, key_path
 
 P = ParamSpec("P")
@@ -73,16 +73,10 @@ class Plan:
         """Changes with a row of the batch, a file that it names, or what `check` looks at."""
         members = self.table.batch(batch)
         twice = [case.id for case in members if self._times[case.id] > 1]
-        c = self.config
-        declared = [c.dataset.other_grids, *declared_values(c).items()]
-        names = list(c.structures) if any(excluded(case) for case in members) else []
-        return digest(
-            [
-                [self._stats(case) for case in members],
-                twice,
-                [c.dataset.channels, c.dataset.grid_channel, declared, names],
-            ]
-        )
+        looked_at = checking(self.config, with_names=any(excluded(case) for case in members))
+        channels = self.config.dataset.channels
+        stats = [self._stats(case) for case in members]
+        return digest([stats, twice, channels, plain(looked_at)])
 
     @once
     def segment_key(self, segmenter: str, batch: str) -> str:
@@ -156,7 +150,7 @@ class Plan:
     def _stats(self, case: Case) -> list[object]:
         paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
         for section in self.config.segmenters.values():
-            paths += label_files(section, case).values()
+            paths += label_files(section.label_paths, case).values()
         # an empty cell leads to the table's folder, where the results may lie
         return [dict(case.columns), [_stat(path) for path in paths if path != case.folder]]
 

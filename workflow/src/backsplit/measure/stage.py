@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,14 +13,15 @@ import pandas as pd
 from backsplit.cases.instances import Instance, find_instances
 from backsplit.cases.lesion import read_lesion
 from backsplit.cases.table import Case
-from backsplit.config.model import Config
+from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.measure import agreement, lesions
 from backsplit.measure.rows import write_rows
 from backsplit.measure.table import COLUMNS, measure
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import input_sha256
+from backsplit.store.provenance import input_sha256, plain
+from backsplit.store.results import Results
 from backsplit.store.sidecars import (
     ComposeSidecar,
     LesionEntry,
@@ -40,6 +42,24 @@ TABLES = {
 """Tables that every case has rows of, with their columns."""
 
 
+@dataclass(frozen=True)
+class Measuring:
+    """What measuring reads: the whole of it is in the fingerprint of a case's rows.
+
+    Attributes
+    ----------
+    scheme : names and ids
+    classes : what each segmenter can label
+    layers : segmenters by precedence
+    lesions : what the values of lesion files mean
+    """
+
+    scheme: Scheme
+    classes: Mapping[str, Classes]
+    layers: tuple[str, ...]
+    lesions: LesionValues
+
+
 class Draw(Protocol):
     """Draws image and labels (z, y, x) on a grid to a picture file."""
 
@@ -52,9 +72,8 @@ class MeasureStage:
 
     Parameters
     ----------
-    config : the configuration
-    scheme : names and ids
-    classes : what each segmenter can label
+    inputs : names and what lesions are
+    results : where label maps lie, and rows go
     failed : cases that could not be composed, and why; a map of theirs is an older one
     draw : who draws the picture, None where none is wanted, and `draw_version`, which changes
         when pictures look different
@@ -64,25 +83,24 @@ class MeasureStage:
 
     def __init__(
         self,
-        config: Config,
-        scheme: Scheme,
-        classes: Mapping[str, Classes],
+        inputs: Measuring,
+        results: Results,
         failed: Mapping[str, str],
         draw: Draw | None,
         draw_version: int,
     ) -> None:
-        self.config = config
-        self.scheme = scheme
-        self.classes = classes
+        self.inputs = inputs
+        self.results = results
+        self.scheme = inputs.scheme
+        self.classes = inputs.classes
         self.failed = failed
         self.draw = draw
         self.draw_version = draw_version
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The case's rows and its picture."""
-        results = self.config.results
-        rows = {"rows": results.measures.output(case.id)}
-        return rows if self.draw is None else {**rows, "picture": results.picture(case.id)}
+        rows = {"rows": self.results.measures.output(case.id)}
+        return rows if self.draw is None else {**rows, "picture": self.results.picture(case.id)}
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The image, the label map, the names."""
@@ -98,20 +116,15 @@ class MeasureStage:
         layers = self._layers(case)
         return {
             "stage": "measure",
-            "version": 5,
+            "version": 6,
             "picture_version": self.draw_version,
             "inputs": {
-                "image": input_sha256(case.images[self.config.dataset.grid_channel]),
+                "image": input_sha256(case.images[self.inputs.lesions.placing.grid_channel]),
                 "labels": input_sha256(labels),
                 "composed": self._composed(case).fingerprint,
                 **{s: input_sha256(path) for s, path in layers.items()},
             },
-            "config": {
-                "ids": self.scheme.ids,
-                "targets": list(self.scheme.targets),
-                "classes": {s: dict(self.classes[s]) for s in layers},
-                "sources": {s: dict(sorted(m.items())) for s, m in self.scheme.sources.items()},
-            },
+            "config": plain(self.inputs),
         }
 
     def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, MeasureDetails | CaseError]]:
@@ -119,11 +132,11 @@ class MeasureStage:
         return one_by_one(cases, self._measure_case)
 
     def _labels(self, case: Case) -> Path:
-        return self.config.results.labels.output(case.id)
+        return self.results.labels.output(case.id)
 
     def _composed(self, case: Case) -> ComposeSidecar:
         """What composing found out about the case."""
-        path = self.config.results.labels.sidecar(case.id)
+        path = self.results.labels.sidecar(case.id)
         try:
             return read_sidecar(path, ComposeSidecar)
         except (OSError, ValueError) as error:
@@ -137,13 +150,13 @@ class MeasureStage:
         """Label maps that the case was composed of; one of a run before is none of them."""
         failed = self._composed(case).failed_segmenters
         return {
-            name: self.config.results.segment(name).output(case.id)
-            for name in self.config.layers
+            name: self.results.segment(name).output(case.id)
+            for name in self.inputs.layers
             if name not in failed
         }
 
     def _measure_case(self, case: Case) -> MeasureDetails:
-        path = case.images[self.config.dataset.grid_channel]
+        path = case.images[self.inputs.lesions.placing.grid_channel]
         image = read_volume(path)
         require_finite(path, image.array)
         labels = read_labels(self._labels(case))
@@ -165,11 +178,11 @@ class MeasureStage:
             with atomic_path(outputs["picture"]) as temporary:
                 self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
         else:  # of a run that drew; the report shows what is there
-            self.config.results.picture(case.id).unlink(missing_ok=True)
+            self.results.picture(case.id).unlink(missing_ok=True)
         return MeasureDetails(structures=int((found["voxels"][1:] > 0).sum()))
 
     def _overlaps(self, segmenter: str, case: Case) -> Mapping[int, tuple[int, ...]]:
-        sidecar = self.config.results.segment(segmenter).sidecar(case.id)
+        sidecar = self.results.segment(segmenter).sidecar(case.id)
         written = read_sidecar(sidecar, SegmentSidecar)
         written.require_classes(self.classes[segmenter])
         return written.overlaps
@@ -196,7 +209,7 @@ class MeasureStage:
         self, case: Case, image: Volume, labels: Array
     ) -> Iterator[dict[str, Any]]:
         """A row for each lesion, with what composing found out about it."""
-        lesion = read_lesion(case, self.config, image.grid)
+        lesion = read_lesion(case, self.inputs.lesions, image.grid)
         if lesion is None:
             return
         entries = self._composed(case).lesions
@@ -215,7 +228,7 @@ class MeasureStage:
         twice = {
             structure
             for structure in self.scheme.structures
-            if sum(structure in sources.get(s, {}).values() for s in self.config.layers) > 1
+            if sum(structure in sources.get(s, {}).values() for s in self.inputs.layers) > 1
         }
         if not twice:
             return

@@ -290,7 +290,7 @@ def _of_segmenter(config: Config, segmenter: str, case: Case, sidecars: _Sidecar
     if sidecar is None:
         return
     used = sidecar.made_from.inputs
-    for role, path in label_files(config.segmenters[segmenter], case).items():
+    for role, path in label_files(config.segmenters[segmenter].label_paths, case).items():
         if role in used:
             role_of = f"{segmenter}/{role}"
             yield case.id, INPUT, role_of, _from_table(path, case), used[role]

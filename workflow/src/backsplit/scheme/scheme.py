@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -42,6 +42,11 @@ class Scheme:
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     nested: tuple[str, ...] = ()
+
+    @property
+    def of_composing(self) -> Scheme:
+        """The scheme without what only says which label sets are exported."""
+        return replace(self, regions={}, nested=())
 
     @property
     def ignore_id(self) -> int:

@@ -10,6 +10,7 @@ from importlib import import_module
 os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
 
 from backsplit.config.model import Config
+from backsplit.config.slices import labelling
 from backsplit.segment.base import Segmenter
 
 
@@ -22,5 +23,5 @@ def build(config: Config, name: str) -> Segmenter:
     """
     section = config.segmenters[name]
     module = import_module(f"backsplit.segment.{section.kind}")
-    segmenter: Segmenter = module.build(section, config.dataset, config.run)
+    segmenter: Segmenter = module.build(section, labelling(config, name), config.run)
     return segmenter

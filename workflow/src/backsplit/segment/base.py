@@ -1,6 +1,6 @@
 """What every kind of segmenter offers: what it can label, and the labels of a batch.
 
-The module of a kind, `segment/<kind>.py`, has a function `build(section, dataset, run)` that makes
+The module of a kind, `segment/<kind>.py`, has a function `build(section, inputs, run)` that makes
 one; its section's model in `config/segmenters.py` answers what the configuration alone can tell.
 """
 
@@ -84,7 +84,7 @@ class Segmenter(Protocol):
         """Files that decide what its networks do; raises where one is missing."""
 
     def identity(self) -> dict[str, Any]:
-        """What its labels depend on beside image and weights: versions, method."""
+        """What its labels depend on beside its inputs and weights: versions, method."""
 
     def inputs(self, case: Case) -> Mapping[str, Any]:
         """Files of a case that it reads, by role."""

@@ -12,8 +12,9 @@ import numpy as np
 from backsplit.cases.labels import label_files, put_on_grid
 from backsplit.cases.table import Case
 from backsplit.config.base import MOST_LABEL
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import Files
+from backsplit.config.slices import Labelling
 from backsplit.errors import CaseError, Code, shown
 from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.licences import UNSTATED, stated_licence
@@ -23,17 +24,17 @@ from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map, s
 from backsplit.work.batch import one_by_one
 
 
-def build(section: Files, dataset: Dataset, run: Run) -> Segmenter:
+def build(section: Files, inputs: Labelling, run: Run) -> Segmenter:
     """Make the segmenter of a section."""
-    return FilesSegmenter(section, dataset)
+    return FilesSegmenter(section, inputs)
 
 
 class FilesSegmenter:
     """Reads the labels that somebody made before."""
 
-    def __init__(self, section: Files, dataset: Dataset) -> None:
+    def __init__(self, section: Files, inputs: Labelling) -> None:
         self.section = section
-        self.dataset = dataset
+        self.placing = inputs.placing
         self.timings = Timings()
 
     def classes(self) -> dict[str, int]:
@@ -55,19 +56,20 @@ class FilesSegmenter:
 
     def identity(self) -> dict[str, Any]:
         """Version of how files are put on one map."""
-        return {"method": 2, "other_grids": self.dataset.other_grids}
+        return {"method": 2}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""
-        return {r: path for r, path in label_files(self.section, case).items() if is_there(path)}
+        paths = label_files(self.section.label_paths, case)
+        return {role: path for role, path in paths.items() if is_there(path)}
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Read each case's files onto one label map."""
         return one_by_one(cases, self._label_case)
 
     def _label_case(self, case: Case) -> Labelled:
-        grid = read_grid(case.images[self.dataset.grid_channel])
-        paths = label_files(self.section, case)
+        grid = read_grid(case.images[self.placing.grid_channel])
+        paths = label_files(self.section.label_paths, case)
         if not isinstance(self.section.labels, dict):
             return self._binaries(paths, grid, case)
         if self.section.lesion_values and case.lesion is None:
@@ -77,7 +79,7 @@ class FilesSegmenter:
     def _read(self, path: Path, grid: Grid, case: Case) -> LabelMap:
         labels = self.section.labels
         wanted = labels.values() if isinstance(labels, dict) else None
-        return put_on_grid(path, read_label_map(path, grid, wanted), grid, case, self.dataset)
+        return put_on_grid(path, read_label_map(path, grid, wanted), grid, case, self.placing)
 
     def _multilabel(self, labels: LabelMap, path: Path) -> Labelled:
         values = self._values_in(labels, path)

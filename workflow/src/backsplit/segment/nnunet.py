@@ -13,8 +13,9 @@ import numpy as np
 
 from backsplit.cases.table import Case
 from backsplit.config.base import MOST_LABEL
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import NnUNet
+from backsplit.config.slices import Labelling
 from backsplit.errors import CaseError, Code, RunError, shown
 from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
@@ -28,17 +29,17 @@ from backsplit.volume.intensity import require_finite
 from backsplit.volume.resample import resample_image
 
 
-def build(section: NnUNet, dataset: Dataset, run: Run) -> Segmenter:
+def build(section: NnUNet, inputs: Labelling, run: Run) -> Segmenter:
     """Make the segmenter of a section."""
-    return NnUNetSegmenter(section, dataset, run)
+    return NnUNetSegmenter(section, inputs, run)
 
 
 class NnUNetSegmenter:
     """Applies a trained-model folder; the network loads once per job."""
 
-    def __init__(self, config: NnUNet, dataset: Dataset, run: Run) -> None:
+    def __init__(self, config: NnUNet, inputs: Labelling, run: Run) -> None:
         self.config = config
-        self.channels = config.input_channels(dataset.channels)
+        self.channels = inputs.channels
         self.settings = run
         self.timings = Timings()
 

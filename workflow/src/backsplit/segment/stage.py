@@ -10,11 +10,13 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Config
+from backsplit.config.segmenters import SegmenterSection
+from backsplit.config.slices import Placing
 from backsplit.errors import CaseError
 from backsplit.segment.base import Labelled, Segmenter
 from backsplit.segment.weights import require_accepted
-from backsplit.store.provenance import file_sha256, input_sha256
+from backsplit.store.provenance import file_sha256, input_sha256, plain
+from backsplit.store.results import StageFolder
 from backsplit.store.sidecars import SegmentDetails
 from backsplit.volume import Array, read_geometry, write_labels
 from backsplit.volume.resample import require_overlap, resample_labels
@@ -26,17 +28,28 @@ class SegmentStage:
 
     Parameters
     ----------
-    config : the configuration
     name : of the segmenter
     segmenter : who labels
+    section : its section
+    placing : which grid its label maps are on
+    folder : where they go
     """
 
-    def __init__(self, config: Config, name: str, segmenter: Segmenter) -> None:
-        self.config = config
+    def __init__(
+        self,
+        name: str,
+        segmenter: Segmenter,
+        section: SegmenterSection,
+        placing: Placing,
+        folder: StageFolder,
+    ) -> None:
         self.name = f"segment {name}"
         self.key = name
-        self.folder = config.results.segment(name)
+        self.folder = folder
         self.segmenter = segmenter
+        self.grid_channel = placing.grid_channel
+        reads_files = bool(section.label_paths)
+        self.inputs = [section.what_labels(), plain(placing) if reads_files else None]
         weights = self.segmenter.weights()
         require_accepted(weights, name)
         self.identity = {
@@ -51,15 +64,14 @@ class SegmentStage:
 
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """Files of the case, the segmenter's section, its versions and weights."""
-        image = case.images[self.config.dataset.grid_channel]
+        image = case.images[self.grid_channel]
         paths = {"grid": image, **self.segmenter.inputs(case)}
         inputs = {role: input_sha256(path) for role, path in paths.items()}
-        section = self.config.segmenters[self.key].what_labels()
         return {
             "stage": "segment",
-            "version": 2,
+            "version": 3,
             "inputs": inputs,
-            "config": section,
+            "config": self.inputs,
             "classes": self.classes,
             **self.identity,
         }
@@ -73,7 +85,7 @@ class SegmentStage:
             yield case, attempt(case, partial(self._write, labelled))
 
     def _write(self, labelled: Labelled, case: Case) -> SegmentDetails:
-        image = case.images[self.config.dataset.grid_channel]
+        image = case.images[self.grid_channel]
         geometry = read_geometry(image)
         grid = geometry.grid
         array, notes = labelled.array, dict(labelled.notes)

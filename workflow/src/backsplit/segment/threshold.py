@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import Threshold
+from backsplit.config.slices import Labelling
 from backsplit.errors import CaseError
 from backsplit.segment.base import Commercial, Labelled, Licence, Segmenter
 from backsplit.segment.timing import Timings
@@ -20,18 +21,18 @@ from backsplit.volume.intensity import PADDING_HU, padding_value, require_finite
 from backsplit.work.batch import one_by_one
 
 
-def build(section: Threshold, dataset: Dataset, run: Run) -> Segmenter:
+def build(section: Threshold, inputs: Labelling, run: Run) -> Segmenter:
     """Make the segmenter of a section."""
-    return ThresholdSegmenter(section, dataset)
+    return ThresholdSegmenter(section, inputs)
 
 
 class ThresholdSegmenter:
     """Labels voxels by their intensity."""
 
-    def __init__(self, config: Threshold, dataset: Dataset) -> None:
+    def __init__(self, config: Threshold, inputs: Labelling) -> None:
         self.config = config
         self.timings = Timings()
-        (self.channel,) = config.input_channels(dataset.channels)
+        (self.channel,) = inputs.channels
 
     def classes(self) -> dict[str, int]:
         """The bands, numbered 1, 2, 3 … in the order of the configuration."""

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from backsplit.cases.table import Case
-from backsplit.config.model import Dataset, Run
+from backsplit.config.model import Run
 from backsplit.config.segmenters import TotalSegmentator
+from backsplit.config.slices import Labelling
 from backsplit.errors import CaseError, Code, RunError
 from backsplit.segment.base import Commercial, Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
@@ -41,17 +42,17 @@ as unknown."""
 _OWN = Licence("Apache-2.0", Commercial.YES, "free for any use", "ships with backsplit")
 
 
-def build(section: TotalSegmentator, dataset: Dataset, run: Run) -> Segmenter:
+def build(section: TotalSegmentator, inputs: Labelling, run: Run) -> Segmenter:
     """Make the segmenter of a section."""
-    return TotalSegmentatorSegmenter(section, dataset, run)
+    return TotalSegmentatorSegmenter(section, inputs, run)
 
 
 class TotalSegmentatorSegmenter:
     """Labels with one task of TotalSegmentator."""
 
-    def __init__(self, config: TotalSegmentator, dataset: Dataset, run: Run) -> None:
+    def __init__(self, config: TotalSegmentator, inputs: Labelling, run: Run) -> None:
         self.config = config
-        (self.channel,) = config.input_channels(dataset.channels)
+        (self.channel,) = inputs.channels
         self.settings = run
         self.timings = Timings()
 

@@ -8,9 +8,12 @@ import json
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+from pydantic import BaseModel
 
 from backsplit.errors import CaseError, Code
 from backsplit.store.disk import atomic_path
@@ -67,6 +70,30 @@ def digest(parts: object) -> str:
     """
     text = json.dumps(parts, separators=(",", ":"))
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def plain(value: Any) -> Any:  # noqa: ANN401 (whatever a slice of the configuration is made of)
+    """Typed inputs as plain data, for a fingerprint: every field, in order.
+
+    Raises
+    ------
+    TypeError
+        It holds what has no fixed form, such as a set.
+    """
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    if is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, Mapping):
+        pairs = [[key, plain(held)] for key, held in value.items()]
+        return dict(pairs) if all(isinstance(key, str) for key in value) else pairs
+    if isinstance(value, list | tuple):
+        return [plain(held) for held in value]
+    if isinstance(value, Path):
+        return str(value)
+    if value is None or isinstance(value, str | int | float):
+        return value
+    raise TypeError(f"{type(value).__name__} can not be part of a fingerprint")
 
 
 def versions(*packages: str) -> dict[str, str]:
