@@ -75,7 +75,7 @@ test-mutation: $(INSTALLED)  ## small faults in the pure modules, which tests ha
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,mutation]'
 	python tests/mutation/run.py $(MUTATION_ARGS)
 
-test-incremental: $(INSTALLED)  ## every change between two runs, and pairs of them; about half an hour
+test-incremental: $(INSTALLED)  ## every change between two runs, and pairs of them; about ten minutes
 	python -m pytest -m incremental tests/incremental --numprocesses $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
