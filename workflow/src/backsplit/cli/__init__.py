@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from backsplit.cli import demo, questions, stages, start, weights
+from backsplit.cli import demo, questions, stages, start, train, weights
 
 app = typer.Typer(
     help="Split the background of lesion data sets into anatomy.",
@@ -18,3 +18,4 @@ app.add_typer(stages.app)
 app.add_typer(questions.app)
 app.add_typer(demo.app, name="demo")
 app.add_typer(weights.app, name="weights")
+app.add_typer(train.app, name="train")

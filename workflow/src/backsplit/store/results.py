@@ -257,6 +257,10 @@ class Results:
         """Folder of the BIDS data sets."""
         return self.root / "datasets" / "bids"
 
+    def evaluation(self, name: str) -> Path:
+        """Folder of the scores of some predictions."""
+        return self.root / "evaluation" / name
+
     def left_out(self, variant: str = "") -> Path:
         """Cases that are not in the data set, and why; `variant` ends the name."""
         return self.root / "datasets" / f"left_out{variant}.tsv"

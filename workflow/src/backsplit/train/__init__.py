@@ -1,0 +1,1 @@
+"""Training on the label maps, and how well the lesions are found."""
