@@ -10,7 +10,13 @@ import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    PositronEmissionTomographyImageStorage,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
 from backsplit.volume import Grid
 
@@ -34,32 +40,37 @@ def new_file(path: Path, storage: str) -> FileDataset:
     data = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     data.SOPClassUID, data.SOPInstanceUID = storage, meta.MediaStorageSOPInstanceUID
     data.StudyInstanceUID = "1.2.3"
-    data.PatientID, data.PatientName, data.PatientBirthDate, data.PatientSex = "p", "p", "", ""
+    data.PatientID, data.PatientName, data.PatientBirthDate, data.PatientSex = "p", "p^p", "", ""
     data.StudyDate = data.StudyTime = data.AccessionNumber = data.StudyID = ""
     data.ReferringPhysicianName = ""
     data.FrameOfReferenceUID = "1.2.3.5"
     return data
 
 
-def write_series(
-    folder,
+def make_slices(
     array,
     cosines=AXIAL,
     origin=(-10.0, 20.0, -30.0),
     uid="1.2.3.4",
     spacing=SPACING,
-    **edit,
+    shift=None,
+    slopes=None,
 ):
-    """Slices of an array (z, y, x) in a shuffled order of names; `edit` changes slice positions."""
-    folder.mkdir(parents=True, exist_ok=True)
+    """Slices of an array (z, y, x), without files.
+
+    `shift` moves slices, by number. With `slopes`, one a slice, the array holds stored values of
+    a PET; without, it holds a CT's HU.
+    """
     row, column = np.array(cosines[:3]), np.array(cosines[3:])
     normal = np.cross(row, column)
     for z, plane in enumerate(array):
-        path = folder / f"{(z * 7) % len(array):03d}-{uid[-1]}.dcm"
-        data = new_file(path, CTImageStorage)
-        data.Modality, data.SeriesInstanceUID, data.SeriesDescription = "CT", uid, f"series {uid}"
+        data = new_file(
+            "slice", CTImageStorage if slopes is None else PositronEmissionTomographyImageStorage
+        )
+        data.Modality = "CT" if slopes is None else "PT"
+        data.SeriesInstanceUID, data.SeriesDescription = uid, f"series {uid}"
         data.SeriesNumber, data.InstanceNumber = 1, z + 1
-        position = np.array(origin) + normal * spacing[2] * z + edit.get("shift", {}).get(z, 0)
+        position = np.array(origin) + normal * spacing[2] * z + (shift or {}).get(z, 0)
         data.ImagePositionPatient = [f"{v:.8g}"[:16] for v in position]
         data.ImageOrientationPatient = [f"{v:.10g}"[:16] for v in cosines]
         data.PixelSpacing = [spacing[1], spacing[0]]
@@ -68,11 +79,23 @@ def write_series(
         data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
         data.BitsAllocated = data.BitsStored = 16
         data.HighBit, data.PixelRepresentation = 15, 1
-        data.RescaleSlope, data.RescaleIntercept = 1, -1024
+        intercept = -1024 if slopes is None else 0
+        data.RescaleSlope = 1 if slopes is None else f"{slopes[z]:.10g}"
+        data.RescaleIntercept = intercept
         data.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
         data.PositionReferenceIndicator = ""
-        data.PixelData = (plane + 1024).astype(np.int16).tobytes()
-        data.save_as(path, enforce_file_format=True)
+        data.PixelData = (plane - intercept).astype(np.int16).tobytes()
+        yield data
+
+
+def write_series(folder, array, cosines=AXIAL, edit=None, **how):
+    """Slices of an array in a shuffled order of names; `edit` changes each before it is saved."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for z, data in enumerate(make_slices(array, cosines, **how)):
+        if edit is not None:
+            edit(z, data)
+        name = f"{(z * 7) % len(array):03d}-{data.SeriesInstanceUID[-1]}.dcm"
+        data.save_as(folder / name, enforce_file_format=True)
     return folder
 
 
@@ -114,8 +137,8 @@ def _contour(given):
     return contour
 
 
-def write_seg(path, folder, masks):
-    sources = sorted((pydicom.dcmread(p) for p in folder.iterdir()), key=lambda d: d.InstanceNumber)
+def make_seg(series, masks, kind="BINARY", **how):
+    """A segmentation of some slices (datasets) with a segment for each mask (z, y, x)."""
     descriptions = [
         hd.seg.SegmentDescription(
             segment_number=number,
@@ -126,10 +149,11 @@ def write_seg(path, folder, masks):
         )
         for number in range(1, len(masks) + 1)
     ]
-    seg = hd.seg.Segmentation(
-        source_images=sources,
-        pixel_array=np.stack(masks, axis=-1).astype(np.uint8),
-        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+    stacked = np.stack(masks, axis=-1)
+    return hd.seg.Segmentation(
+        source_images=series,
+        pixel_array=stacked.astype(float if kind == "FRACTIONAL" else np.uint8),
+        segmentation_type=kind,
         segment_descriptions=descriptions,
         series_instance_uid=generate_uid(),
         series_number=2,
@@ -139,6 +163,12 @@ def write_seg(path, folder, masks):
         manufacturer_model_name="m",
         software_versions="1",
         device_serial_number="1",
+        **how,
     )
-    seg.save_as(path)
+
+
+def write_seg(path, folder, masks, **how):
+    """A segmentation of the series in a folder."""
+    series = sorted((pydicom.dcmread(p) for p in folder.iterdir()), key=lambda d: d.InstanceNumber)
+    make_seg(series, masks, **how).save_as(path)
     return path

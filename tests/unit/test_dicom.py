@@ -12,7 +12,6 @@ from matplotlib.path import Path as Polygon
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume import Grid, read_geometry, read_label_map, read_volume
-from backsplit.volume.labels import is_dicom_file
 from support.dicom import AXIAL, GRID, TILTED, ring, write_rtstruct, write_seg, write_series
 
 
@@ -62,7 +61,7 @@ def test_what_is_wrong_with_a_series_has_a_code(tmp_path):
     tilt = {z: np.array([0.0, 0.5 * z, 0.0]) for z in range(6)}
     assert refused(write_series(tmp_path / "tilt", image(), shift=tilt)) is Code.DIRECTION_SHEARED
     one = write_series(tmp_path / "one", image((1, 9, 8)))
-    assert refused(one) is Code.SLICES_UNEVEN
+    assert refused(one) is Code.NOT_3D
 
 
 @pytest.mark.parametrize("oblique", [False, True])
@@ -116,29 +115,6 @@ def test_contours_of_another_series_are_refused(tmp_path):
     assert not read_label_map(empty, GRID).array.any()
 
 
-@pytest.mark.parametrize("cosines", [AXIAL, TILTED])
-def test_dicom_seg_keeps_overlaps_and_grid(tmp_path, cosines):
-    folder = write_series(tmp_path / "series", image(), cosines)
-    grid = read_geometry(folder).grid
-    rng = np.random.default_rng(0)
-    masks = [np.zeros(grid.shape, bool) for _ in range(2)]
-    masks[0][2:4, 2:6, 1:5] = rng.random((2, 4, 4)) < 0.7
-    masks[1][3:5, 3:8, 2:7] = rng.random((2, 5, 5)) < 0.7  # empty frames are not stored
-    path = write_seg(tmp_path / "seg.dcm", folder, masks)
-    assert is_dicom_file(path)
-    labels = read_label_map(path, grid)
-    for value, mask in enumerate(masks, start=1):
-        members = [v for v in np.unique(labels.array).tolist()
-                   if value in labels.overlaps.get(v, (v,))]  # fmt: skip
-        np.testing.assert_array_equal(np.isin(labels.array, members), mask)
-    flipped = np.reshape(grid.direction, (3, 3)) * [1, 1, -1]
-    far = grid.to_mm(np.array([[grid.shape[0] - 1, 0, 0]]))[0]
-    other = Grid(grid.size, grid.spacing, tuple(far), tuple(flipped.ravel()))
-    np.testing.assert_array_equal(read_label_map(path, other).array, labels.array[::-1])
-    moved = Grid(grid.size, grid.spacing, (grid.origin[0] + 0.4, *grid.origin[1:]), grid.direction)
-    assert refused(path, lambda p: read_label_map(p, moved)) is Code.GRID_MISMATCH
-
-
 @pytest.mark.filterwarnings("ignore")
 def test_broken_dicom_never_escapes_without_a_code(tmp_path):
     rng = np.random.default_rng(0)
@@ -164,7 +140,7 @@ def test_broken_dicom_never_escapes_without_a_code(tmp_path):
     bad.write_bytes(b"\0" * 128 + b"DICM" + rng.bytes(500))
     assert refused(bad, lambda p: read_label_map(p, GRID)) is Code.FILE_UNREADABLE
     ct = next(folder.iterdir())
-    assert refused(ct, lambda p: read_label_map(p, GRID)) is Code.FILE_UNREADABLE
+    assert refused(ct, lambda p: read_label_map(p, GRID)) is Code.NOT_3D
 
 
 @pytest.mark.shared

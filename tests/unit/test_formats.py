@@ -6,14 +6,12 @@ import bz2
 import gzip
 import io
 import zlib
-from pathlib import Path
 
 import h5py
 import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from pydicom.data import get_testdata_file
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume import read_geometry, read_labels, read_volume
@@ -94,7 +92,6 @@ OTHERS = {
     "gzip around a FreeSurfer": lambda: gzip.compress(mgh()),
     "NumPy": lambda: bytes_of(np.save, MASK),
     "ZIP": lambda: bytes_of(np.savez, MASK),
-    "DICOM": lambda: Path(get_testdata_file("CT_small.dcm")).read_bytes(),
     "bzip2": lambda: bz2.compress(nifti()),
     "HTML": lambda: b"<!DOCTYPE html>\n<html>404</html>",
     "JSON": lambda: b'{"error": 404}',

@@ -16,7 +16,7 @@ from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
-from backsplit.volume.labels import is_dicom_file
+from backsplit.volume.labels import segment_file
 from backsplit.volume.pieces import count_values
 from backsplit.volume.resample import require_labels_inside, resample_lesions
 
@@ -69,7 +69,7 @@ def check_lesion(case: Case, values: LesionValues, grid: Grid | None) -> tuple[s
     Returns what was snapped or will be done to it, for a person. Raises as `read_lesion`.
     """
     assert case.lesion is not None
-    if grid is None and is_dicom_file(case.lesion):
+    if grid is None and segment_file(case.lesion) is not None:
         return ()  # contours say nothing without their image
     labels = read_label_map(case.lesion, grid or read_grid(case.lesion), _wanted(values))
     target_claims(case.lesion, labels, values)

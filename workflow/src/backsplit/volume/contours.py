@@ -13,6 +13,7 @@ from backsplit.errors import CaseError, Code, shown
 from backsplit.volume import even_odd
 from backsplit.volume.drawn import Drawn, gaps_between
 from backsplit.volume.grid import Array, Grid
+from backsplit.volume.segments import Segment, SegmentFile
 
 FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "INTERPOLATED_PLANAR")
 """Types that enclose an area (DICOM PS3.3 C.8.8.6.3). Only the second one says that contours
@@ -26,6 +27,31 @@ PLANE_NOTED = 0.02
 
 OUTSIDE_VOXELS = 1.0
 """A contour may stick out of the grid by a voxel: it is drawn round the voxels at the edge."""
+
+
+class Regions(SegmentFile):
+    """An RTSTRUCT.
+
+    Raises
+    ------
+    Exception
+        Whatever the header lacks (pydicom's).
+    """
+
+    def __init__(self, path: Path, data: Any) -> None:  # noqa: ANN401 (a pydicom Dataset)
+        given = data.StructureSetROISequence
+        super().__init__(path, [(int(item.ROINumber), str(item.ROIName)) for item in given])
+        self.data = data
+
+    def _read(self, number: int, name: str, grid: Grid) -> Segment:
+        items = [
+            contour
+            for item in self.data.get("ROIContourSequence") or []
+            if int(item.ReferencedROINumber) == number
+            for contour in item.get("ContourSequence") or []
+        ]
+        mask, drawn, notes = read_region(self.path, name, items, grid)
+        return Segment(mask, drawn, tuple(notes))
 
 
 def read_region(

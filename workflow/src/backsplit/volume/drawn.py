@@ -49,4 +49,4 @@ def drawn_voxels(array: Array, grid: Grid) -> Mapping[int, Drawn]:
 
 def gaps_between(planes: set[int]) -> int:
     """How many slices between the first and the last are not among `planes`."""
-    return max(planes) - min(planes) + 1 - len(planes) if planes else 0
+    return int(max(planes) - min(planes) + 1 - len(planes)) if planes else 0

@@ -27,6 +27,7 @@ class Format(Enum):
     NIFTI = "NIfTI"
     NRRD = "NRRD"
     META = "MetaImage"
+    DICOM = "DICOM"
 
 
 _PICTURE = "give the volume that it was made from: a picture has no spacing and no orientation"
@@ -35,8 +36,6 @@ _CONVERT = "convert it: nib-convert {file} {nifti}"
 _UNPACK = "unpack it, and give the volume in it"
 _AGAIN = "download it again: this is what a server sent in its place"
 _ORIGINAL = "convert it again from the original: Analyze does not say which side is left"
-_SERIES = "give the folder of its series, or convert it with dcm2niix (DICOM-SEG and RTSTRUCT are \
-given as label files)"
 
 
 @dataclass(frozen=True)
@@ -53,7 +52,6 @@ def _begins(name: str, pattern: bytes, remedy: str) -> _Other:
 
 
 _OTHERS = (
-    _begins("a DICOM file", rb".{128}DICM", _SERIES),
     _begins("a PNG picture", rb"\x89PNG\r\n", _PICTURE),
     _begins("a JPEG picture", rb"\xff\xd8\xff", _PICTURE),
     _begins("a JPEG 2000 picture", rb"\0\0\0\x0cjP  ", _PICTURE),
@@ -117,6 +115,8 @@ def _format(path: Path, head: bytes, around: str) -> Format:
     if {int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")} & NIFTI_LENGTHS:
         _require_one_file(path, head)
         return Format.NIFTI
+    if head[128:132] == b"DICM":
+        return Format.DICOM
     if _META.search(head) and head[:1] not in b"<{[":
         return Format.META
     for other in _OTHERS:

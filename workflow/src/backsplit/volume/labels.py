@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from backsplit.config.base import MOST_LABEL
-from backsplit.errors import CaseError, Code
+from backsplit.errors import CaseError, Code, shown
 from backsplit.volume.drawn import Drawn, drawn_voxels
 from backsplit.volume.grid import Array, Grid
+from backsplit.volume.planes import is_dicom_file
 from backsplit.volume.read import read_grid, read_labels
 
 if TYPE_CHECKING:
@@ -45,28 +46,40 @@ class LabelMap:
     drawn: Mapping[int, Drawn] = field(default_factory=dict)
 
 
-def is_dicom_file(path: Path) -> bool:
-    """Whether a file has DICOM's preamble."""
-    try:
-        if not path.is_file():
-            return False
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except (OSError, ValueError):  # whoever reads it as an image says what is wrong
-        return False
-
-
 def read_label_grid(path: Path, grid: Grid) -> Grid:
-    """Grid of a label file, from its header (DICOM objects are put on `grid`)."""
-    return grid if is_dicom_file(path) else read_grid(path)
+    """Grid of a label file, from its header (segments and regions are put on `grid`)."""
+    return read_grid(path) if segment_file(path) is None else grid
+
+
+def segment_file(path: Path) -> Path | None:
+    """The DICOM-SEG or RTSTRUCT that a path is, or that is the only object in a folder.
+
+    Raises
+    ------
+    CaseError
+        SERIES_AMBIGUOUS for a folder that holds more than that.
+    """
+    files = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if is_dicom_file(p)]
+    if not files:
+        return None
+    from backsplit.volume.dicom_segments import is_segments
+
+    found = [p for p in files if is_segments(p)]
+    if found and len(files) > 1:
+        raise CaseError(
+            Code.SERIES_AMBIGUOUS,
+            f"{path} holds {len(files)} DICOM files, of which {shown(found[0].name)} has segments",
+            f"give the file itself: {shown(found[0])}",
+        )
+    return found[0] if found else None
 
 
 def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = None) -> LabelMap:
-    """Read a label file of any format on its own grid (DICOM objects: put on `grid`).
+    """Read a label file of any format on its own grid (segments and regions: put on `grid`).
 
     Parameters
     ----------
-    path : NIfTI, NRRD, MetaImage, DICOM-SEG or RTSTRUCT
+    path : NIfTI, NRRD, MetaImage, DICOM-SEG, RTSTRUCT, or a folder of DICOM slices
     grid : the image's grid
     wanted : numbers, names and wildcards of the segments of a DICOM file to read; others are
         named and not read. None reads all.
@@ -76,10 +89,10 @@ def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = 
     CaseError
         As `read_labels` and `SegmentFile`.
     """
-    if is_dicom_file(path):
-        from backsplit.volume.segments import SegmentFile
+    if (found := segment_file(path)) is not None:
+        from backsplit.volume.dicom_segments import open_segments
 
-        return _read_segments(SegmentFile(path), grid, wanted)
+        return _read_segments(open_segments(found), grid, wanted)
     labels = read_labels(path)
     drawn = drawn_voxels(labels.array, labels.grid)
     return LabelMap(labels.array, labels.grid, drawn=drawn)

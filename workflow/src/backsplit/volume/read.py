@@ -47,12 +47,12 @@ def read_geometry(path: Path) -> Geometry:
         ORIENTATION_AMBIGUOUS or DIRECTION_SHEARED.
     """
     _require_file(path)
-    if path.is_dir():
-        from backsplit.volume.series import series_geometry
-
-        return series_geometry(path)
     try:
-        found, _ = require_format(path)
+        found = Format.DICOM if path.is_dir() else require_format(path)[0]
+        if found is Format.DICOM:
+            from backsplit.volume.series import series_geometry
+
+            return series_geometry(path)
         if found is Format.NIFTI:
             return nifti_geometry(path, read_header(path))
         return _by_text_header(path, found)[0]
@@ -66,7 +66,7 @@ def read_grid(path: Path) -> Grid:
 
 
 def read_volume(path: Path) -> Volume:
-    """Read a 3D volume (NIfTI, NRRD, MHA/MHD, a folder of DICOM slices).
+    """Read a 3D volume (NIfTI, NRRD, MetaImage, a folder of DICOM slices, a multi-frame object).
 
     Raises
     ------
@@ -74,12 +74,12 @@ def read_volume(path: Path) -> Volume:
         As `read_geometry` and `read_series`.
     """
     _require_file(path)
-    if path.is_dir():
-        from backsplit.volume.series import read_series
-
-        return read_series(path)
     try:
-        found, packed = require_format(path)
+        found, packed = (Format.DICOM, False) if path.is_dir() else require_format(path)
+        if found is Format.DICOM:
+            from backsplit.volume.series import read_series
+
+            return read_series(path)
         if found is Format.NIFTI:
             content = path.read_bytes()
             header = parse_header(BytesIO(content), packed=packed)

@@ -1,178 +1,277 @@
-"""A folder of DICOM slices as one volume."""
+"""DICOM images: a folder with the slices of one series, or one multi-frame object, as a volume."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
-import SimpleITK as sitk
-from pydicom.errors import InvalidDicomError
+from pydicom import dcmread
+from pydicom.pixels import pixel_array
 
-from backsplit.errors import CaseError, Code
-from backsplit.volume.geometry import Geometry
+from backsplit.errors import CaseError, Code, shown
+from backsplit.volume.geometry import Geometry, orthonormal
 from backsplit.volume.grid import Array, Grid, Volume
+from backsplit.volume.nifti import MOST_VOXELS
+from backsplit.volume.slices import Slice, find_slices, names
 
 EVEN = 0.01
 """Slices are equally spaced when no gap differs from the median by more than this share of it:
 positions are written with a few decimals."""
 
-TAGS = [
-    "SeriesInstanceUID",
-    "SeriesDescription",
-    "ImagePositionPatient",
-    "ImageOrientationPatient",
-    "PixelSpacing",
-    "Rows",
-    "Columns",
-]
+SAME_MM = 1e-3
+"""Slices nearer to each other than this lie at one position."""
+
+COMPLETE = "complete the series, or take out what does not belong to it"
 
 
-@dataclass(frozen=True)
-class Slice:
-    """One file of a series, from its header."""
-
-    path: Path
-    series: str
-    description: str
-    position: Array
-    cosines: Array
-    spacing: tuple[float, float]
-    size: tuple[int, int]
-
-
-def series_geometry(folder: Path) -> Geometry:
+def series_geometry(path: Path) -> Geometry:
     """Read the grid of a series from its headers; raises as `read_series`."""
-    return Geometry(_grid(folder, _sorted_slices(folder)))
+    slices, notes = _sorted_slices(path)
+    grid, repaired = _grid(path, slices)
+    return Geometry(grid, (*notes, *repaired))
 
 
-def read_series(folder: Path) -> Volume:
-    """Read a DICOM series with GDCM; rescale slope and intercept are applied.
+def read_series(path: Path) -> Volume:
+    """Read a folder of slices, or a multi-frame object; every slice's own rescaling is applied.
+
+    Returns
+    -------
+    volume
+        int16 or int32 where slopes and intercepts of all slices are whole numbers, float32
+        otherwise: one type for the series, which any one slice of a PET would get wrong.
 
     Raises
     ------
     CaseError
-        FILE_UNREADABLE, SERIES_AMBIGUOUS (several series in the folder), SLICES_UNEVEN (slices
-        missing, doubled, of other size or orientation) or DIRECTION_SHEARED (gantry tilt).
+        FILE_UNREADABLE, ORIENTATION_UNKNOWN (no positions), SERIES_AMBIGUOUS (several series, or
+        several volumes at the same positions), SLICES_UNEVEN (slices missing, of other size or
+        orientation), NOT_3D (one slice) or DIRECTION_SHEARED (gantry tilt).
     """
-    slices = _sorted_slices(folder)
-    grid = _grid(folder, slices)
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames([str(s.path) for s in slices])
-    try:
-        array = sitk.GetArrayFromImage(reader.Execute())
-    except RuntimeError as error:
-        raise _unreadable(folder, str(error).strip().splitlines()[-1]) from None
-    return Volume(_narrow(array).reshape(grid.shape), grid)
+    slices, _ = _sorted_slices(path)
+    grid, _ = _grid(path, slices)
+    whole = all(s.slope.is_integer() and s.intercept.is_integer() for s in slices)
+    array = np.empty(grid.shape, np.int32 if whole else np.float32)
+    limits = np.iinfo(np.int32)
+    for z, stored in enumerate(_pixels(slices)):
+        if stored.dtype.kind == "f" and whole:
+            whole, array = False, array.astype(np.float32)
+        values = stored.astype(np.float64) * slices[z].slope + slices[z].intercept
+        if whole and (values.min() < limits.min or values.max() > limits.max):
+            raise _unreadable(slices[z].path, "its values need more than 32 bits")
+        array[z] = values
+    return Volume(_narrow(array), grid)
+
+
+def _pixels(slices: Sequence[Slice]) -> Iterator[Array]:
+    """Stored values of each slice, (rows, columns)."""
+    opened: tuple[Path, Any] | None = None
+    for s in slices:
+        try:
+            if opened is None or opened[0] != s.path:
+                opened = (s.path, dcmread(s.path))
+            stored = np.asarray(pixel_array(opened[1], index=s.frame))
+        except Exception as error:  # pydicom and its decoders raise all sorts of things
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise _unreadable(s.path, lines[-1]) from None
+        if stored.shape != s.plane.size:
+            raise _unreadable(s.path, f"its pixels have the shape {stored.shape}")
+        yield stored
 
 
 def _narrow(array: Array) -> Array:
-    """int16 where all values fit, else float32: GDCM gives int32 or float64."""
-    if array.dtype.kind in "iu":
+    """int16 where all values fit."""
+    if array.dtype.kind == "i":
         limits = np.iinfo(np.int16)
-        fits = limits.min <= int(array.min()) and int(array.max()) <= limits.max
-        return array.astype(np.int16 if fits else np.int32)
-    return array.astype(np.float32)
+        if limits.min <= int(array.min()) and int(array.max()) <= limits.max:
+            return array.astype(np.int16)
+    return array
 
 
-def _sorted_slices(folder: Path) -> list[Slice]:
-    """Slices in the direction of their normal; files that are no slice are left aside."""
-    slices = [s for path in sorted(folder.iterdir()) if path.is_file() for s in _slice(path)]
-    if not slices:
-        raise _unreadable(folder, "no file of it is a DICOM slice with a position")
-    counts = Counter((s.series, s.description) for s in slices)
-    if len(counts) > 1:
-        shown = ", ".join(f"{d or uid} ({n} slices)" for (uid, d), n in counts.most_common())
+def _sorted_slices(path: Path) -> tuple[list[Slice], list[str]]:
+    """Slices of the one series in the direction of their normal, and what was left aside."""
+    slices, notes = find_slices(path)
+    _require_one_series(path, slices)
+    _require_alike(path, slices)
+    normal = slices[0].plane.normal
+    slices.sort(key=lambda s: float(s.plane.position @ normal))
+    positions = _by_position(slices)
+    if len(positions) < len(slices):
+        positions, copies = _without_copies(positions)
+        if copies:
+            notes.append(f"identical copies of slices are used once: {names(copies)}")
+        _require_one_volume(path, positions)
+    return [together[0] for together in positions], notes
+
+
+def _require_one_series(path: Path, slices: Sequence[Slice]) -> None:
+    """Refuse a folder with several series, which their UIDs tell apart."""
+    files: dict[str, list[Path]] = {}
+    for s in slices:
+        files.setdefault(s.series, []).append(s.path)
+    if len(files) > 1:
+        described = {s.series: shown(s.description or s.series, 80) for s in slices}
+        most = sorted(files, key=lambda uid: -len(files[uid]))
+        found = "; ".join(
+            f"{described[uid]}, {len(files[uid])} slices: {names(files[uid])}" for uid in most[:5]
+        )
         raise CaseError(
             Code.SERIES_AMBIGUOUS,
-            f"{folder} holds {len(counts)} series: {shown}",
+            f"{path} holds {len(files)} series ({found})",
             "give each a folder of its own",
         )
-    normal = np.cross(slices[0].cosines[:3], slices[0].cosines[3:])
-    return sorted(slices, key=lambda s: float(s.position @ normal))
 
 
-def _slice(path: Path) -> list[Slice]:
-    """The slice in a file; nothing where it is none."""
-    try:
-        data: Any = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-        return [
-            Slice(
-                path,
-                str(data.SeriesInstanceUID),
-                str(data.get("SeriesDescription", "")),
-                np.array([float(v) for v in data.ImagePositionPatient]).reshape(3),
-                np.array([float(v) for v in data.ImageOrientationPatient]).reshape(6),
-                (float(data.PixelSpacing[0]), float(data.PixelSpacing[1])),
-                (int(data.Rows), int(data.Columns)),
-            )
-        ]
-    except (
-        InvalidDicomError,
-        AttributeError,
-        TypeError,
-        ValueError,
-        OSError,
-        IndexError,
-        EOFError,
-    ):
-        return []
+def _require_alike(path: Path, slices: Sequence[Slice]) -> None:
+    """Refuse slices of another size, spacing or orientation than most."""
+
+    def kind(s: Slice) -> tuple[object, ...]:
+        cosines = tuple((np.round(s.plane.cosines, 3) + 0.0).tolist())
+        return s.plane.size, cosines, tuple(round(v, 4) for v in s.plane.spacing)
+
+    kinds = Counter(kind(s) for s in slices)
+    usual = next(s for s in slices if kind(s) == kinds.most_common(1)[0][0]).plane
+    odd = [
+        s
+        for s in slices
+        if s.plane.size != usual.size
+        or not np.allclose(s.plane.cosines, usual.cosines, atol=1e-4)
+        or not np.allclose(s.plane.spacing, usual.spacing, rtol=1e-5)
+    ]
+    if odd:
+        raise _uneven(
+            path,
+            f"{len(odd)} of {len(slices)} slices have another size, spacing or orientation than "
+            f"the others: {names([s.path for s in odd])}",
+            "take out what does not belong to it, such as localizers",
+        )
 
 
-def _grid(folder: Path, slices: Sequence[Slice]) -> Grid:
-    first = slices[0]
-    for other in slices:
-        same = np.allclose(other.cosines, first.cosines, atol=1e-4)
-        if not same or other.size != first.size or other.spacing != first.spacing:
-            raise _uneven(folder, f"{other.path.name} has another size, spacing or orientation")
-    if len(slices) < 2:
-        raise _uneven(folder, "it has one slice only")
-    normal = np.cross(first.cosines[:3], first.cosines[3:])
-    positions = np.array([s.position for s in slices])
+def _by_position(slices: Sequence[Slice]) -> list[list[Slice]]:
+    """Sorted slices in groups of one position each."""
+    groups: list[list[Slice]] = []
+    for s in slices:
+        last = groups[-1][0].plane if groups else None
+        if last is not None and np.linalg.norm(s.plane.position - last.position) < SAME_MM:
+            groups[-1].append(s)
+        else:
+            groups.append([s])
+    return groups
+
+
+def _without_copies(positions: list[list[Slice]]) -> tuple[list[list[Slice]], list[Path]]:
+    """Take out files that are the same to the byte, or one object with the same pixels."""
+    kept, copies = [], []
+    for together in positions:
+        differing: list[Slice] = []
+        for s in together:
+            if any(_is_copy(s, other) for other in differing):
+                copies.append(s.path)
+            else:
+                differing.append(s)
+        kept.append(differing)
+    return kept, copies
+
+
+def _is_copy(first: Slice, second: Slice) -> bool:
+    if first.path == second.path:
+        return False
+    if first.path.read_bytes() == second.path.read_bytes():
+        return True
+    same = first.uid == second.uid and bool(first.uid)
+    scaled = (first.slope, first.intercept) == (second.slope, second.intercept)
+    if not same or not scaled:
+        return False
+    one, other = _pixels([first, second])
+    return bool(np.array_equal(one, other))
+
+
+def _require_one_volume(path: Path, positions: list[list[Slice]]) -> None:
+    """Refuse several different slices at one position."""
+    most = max(len(together) for together in positions)
+    if most == 1:
+        return
+    slices = [s for together in positions for s in together]
+    if any(len(together) < most for together in positions):
+        double = next(together for together in positions if len(together) > 1)
+        raise _uneven(
+            path, f"{names([s.path for s in double])} are different slices at one position"
+        )
+    tags = [
+        f"{tag} ({', '.join(dict.fromkeys(str(s.tags.get(tag)) for s in slices))})"
+        for tag in slices[0].tags
+        if _tells_apart(tag, positions)
+    ]
+    what = "frames" if slices[0].frame is not None else "files"
+    apart = f"told apart by {'; '.join(tags)[:300]}" if tags else "which no tag tells apart"
+    raise CaseError(
+        Code.SERIES_AMBIGUOUS,
+        f"{path} holds {len(slices)} {what} on {len(positions)} positions: {most} volumes, {apart}",
+        "give a folder with the slices of one of them",
+    )
+
+
+def _tells_apart(tag: str, positions: list[list[Slice]]) -> bool:
+    """Whether each position has the same set of different values of a tag."""
+    values = [[s.tags.get(tag) for s in together] for together in positions]
+    found = {frozenset(at) for at in values}
+    return len(found) == 1 and len(next(iter(found))) == len(positions[0])
+
+
+def _grid(path: Path, slices: Sequence[Slice]) -> tuple[Grid, list[str]]:
+    """The grid of sorted slices, and what was repaired to have it."""
+    first = slices[0].plane
+    if len(slices) < 2 or min(first.size) < 2:
+        raise CaseError(
+            Code.NOT_3D,
+            f"{path} has {len(slices)} slice(s) of {first.size[0]}x{first.size[1]} pixels; one "
+            "3D volume with at least 2 voxels a side is needed",
+            "give the folder with all slices of the series",
+        )
+    if max(len(slices), *first.size) > MOST_VOXELS:
+        raise CaseError(
+            Code.NOT_3D,
+            f"{path} has {len(slices)} slices of {first.size[0]}x{first.size[1]} pixels; label "
+            f"maps are NIfTI-1, whose sides have at most {MOST_VOXELS} voxels",
+            "crop or resample it",
+        )
+    normal = first.normal
+    positions = np.array([s.plane.position for s in slices])
     steps = np.diff(positions, axis=0)
     gaps = steps @ normal
     gap = float(np.median(gaps))
     wrong = np.flatnonzero(np.abs(gaps - gap) > max(EVEN * gap, 0.01))
+    tilt = float(np.linalg.norm(steps - np.outer(gaps, normal), axis=1).max())
     if gap <= 0 or len(wrong):
         at = int(wrong[0]) if len(wrong) else 0
         raise _uneven(
-            folder,
-            f"{slices[at].path.name} and {slices[at + 1].path.name} are {gaps[at]:.4g} mm apart "
-            f"where {gap:.4g} mm is usual",
+            path,
+            f"{names([slices[at].path, slices[at + 1].path])} are {gaps[at]:.4g} mm apart where "
+            f"{gap:.4g} mm is usual",
         )
-    tilt = float(np.linalg.norm(steps - np.outer(gaps, normal), axis=1).max())
     if tilt > max(EVEN * gap, 0.01):
         raise CaseError(
             Code.DIRECTION_SHEARED,
-            f"{folder}: each slice is displaced by {tilt:.3g} mm in its plane (gantry tilt)",
+            f"{path}: each slice is displaced by {tilt:.3g} mm in its plane (gantry tilt)",
             "resample the series to a rectangular grid",
         )
-    rows, columns = first.size
-    direction = np.stack([first.cosines[:3], first.cosines[3:], normal], axis=1)
-    origin = positions[0]
-    return Grid(
-        (columns, rows, len(slices)),
-        (first.spacing[1], first.spacing[0], gap),
-        (float(origin[0]), float(origin[1]), float(origin[2])),
-        tuple(float(c) for c in direction.ravel()),
-    )
+    size = (first.size[1], first.size[0], len(slices))
+    spacing = (first.spacing[1], first.spacing[0], gap)
+    axes = np.stack([first.cosines[:3], first.cosines[3:], normal], axis=1)
+    direction, repaired = orthonormal(path, axes, size, spacing)
+    x, y, z = (float(v) for v in positions[0])
+    return Grid(size, spacing, (x, y, z), tuple(float(c) for c in direction.ravel())), repaired
 
 
-def _uneven(folder: Path, what: str) -> CaseError:
-    return CaseError(
-        Code.SLICES_UNEVEN,
-        f"{folder}: {what}",
-        "complete the series, or take out what does not belong to it",
-    )
+def _uneven(path: Path, what: str, remedy: str = COMPLETE) -> CaseError:
+    return CaseError(Code.SLICES_UNEVEN, f"{path}: {what}", remedy)
 
 
-def _unreadable(folder: Path, reason: str) -> CaseError:
+def _unreadable(path: Path, reason: str) -> CaseError:
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{folder} can not be read as a DICOM series ({reason[:200]})",
-        "give a folder with the slices of one series",
+        f"{path} can not be read as a DICOM slice ({reason[:200]})",
+        "fetch it again, or convert the series with dcm2niix",
     )
