@@ -18,6 +18,7 @@ from backsplit.config.slices import lesion_values
 from backsplit.errors import CaseError, Code
 from backsplit.volume import Grid, LabelMap, read_grid
 from support.cases import read_cases
+from support.dicom import write_rtstruct
 from support.project import ct_like, load, save
 
 SHAPE = ct_like().shape
@@ -141,12 +142,13 @@ def test_the_volume_of_any_value_is_held_against_that_before(project, configured
 
 
 def test_dicom_is_not_looked_at_without_its_image(project, configured):
-    case, values, grid = lesion_case(project, configured, values_at(1))
-    case.lesion.write_bytes(bytes(128) + b"DICM" + b"no more than that")
+    targets = {"tumor": "GTV"}
+    case, values, grid = lesion_case(project, configured, values_at(1), targets=targets)
+    write_rtstruct(case.lesion, {"another region": []})
     assert check_lesion(case, values, None) == ()
     with pytest.raises(CaseError) as caught:
         check_lesion(case, values, grid)
-    assert caught.value.code is Code.FILE_UNREADABLE
+    assert caught.value.code is Code.LABEL_UNDECLARED
 
 
 def test_a_box_grows_by_so_many_mm_and_a_voxel_and_ends_at_the_grid():
