@@ -86,7 +86,7 @@ def test_labels_on_other_grids_are_placed_where_allowed(
     if drawn_on == "ct":
         assert found.notes == ("before",)
     else:
-        note = f"drawn.nii.gz was put from {grid.describe()} on the image's grid"
+        note = f"drawn.nii.gz is put from {grid.describe()} on the image's grid"
         assert found.notes[1:] == (note,)
 
 

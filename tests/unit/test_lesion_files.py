@@ -115,13 +115,14 @@ def test_a_lesion_from_another_grid_keeps_its_volume_and_says_so(project, config
     config = configured(dataset=project.settings["dataset"] | {"other_grids": "any"})
     (case,), values = read_cases(config), lesion_values(config)
     grid = read_grid(case.images["ct"])
-    assert check_lesion(case, values, grid) == ("a.nii.gz will be put on the image's grid",)
+    note = f"a.nii.gz is put from {read_grid(case.lesion).describe()} on the image's grid"
+    assert check_lesion(case, values, grid) == (note,)
     lesion = read_lesion(case, values, grid)
     before = 12 * np.prod(spacing) / 1000
     after = (lesion.map.array == 1).sum() * 12 / 1000
     large = " (CHANGED)" if abs(after / before - 1) > VOLUME_TOLERANCE else ""
     assert lesion.map.notes == (
-        f"a.nii.gz was put from {read_grid(case.lesion).describe()} on the image's grid",
+        note,
         f"tumor: {before:.4g} ml before, {after:.4g} ml after{large}",
     )
     assert after == pytest.approx(before, abs=0.0121)

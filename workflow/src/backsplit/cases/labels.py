@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -10,10 +11,11 @@ from pathlib import Path
 from backsplit.cases.table import Case
 from backsplit.config.segmenters import LabelPath
 from backsplit.config.slices import Placing
-from backsplit.errors import Code, RunError
+from backsplit.errors import CaseError, Code, RunError
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_grid, require_same_grid
 from backsplit.volume.resample import require_overlap, resample_labels
+from backsplit.volume.same_lattice import find_lattice, header_is_lost
 
 NOTED_MM = 1e-3
 """Differences below come from float32 headers alone."""
@@ -43,7 +45,10 @@ def put_on_grid(
     placing: Placing,
     resample: Callable[[Array, Grid, Grid], Array] = resample_labels,
 ) -> LabelMap:
-    """Put a label map on the image's grid where the configuration allows it.
+    """Put a label map on the image's grid.
+
+    What lies on the image's own voxels is taken exactly, however its header describes them;
+    another grid is resampled where the configuration allows it.
 
     Raises
     ------
@@ -51,12 +56,15 @@ def put_on_grid(
         GRID_MISMATCH or GRID_NO_OVERLAP.
     """
     if labels.grid.is_same(grid):
-        notes = (*labels.notes, *snap_note(path, labels.grid, grid))
-        return replace(labels, grid=grid, notes=notes)
-    require_placeable(path, labels.grid, grid, case, placing)
-    array = resample(labels.array, labels.grid, grid)
-    note = f"{path.name} was put from {labels.grid.describe()} on the image's grid"
-    return replace(labels, array=array, grid=grid, notes=(*labels.notes, note))
+        array, notes = labels.array, snap_note(path, labels.grid, grid)
+    else:
+        require_placeable(path, labels.grid, grid, case, placing)
+        lattice = find_lattice(labels.grid, grid)
+        array = lattice.take(labels.array) if lattice else resample(labels.array, labels.grid, grid)
+        notes = (placing_note(path, labels.grid, grid),)
+        if lattice and (lost := lattice.count_outside(labels.array)):
+            notes += (f"{path.name} has {lost} labelled voxels outside the image: left out",)
+    return replace(labels, array=array, grid=grid, notes=(*labels.notes, *notes))
 
 
 def require_placeable(
@@ -78,14 +86,65 @@ def require_placeable(
     """
     if grid.is_same(reference):
         return
+    _require_header(path, grid, reference, case.images[placing.grid_channel])
+    if find_lattice(grid, reference) is not None:
+        require_overlap(str(path), grid, reference)
+        return
     policy = placing.other_grids
     others = [i for c, i in case.images.items() if c != placing.grid_channel and is_there(i)]
     allowed = policy == "any" or (
-        policy == "channels" and any(grid.is_same(read_grid(image)) for image in others)
+        policy == "channels" and any(find_lattice(grid, read_grid(image)) for image in others)
     )
     if not allowed:
         require_same_grid(str(path), grid, reference, "its image")
     require_overlap(str(path), grid, reference)
+
+
+def placing_note(path: Path, grid: Grid, reference: Grid) -> str:
+    """Say how a label file that is not on its image's grid comes onto it."""
+    lattice = find_lattice(grid, reference)
+    if lattice is None:
+        return f"{path.name} is put from {grid.describe()} on the image's grid"
+    far = f", up to {lattice.drift_mm:.2g} mm off" if lattice.drift_mm >= NOTED_MM else ""
+    return (
+        f"{path.name} has the image's own voxels ({lattice.describe()}{far}): taken exactly, "
+        "without interpolation"
+    )
+
+
+def _require_header(path: Path, grid: Grid, reference: Grid, image: Path) -> None:
+    """Refuse a label file that was saved without its image's header.
+
+    Raises
+    ------
+    CaseError
+        GRID_MISMATCH, with a command that copies the header.
+    """
+    if not header_is_lost(grid, reference):
+        return
+    what = (
+        f"{path} has lost its header: it has the image's size, but the default grid of an array "
+        f"(spacing {'x'.join(f'{s:g}' for s in grid.spacing)} mm, origin "
+        f"{', '.join(f'{o:g}' for o in grid.origin)}) where the image is {reference.describe()}"
+    )
+    if grid.size != reference.size:
+        remedy = "write it again with its axes in the image's order, and with the image's header"
+    else:
+        files = (image, path, path.with_name(f"{path.name.partition('.')[0]}_fixed.nii.gz"))
+        names = " ".join(shlex.quote(str(name)) for name in files)
+        remedy = (
+            "if its voxels are in the image's order, copy the image's header and look at both "
+            f"together: python -c '{_COPY_HEADER}' {names}"
+        )
+    raise CaseError(Code.GRID_MISMATCH, what, remedy)
+
+
+_COPY_HEADER = (
+    "import sys; from pathlib import Path; "
+    "from backsplit.volume import read_grid, read_labels, write_labels; "
+    "image, mask, fixed = map(Path, sys.argv[1:]); "
+    "write_labels(fixed, read_labels(mask).array, read_grid(image))"
+)
 
 
 def snap_note(path: Path, grid: Grid, reference: Grid) -> tuple[str, ...]:

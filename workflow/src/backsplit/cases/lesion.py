@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backsplit.cases.labels import put_on_grid, require_placeable, snap_note
+from backsplit.cases.labels import placing_note, put_on_grid, require_placeable, snap_note
 from backsplit.cases.table import Case
 from backsplit.config.base import MOST_LABEL, LabelValue
 from backsplit.config.slices import LesionValues
@@ -19,6 +19,7 @@ from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
 from backsplit.volume.labels import segment_file
 from backsplit.volume.pieces import count_values
 from backsplit.volume.resample import require_labels_inside, resample_lesions
+from backsplit.volume.same_lattice import find_lattice
 
 VOLUME_TOLERANCE = 0.1
 """A target whose volume changes by more than this share through resampling is worth a word."""
@@ -55,7 +56,8 @@ def read_lesion(case: Case, values: LesionValues, grid: Grid) -> Lesion | None:
     moved = put_on_grid(case.lesion, labels, grid, case, values.placing, resample_lesions)
     if not labels.grid.is_same(grid):
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
-        moved = _with_volumes(case.lesion, labels, moved, claims, list(values.targets))
+        if find_lattice(labels.grid, grid) is None:
+            moved = _with_volumes(case.lesion, labels, moved, claims, list(values.targets))
     several = any(
         len(given) > 1 or any(isinstance(value, str) and "*" in value for value in given)
         for given in values.targets.values()
@@ -78,7 +80,7 @@ def check_lesion(case: Case, values: LesionValues, grid: Grid | None) -> tuple[s
     if not labels.grid.is_same(grid):
         require_placeable(case.lesion, labels.grid, grid, case, values.placing)
         require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
-        return (*labels.notes, f"{case.lesion.name} will be put on the image's grid")
+        return (*labels.notes, placing_note(case.lesion, labels.grid, grid))
     return (*labels.notes, *snap_note(case.lesion, labels.grid, grid))
 
 

@@ -7,6 +7,7 @@ import numpy as np
 
 from backsplit.errors import CaseError, Code
 from backsplit.volume.grid import Array, Grid, Volume
+from backsplit.volume.same_lattice import find_lattice
 
 MIN_OVERLAP = 0.5
 """Share of the smaller of two boxes that must lie in the other: PET and CT of a patient overlap
@@ -50,17 +51,23 @@ def require_labels_inside(what: str, labels: Array, grid: Grid, reference: Grid)
     CaseError
         GRID_NO_OVERLAP.
     """
-    shell = _surface_box(labels)
-    outside = ~_inside(shell, grid, reference, EDGE_VOXELS)
-    if outside.any():
-        index = np.argwhere(labels != 0)
-        lost = int((~_inside(index, grid, reference, EDGE_VOXELS)).sum())
-        if lost:
-            raise CaseError(
-                Code.GRID_NO_OVERLAP,
-                f"{what} has {lost} labelled voxels outside the image",
-                "give the image that it was drawn on, or crop it",
-            )
+    lost = _count_outside(labels, grid, reference)
+    if lost:
+        raise CaseError(
+            Code.GRID_NO_OVERLAP,
+            f"{what} has {lost} labelled voxels outside the image",
+            "give the image that it was drawn on, or crop it",
+        )
+
+
+def _count_outside(labels: Array, grid: Grid, reference: Grid) -> int:
+    """Labelled voxels beyond the edge: to the voxel on one lattice, else with some slack."""
+    if (lattice := find_lattice(grid, reference)) is not None:
+        return lattice.count_outside(labels)
+    if _inside(_surface_box(labels), grid, reference, EDGE_VOXELS).all():
+        return 0
+    index = np.argwhere(labels != 0)
+    return int((~_inside(index, grid, reference, EDGE_VOXELS)).sum())
 
 
 def resample_labels(labels: Array, grid: Grid, to: Grid) -> Array:
@@ -166,7 +173,12 @@ def _coverage(
 
 
 def resample_image(volume: Volume, to: Grid) -> Volume:
-    """Put an image on another grid, linearly; outside it takes its lowest value (air)."""
+    """Put an image on another grid; outside it takes its lowest value (air).
+
+    Voxels of the same lattice keep their values and type; between voxels it is linear, in float32.
+    """
+    if (lattice := find_lattice(volume.grid, to)) is not None:
+        return Volume(lattice.take(volume.array, volume.array.min()), to)
     image = volume.array.astype(np.float32)
     lowest = float(image.min())
     return Volume(_resampled(image, volume.grid, to, "sitkLinear", lowest), to)
