@@ -19,7 +19,11 @@ def bad_table(project):
     project.add("evil")
     project.rows[-1]["case"] = "../x"
     project.add("off_grid")
-    save(project.folder / "lesions" / "off_grid.nii.gz", np.zeros((12, 20, 25), np.uint8))
+    save(
+        project.folder / "lesions" / "off_grid.nii.gz",
+        np.zeros((9, 16, 20), np.uint8),
+        spacing=(2.4, 2.4, 4.0),
+    )
     project.add("shifted")
     save(
         project.folder / "lesions" / "shifted.nii.gz",

@@ -116,7 +116,7 @@ def test_given_label_files_are_held_against_the_grid(project, configured):
     given = {"kind": "files", "path": "organs/{case}.nii.gz", "labels": {"liver": 1}}
     settings = {"segmenters": {"given": given}, "structures": {"liver": "given/liver"}}
     assert checked(configured(**settings))[0] == []  # that b has none is said by the segmenter
-    save(project.folder / "organs" / "b.nii.gz", np.ones((5, 5, 5), np.uint8))
+    save(project.folder / "organs" / "b.nii.gz", np.ones((5, 5, 5), np.uint8), (5, 5, 5))
     problems, _ = checked(configured(**settings))
     assert codes(problems) == [("b", "segmenters.given", "GRID_MISMATCH")]
     assert problems[0].value is None

@@ -13,7 +13,7 @@ from backsplit.config.segmenters import LabelPath
 from backsplit.config.slices import Placing
 from backsplit.errors import CaseError, Code, RunError
 from backsplit.store.disk import is_there
-from backsplit.volume import Array, Grid, LabelMap, read_grid, require_same_grid
+from backsplit.volume import Array, Grid, LabelMap, read_grid
 from backsplit.volume.resample import require_overlap, resample_labels
 from backsplit.volume.same_lattice import find_lattice, header_is_lost
 
@@ -87,7 +87,8 @@ def require_placeable(
     if grid.is_same(reference):
         return
     _require_header(path, grid, reference, case.images[placing.grid_channel])
-    if find_lattice(grid, reference) is not None:
+    lattice = find_lattice(grid, reference)
+    if lattice is not None and not lattice.shifts:
         require_overlap(str(path), grid, reference)
         return
     policy = placing.other_grids
@@ -96,7 +97,7 @@ def require_placeable(
         policy == "channels" and any(find_lattice(grid, read_grid(image)) for image in others)
     )
     if not allowed:
-        require_same_grid(str(path), grid, reference, "its image")
+        raise _mismatch(path, grid, reference, case.images[placing.grid_channel])
     require_overlap(str(path), grid, reference)
 
 
@@ -127,16 +128,36 @@ def _require_header(path: Path, grid: Grid, reference: Grid, image: Path) -> Non
         f"(spacing {'x'.join(f'{s:g}' for s in grid.spacing)} mm, origin "
         f"{', '.join(f'{o:g}' for o in grid.origin)}) where the image is {reference.describe()}"
     )
-    if grid.size != reference.size:
-        remedy = "write it again with its axes in the image's order, and with the image's header"
+    if grid.size == reference.size:
+        remedy = f"if its voxels are in the image's order, {_copy_header(path, image)}"
     else:
-        files = (image, path, path.with_name(f"{path.name.partition('.')[0]}_fixed.nii.gz"))
-        names = " ".join(shlex.quote(str(name)) for name in files)
-        remedy = (
-            "if its voxels are in the image's order, copy the image's header and look at both "
-            f"together: python -c '{_COPY_HEADER}' {names}"
-        )
+        remedy = "write it again with its axes in the image's order, and with the image's header"
     raise CaseError(Code.GRID_MISMATCH, what, remedy)
+
+
+def _mismatch(path: Path, grid: Grid, reference: Grid, image: Path) -> CaseError:
+    """Say how a label file's grid differs, and what to do where its header may be wrong."""
+    other = "`dataset.other_grids: any` resamples it"
+    if grid.size != reference.size:
+        return CaseError(
+            Code.GRID_MISMATCH,
+            f"{path} is {grid.describe()} but its image is {reference.describe()}",
+            f"give the image that it was drawn on; {other}",
+        )
+    return CaseError(
+        Code.GRID_MISMATCH,
+        f"{path} has the size of its image but lies up to {grid.distance_mm(reference):.3g} mm "
+        f"away from it ({grid.describe()}, the image {reference.describe()})",
+        "if it was drawn on this image, its header is wrong: "
+        f"{_copy_header(path, image)}; if not, {other}",
+    )
+
+
+def _copy_header(path: Path, image: Path) -> str:
+    """The command that gives a label file its image's header."""
+    files = (image, path, path.with_name(f"{path.name.partition('.')[0]}_fixed.nii.gz"))
+    names = " ".join(shlex.quote(str(name)) for name in files)
+    return f"copy the image's and look at both together: python -c '{_COPY_HEADER}' {names}"
 
 
 _COPY_HEADER = (

@@ -39,7 +39,8 @@ class Dataset(Section):
     other_grids: Literal["refuse", "channels", "any"] = Field(
         default="channels",
         description="Label files on another grid than the image: `channels` resamples those "
-        "drawn on another channel of the case, `any` those that overlap enough, `refuse` none.",
+        "drawn on another channel of the case, `any` those that overlap enough, `refuse` none. "
+        "What has the image's own voxels is taken exactly, whatever is set.",
     )
 
     @property

@@ -7,6 +7,7 @@ they differ by rounding only, it is taken, and what was done is said.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +54,12 @@ class Geometry:
         return path if self.faithful else None
 
 
+_COPY_AFFINE = (
+    "import sys, nibabel as n; a, b = map(n.load, sys.argv[1:3]); "
+    "n.save(n.Nifti1Image(b.dataobj[...], a.affine), sys.argv[3])"
+)
+
+
 def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
     """Read a NIfTI header: sform where it is set, else qform, when all readings agree.
 
@@ -74,7 +81,8 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
             Code.ORIENTATION_UNKNOWN,
             f"{path} says nowhere how it lies in the patient (sform_code and qform_code are 0), "
             "so left and right are a guess",
-            "set its qform or sform from the original",
+            "copy the header of an original whose voxels are in the same order: "
+            f"python -c '{_COPY_AFFINE}' ORIGINAL.nii.gz {shlex.quote(str(path))} FIXED.nii.gz",
         )
     for name, affine in forms.items():
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:

@@ -56,6 +56,14 @@ class Lattice:
         """Whether both have the same voxels, none more and none less."""
         return self.offset == (0, 0, 0) and self.shape == self.reference
 
+    @property
+    def shifts(self) -> bool:
+        """Whether both have the same size, but one lies some whole voxels aside.
+
+        Nobody crops a volume to its own size: a header is wrong, or it is of another series.
+        """
+        return self.shape == self.reference and not self.covers
+
     def take(self, array: Array, outside: float = 0) -> Array:
         """Values of an array on the other grid, on the reference; `outside` where it has none."""
         moved = self._reordered(array)
