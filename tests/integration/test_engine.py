@@ -53,7 +53,7 @@ def model(tmp_path) -> Path:
 
 
 def case_of(path: Path, name: str = "a") -> Case:
-    return Case(name, 2, {"ct": path}, None, {"case": name}, path.parent)
+    return Case(name, 2, {"ct": path}, {}, {"case": name}, path.parent)
 
 
 def phantom(folder: Path, name: str) -> Path:

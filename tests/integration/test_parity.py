@@ -70,7 +70,7 @@ def ours(image: Path, weights: Path, **options) -> np.ndarray:
     for folder in weights.glob("Dataset*"):
         accept(files_of(folder))
     config = TotalSegmentator(kind="totalsegmentator", weights=str(weights), **options)
-    case = Case("a", 2, {"ct": image}, None, {}, image.parent)
+    case = Case("a", 2, {"ct": image}, {}, {}, image.parent)
     ((_, result),) = TotalSegmentatorSegmenter(config, INPUTS, RUN).label([case])
     assert not isinstance(result, Exception), result
     return result.array
@@ -135,7 +135,7 @@ def test_cropped_tasks_run_totalsegmentator_s_own_function(tmp_path):
     assert a.any()
     np.testing.assert_array_equal(a, theirs(tmp_path, image, weights, task="liver_vessels"))
     soon = Run(device="cpu", case_minutes=1e-9)  # its networks too are given up
-    case = Case("a", 2, {"ct": image}, None, {}, image.parent)
+    case = Case("a", 2, {"ct": image}, {}, {}, image.parent)
     ((_, result),) = TotalSegmentatorSegmenter(config, INPUTS, soon).label([case])
     assert isinstance(result, CaseError) and result.code is Code.TIME_LIMIT
 
@@ -177,6 +177,6 @@ def test_nnunet_model_with_one_fold_and_with_two(tmp_path, shared, folds):
     assert done.returncode == 0, done.stdout + done.stderr
     accept(files_of(model))
     segmenter = NnUNetSegmenter(NnUNet(kind="nnunet", model=model, folds=folds), INPUTS, RUN)
-    cases = [Case(n, 2, {"ct": p}, None, {}, p.parent) for n, p in images.items()]
+    cases = [Case(n, 2, {"ct": p}, {}, {}, p.parent) for n, p in images.items()]
     for case, result in segmenter.label(cases):
         np.testing.assert_array_equal(result.array, load(tmp_path / "out" / f"{case.id}.nii.gz"))

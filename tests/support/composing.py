@@ -23,11 +23,11 @@ def grid_of(shape, spacing=(1.0, 1.0, 1.0)):
 
 
 def lesion_of(values, grid, claims=None):
-    return Lesion(LabelMap(values, grid), claims or {7: (1,), 9: (2,)}, False)
+    return Lesion(LabelMap(values, grid), claims or {7: (1,), 9: (2,)})
 
 
 def rules_of(scheme=SCHEME, **settings_):
     settings = Compose.model_validate(settings_)
     over = settings.named(settings.repair.over, scheme.structures)
     repair = settings.repair.model_copy(update={"over": over})
-    return Rules(scheme, Merging(("organs", "tissue"), settings.unknown, repair))
+    return Rules(scheme, Merging(("organs", "tissue"), settings.unknown, repair, ("tissue",)))

@@ -18,7 +18,7 @@ def write(folder: Path, sidecar: Sidecar) -> Path:
 
 
 def segmented(case: str, segmenter: str = "organs", **known: Any) -> SegmentSidecar:
-    nothing = {"classes": {}, "overlaps": {}, "unknown": (), "voxels": {}, "notes": {}}
+    nothing = {"classes": {}, "overlaps": {}, "unknown": {}, "voxels": {}, "notes": {}}
     return SegmentSidecar(case=case, segmenter=segmenter, **{**COMMON, **nothing, **known})
 
 

@@ -31,7 +31,7 @@ IDS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,8}([A-Z]{119})?", fullmatch=Tr
 
 
 def case(name: str, patient: str = "") -> Case:
-    return Case(name, 2, {}, None, {"patient": patient}, Path())
+    return Case(name, 2, {}, {}, {"patient": patient}, Path())
 
 
 def places(*cases: tuple[str, str]) -> list[tuple[str, str]]:

@@ -57,7 +57,8 @@ def attack(folder: Path) -> None:
             paths = {**good, role: folder / f"broken{ending}"}
             paths[role].write_bytes(data)
             columns = {"case": "a", "image_ct": str(paths["image"]), "lesion": str(paths["lesion"])}
-            case = Case("a", 2, {"ct": paths["image"]}, paths["lesion"], columns, folder)
+            lesions = {"lesion": paths["lesion"]}
+            case = Case("a", 2, {"ct": paths["image"]}, lesions, columns, folder)
             signal.alarm(SECONDS)  # its default ends the process
             _, (checked,) = check_cases([case], [case], checking(config), case.folder, threads=1)
             signal.alarm(0)

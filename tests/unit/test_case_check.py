@@ -115,11 +115,13 @@ def test_given_label_files_are_held_against_the_grid(project, configured):
     save(project.folder / "organs" / "a.nii.gz", np.ones(SHAPE, np.uint8))
     given = {"kind": "files", "path": "organs/{case}.nii.gz", "labels": {"liver": 1}}
     settings = {"segmenters": {"given": given}, "structures": {"liver": "given/liver"}}
-    assert checked(configured(**settings))[0] == []  # that b has none is said by the segmenter
+    problems, said = checked(configured(**settings))
+    assert not problems and said[0].message == ""
+    assert said[1].message == "given has no file organs/b.nii.gz (labels)"
     save(project.folder / "organs" / "b.nii.gz", np.ones((5, 5, 5), np.uint8), (5, 5, 5))
-    problems, _ = checked(configured(**settings))
-    assert codes(problems) == [("b", "segmenters.given", "GRID_MISMATCH")]
-    assert problems[0].value is None
+    problems, said = checked(configured(**settings))
+    assert not problems and said[1].status == "ok"  # its structures are unknown, that is all
+    assert said[1].message.startswith("given, labels: ") and "(GRID_MISMATCH)" in said[1].message
     kits = given | {"path": "{lesion}", "labels": {"liver": 9}}
     assert checked(configured(segmenters={"given": kits}))[0] == []
 

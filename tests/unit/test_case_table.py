@@ -30,7 +30,8 @@ def test_a_row_becomes_a_case(project, configured):
     folder = project.folder.resolve()
     assert (first.id, first.row, second.row) == ("a", 2, 3)
     assert first.images == {"ct": folder / "images" / "a.nii.gz"}
-    assert first.lesion == folder / "lesions" / "a.nii.gz" and second.lesion is None
+    assert first.lesions == {"lesion": folder / "lesions" / "a.nii.gz"} == first.lesion_files
+    assert second.lesions == {"lesion": None} and not second.lesion_files
     assert first.columns["site"] == "north" and second.columns["site"] == ""
     assert first.column_path("lesion") == str(folder / "lesions" / "a.nii.gz")
     assert (first.patient, second.patient) == ("p7", "b")

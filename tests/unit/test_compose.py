@@ -155,7 +155,7 @@ def test_ignore_is_limited_to_the_body_and_weaker_layers():
         ("background", "tumor", "bone", "liver", "fat"),
         {"bones": {"bone": "bone"}, "organs": {"liver": "liver"}, "tissue": {"fat": "fat"}},
     )
-    rules = Rules(scheme, Merging(("bones", "organs", "tissue")))
+    rules = Rules(scheme, Merging(("bones", "organs", "tissue"), bands=("tissue",)))
     bones = np.zeros(SHAPE, np.uint8)
     bones[0] = 1
     body = np.ones(SHAPE, bool)
@@ -219,7 +219,7 @@ def test_an_unknown_structure_leaves_stronger_layers_alone():
         ("background", "tumor", "bone", "liver", "fat"),
         {"bones": {"bone": "bone"}, "organs": {"liver": "liver"}, "tissue": {"fat": "fat"}},
     )
-    rules = Rules(scheme, Merging(("bones", "organs", "tissue")))
+    rules = Rules(scheme, Merging(("bones", "organs", "tissue"), bands=("tissue",)))
     bones, organs, tissue = np.zeros((3, *SHAPE), np.uint8)
     bones[0, 0] = organs[0] = tissue[1] = 1
     layers = [
@@ -238,6 +238,7 @@ def test_lesion_values_separate_instances_where_asked():
     values[1, 1, 1:3], values[1, 2, 1:3] = 7, 8  # they touch
     grid = grid_of(SHAPE)
     for instances_, expected in ((False, [4]), (True, [2, 2])):
-        lesion = Lesion(LabelMap(values, grid), {7: (1,), 8: (1,)}, instances_)
+        numbers = np.repeat(np.arange(9)[:, None], 3, axis=1) if instances_ else None
+        lesion = Lesion(LabelMap(values, grid), {7: (1,), 8: (1,)}, numbers)
         made = compose_case(grid, lesion, [], {}, lambda: values, rules_of())
         assert [found.instance.voxels for found in made.lesions] == expected

@@ -59,7 +59,7 @@ def test_dump_reads_back_as_the_same(tmp_path):
         ("kind: files", "kind: file", 8, "segmenters.given", "totalsegmentator"),
         ("  liver: organs/liver", "  liver: organ/liver", 1, None, "'organ/liver'"),
         ("  liver: organs/liver", "  tumor: organs/liver", 1, None, "'tumor'"),
-        ("cyst: 3", "cyst: 2", 5, "targets", "share"),
+        ("cyst: 3", "cyst: [3, 3]", 1, None, "lists a value twice"),
         ("cyst: 3", "cyst: 0", 5, "targets.cyst", "1..65535"),
         ("cyst: 3", "background: 3", 5, "targets", "reserved"),
         ("  liver: organs/liver", TWICE, 12, "structures.liver", "twice"),

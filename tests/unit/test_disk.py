@@ -199,7 +199,7 @@ class CopyStage:
 
 
 def run_copy(stage: CopyStage):
-    checked = Checked(Case("a", 2, {}, None, {}, stage.target), Status.OK)
+    checked = Checked(Case("a", 2, {}, {}, {}, stage.target), Status.OK)
     (outcome,) = run_batch(stage, [checked], lambda *_, **__: None)
     return outcome
 
@@ -227,7 +227,7 @@ def test_an_input_changed_while_read_fails_its_case(tmp_path, gone):
     stage.meanwhile = None
     source.write_text("two")
     assert run_copy(stage).status == "done"
-    sidecar = read_json(sidecar_path(stage.outputs(Case("a", 2, {}, None, {}, tmp_path))["copy"]))
+    sidecar = read_json(sidecar_path(stage.outputs(Case("a", 2, {}, {}, {}, tmp_path))["copy"]))
     assert sidecar["made_from"]["inputs"]["source"] == file_sha256(source)
 
 

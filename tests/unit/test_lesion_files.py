@@ -7,13 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backsplit.cases.instances import find_instances, grown
-from backsplit.cases.lesion import (
-    VOLUME_TOLERANCE,
-    check_lesion,
-    read_lesion,
-    target_claims,
-)
+from backsplit.cases.claims import file_values, target_claims
+from backsplit.cases.instances import Given, find_instances, grown
+from backsplit.cases.lesion import VOLUME_TOLERANCE, check_lesion, read_lesion
 from backsplit.config.slices import lesion_values
 from backsplit.errors import CaseError, Code
 from backsplit.volume import Grid, LabelMap, read_grid
@@ -32,6 +28,11 @@ def lesion_case(project, configured, lesion, **sections):
     return case, lesion_values(config), read_grid(case.images["ct"])
 
 
+def asked_of(config):
+    (case,) = read_cases(config)
+    return file_values(case, "lesion", lesion_values(config))
+
+
 def values_at(*values, dtype=np.uint8):
     lesion = np.zeros(SHAPE, dtype)
     for number, value in enumerate(values):
@@ -42,9 +43,10 @@ def values_at(*values, dtype=np.uint8):
 def test_values_of_a_lesion_file_are_targets(project, configured):
     case, values, grid = lesion_case(project, configured, values_at(1, 2))
     lesion = read_lesion(case, values, grid)
-    assert lesion.claims == {1: (1,), 2: (2,)} and not lesion.instances
-    np.testing.assert_array_equal(lesion.map.array, load(case.lesion))
-    assert check_lesion(case, values, grid) == () == check_lesion(case, values, None)
+    assert lesion.claims == {1: (1,), 2: (2,)} and lesion.given is None
+    np.testing.assert_array_equal(lesion.map.array, load(case.lesions["lesion"]))
+    for known in (grid, None):
+        assert check_lesion(case, "lesion", values, known) == ()
     project.rows[0]["lesion"] = "none"
     config = configured()
     assert read_lesion(read_cases(config)[0], lesion_values(config), grid) is None
@@ -64,7 +66,7 @@ def test_values_of_a_lesion_file_are_targets(project, configured):
 def test_lists_and_wildcards_make_values_instances(project, configured, targets, claims, instances):
     case, values, grid = lesion_case(project, configured, values_at(1, 2, 3), targets=targets)
     lesion = read_lesion(case, values, grid)
-    assert lesion.claims == claims and lesion.instances == instances
+    assert lesion.claims == claims and (lesion.given is not None) == instances
 
 
 def test_a_value_that_nobody_declares_is_refused(project, configured):
@@ -83,7 +85,8 @@ def test_lesion_values_read_as_anatomy_are_declared(project, configured):
         project, configured, values_at(1, 5), targets={"tumor": "*"},
         segmenters={"kits": kits}, structures={"kidney": "kits/kidney"},
     )  # fmt: skip
-    assert values.declared == {0: "background", 5: "kidney", "*": "tumor"}
+    declared = file_values(case, "lesion", values).declared
+    assert declared == {0: "background", 5: "kidney", "*": "tumor"}
     assert read_lesion(case, values, grid).claims == {1: (1,)}
 
 
@@ -94,13 +97,13 @@ def test_dicom_names_are_matched_to_targets(project, configured):
         values_at(1, 2, 3, 9), Grid(SHAPE[::-1], (1, 1, 1), (0, 0, 0), UPRIGHT),
         {"GTV-1": 1, "GTV-2": 2, "Cyst": 3, "Heart": 5}, {9: (1, 3, 5), 10: (5,), 11: (2, 1)},
     )  # fmt: skip
-    assert target_claims(Path("x.dcm"), labels, lesion_values(config)) == {
-        1: (1,), 2: (1,), 3: (2,), 4: (2,), 9: (1, 2), 11: (1,),
+    assert target_claims(Path("x.dcm"), labels, asked_of(config)) == {
+        1: (1,), 2: (1,), 3: (2,), 9: (1, 2), 11: (1,),
     }  # fmt: skip
     nothing = LabelMap(labels.array, labels.grid, {"Heart": 5, "Lung": 6})
     config = configured(targets={"tumor": "GTV*", "cyst": "Cyst"})
     with pytest.raises(CaseError) as caught:
-        target_claims(Path("x.dcm"), nothing, lesion_values(config))
+        target_claims(Path("x.dcm"), nothing, asked_of(config))
     assert caught.value.what == (
         "x.dcm has none of the targets GTV*, Cyst; it has 5 'Heart', 6 'Lung'"
     )
@@ -115,8 +118,10 @@ def test_a_lesion_from_another_grid_keeps_its_volume_and_says_so(project, config
     config = configured(dataset=project.settings["dataset"] | {"other_grids": "any"})
     (case,), values = read_cases(config), lesion_values(config)
     grid = read_grid(case.images["ct"])
-    note = f"a.nii.gz is put from {read_grid(case.lesion).describe()} on the image's grid"
-    assert check_lesion(case, values, grid) == (note,)
+    note = (
+        f"a.nii.gz is put from {read_grid(case.lesions['lesion']).describe()} on the image's grid"
+    )
+    assert check_lesion(case, "lesion", values, grid) == (note,)
     lesion = read_lesion(case, values, grid)
     before = 12 * np.prod(spacing) / 1000
     after = (lesion.map.array == 1).sum() * 12 / 1000
@@ -145,10 +150,10 @@ def test_the_volume_of_any_value_is_held_against_that_before(project, configured
 def test_dicom_is_not_looked_at_without_its_image(project, configured):
     targets = {"tumor": "GTV"}
     case, values, grid = lesion_case(project, configured, values_at(1), targets=targets)
-    write_rtstruct(case.lesion, {"another region": []})
-    assert check_lesion(case, values, None) == ()
+    write_rtstruct(case.lesions["lesion"], {"another region": []})
+    assert check_lesion(case, "lesion", values, None) == ()
     with pytest.raises(CaseError) as caught:
-        check_lesion(case, values, grid)
+        check_lesion(case, "lesion", values, grid)
     assert caught.value.code is Code.LABEL_UNDECLARED
 
 
@@ -168,7 +173,8 @@ def test_lesions_that_the_file_numbers_keep_their_numbers():
     labels[2, 2, 2], given[2, 2, 2] = 2, 8
     labels[3, 3, 3], given[3, 3, 3] = 3, 9  # a structure, no target
     grid = Grid((6, 5, 4), (1, 2, 3), (10, 20, 30), UPRIGHT)
-    found = find_instances(labels, np.flatnonzero(labels), 2, grid, given)
+    numbers = np.repeat(np.arange(301)[:, None], 4, axis=1)
+    found = find_instances(labels, np.flatnonzero(labels), 2, grid, Given(given, numbers))
     assert [(i.number, i.target, i.voxels) for i in found] == [(7, 1, 1), (8, 2, 1), (300, 1, 2)]
     assert found[2].box == (slice(1, 2), slice(1, 2), slice(1, 4))
     assert found[2].centroid_mm == (12.0, 22.0, 33.0)

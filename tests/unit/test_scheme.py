@@ -104,7 +104,7 @@ def test_uint8_while_ids_fit_and_uint16_beyond(count, dtype):
 
 def test_as_many_labels_as_a_label_map_holds_with_ignore(monkeypatch):
     monkeypatch.setattr(scheme_resolve, "MOST_LABEL", 4)
-    four = {"kidney": "given/kidney"}
+    four = {"kidney": ["given/kidney", "organs/kidney_left"]}
     assert not problems_of(four)  # background, two targets, kidney; ignore is 4
     (problem,) = problems_of(four | {"spine": "organs/vertebrae_*"})
     assert problem.code is Code.CONFIG_INVALID and "4 fit" in str(problem)

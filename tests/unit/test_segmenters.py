@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -18,7 +20,7 @@ from backsplit.segment.network import largest_channel
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.threshold import ThresholdSegmenter
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
-from backsplit.volume import read_volume, stack_masks
+from backsplit.volume import LabelMap, read_volume, stack_masks
 from backsplit.volume.body import body_mask
 from support.project import ct_like, save
 
@@ -39,7 +41,7 @@ def case(tmp_path):
     lesion[8, 8, 8] = 9
     path = save(tmp_path / "lesion.nii.gz", lesion)
     columns = {"case": "c1", "image_ct": "ct.nii.gz", "lesion": "lesion.nii.gz"}
-    return Case("c1", 2, {"ct": image}, path, columns, tmp_path)
+    return Case("c1", 2, {"ct": image}, {"lesion": path}, columns, tmp_path)
 
 
 def label(segmenter, case):
@@ -87,9 +89,9 @@ def test_a_missing_binary_file_makes_its_structure_unknown(case):
     pattern = str(case.folder / "{name}.nii.gz")
     files = Files(kind="files", path=pattern, labels=["liver", "spleen"])
     result = label(files_segmenter(files), case)
-    assert result.unknown == ("spleen",) and result.array.sum() == mask.sum()
+    assert list(result.unknown) == ["spleen"] and result.array.sum() == mask.sum()
     absent = files.model_copy(update={"missing": "absent"})
-    assert label(files_segmenter(absent), case).unknown == ()
+    assert label(files_segmenter(absent), case).unknown == {}
 
 
 def test_missing_files_and_non_binary_masks_are_refused(case):
@@ -195,7 +197,7 @@ def test_nan_in_an_image_is_refused(tmp_path, case):
     image = ct_like().astype(np.float32)
     image[0, 0, 0] = np.nan
     bad = Case(
-        "bad", 3, {"ct": save(tmp_path / "nan.nii.gz", image)}, None, {"case": "bad"}, tmp_path
+        "bad", 3, {"ct": save(tmp_path / "nan.nii.gz", image)}, {}, {"case": "bad"}, tmp_path
     )
     segmenter = ThresholdSegmenter(Threshold(kind="threshold", bands={"a": (0, 1)}), INPUTS)
     outcomes = [result for _, result in segmenter.label([bad, case])]
@@ -210,3 +212,68 @@ def test_running_argmax_equals_numpy_s_with_ties(count):
     labels = largest_channel(lambda channel: logits[channel], count)
     np.testing.assert_array_equal(labels, np.argmax(logits.numpy(), axis=0))
     assert labels.dtype == (np.uint8 if count <= 256 else np.uint16)
+
+
+@pytest.mark.parametrize(
+    ("kind", "values"),
+    [("uint8", 255), ("uint8", 137), ("float32", 1.0), ("float32", 1 / 255), ("int64", 1)],
+)
+def test_a_binary_file_is_whatever_is_not_0(case, kind, values):
+    mask = np.zeros(ct_like().shape, kind)
+    mask[2:4, 5:8] = values
+    save(case.folder / "liver.nii.gz", mask)
+    files = Files(kind="files", path=str(case.folder / "{name}.nii.gz"), labels=["liver"])
+    np.testing.assert_array_equal(label(files_segmenter(files), case).array, mask > 0)
+
+
+def test_a_binary_file_that_can_not_be_used_makes_its_own_structure_unknown(case):
+    good = np.zeros(ct_like().shape, np.uint8)
+    good[2:4] = 1
+    several = good.copy()
+    several[6:8] = 3
+    save(case.folder / "liver.nii.gz", good)
+    save(case.folder / "several.nii.gz", several)
+    save(case.folder / "elsewhere.nii.gz", good, spacing=(3.0, 3.0, 3.0))
+    (case.folder / "cut.nii.gz").write_bytes((case.folder / "liver.nii.gz").read_bytes()[:-9])
+    names = ["several", "elsewhere", "liver", "cut", "gone"]
+    files = Files(kind="files", path=str(case.folder / "{name}.nii.gz"), labels=names)
+    result = label(files_segmenter(files), case)
+    np.testing.assert_array_equal(result.array, good * 3)
+    assert list(result.unknown) == ["gone", "several", "elsewhere", "cut"]
+    for name, code in [("several", Code.LABEL_UNDECLARED), ("elsewhere", Code.GRID_MISMATCH),
+                       ("cut", Code.FILE_UNREADABLE)]:  # fmt: skip
+        assert result.unknown[name].startswith(f"{code}: ")
+    absent = files.model_copy(update={"missing": "absent"})  # of a file that is there nobody knows
+    assert list(label(files_segmenter(absent), case).unknown) == ["several", "elsewhere", "cut"]
+    files = files.model_copy(update={"labels": ("several", "gone")})
+    error = label(files_segmenter(files), case)
+    assert isinstance(error, CaseError) and error.code is Code.LABEL_UNDECLARED
+    assert "{several: 1}" in error.remedy
+
+
+def test_anatomy_in_the_lesion_file_is_unknown_where_the_table_says_none(case):
+    files = Files(kind="files", path="{lesion}", labels={"kidney": 1, "spleen": 9})
+    without = dataclasses.replace(case, lesions={"lesion": None})
+    for section in (files, files.model_copy(update={"missing": "absent"})):
+        result = label(files_segmenter(section), without)
+        assert not result.array.any() and list(result.unknown) == ["kidney", "spleen"]
+    assert label(files_segmenter(files), case).unknown == {}
+
+
+def test_names_that_a_dicom_file_lacks_are_unknown_and_the_others_are_read(case, monkeypatch):
+    array = np.zeros(ct_like().shape, np.uint8)
+    array[2], array[3] = 1, 2
+    grid = read_volume(case.images["ct"]).grid
+    named = LabelMap(array, grid, {"Liver": 1, "Spleen": 2})
+    monkeypatch.setattr("backsplit.segment.files.read_label_map", lambda *_, **__: named)
+    wanted = {"liver": "Liver", "heart": "Heart", "spleen": 2, "lung": 7}
+    files = Files(kind="files", path="{lesion}", labels=wanted)
+    result = label(files_segmenter(files), case)
+    classes = files_segmenter(files).classes()
+    assert (result.array[2] == classes["liver"]).all() and (result.array[3] == 2).all()
+    assert list(result.unknown) == ["heart", "lung"] and "'Heart'" in result.unknown["heart"]
+    absent = files.model_copy(update={"missing": "absent"})
+    assert label(files_segmenter(absent), case).unknown == {}
+    nothing = files.model_copy(update={"labels": {"heart": "Heart", "lung": 7}})
+    error = label(files_segmenter(nothing), case)
+    assert isinstance(error, CaseError) and "has no segment of Heart, 7" in error.what

@@ -28,9 +28,9 @@ STAGES = (
     *sorted((PACKAGE / "measure").glob("*.py")),
     *(PACKAGE / "segment" / f"{n}.py" for n in ("stage", "files", "threshold", "nnunet")),
     PACKAGE / "segment" / "totalsegmentator.py",
-    *(PACKAGE / "cases" / f"{n}.py" for n in ("check", "labels", "lesion")),
+    *(PACKAGE / "cases" / f"{n}.py" for n in ("check", "claims", "labels", "lesion")),
 )
-LESIONS = LesionValues({"tumor": (1,)}, {0: "background", 1: "tumor"}, Placing("ct"))
+LESIONS = LesionValues({"tumor": (1,)}, Placing("ct"), {"lesion": {2: "liver"}}, (9,), 5)
 
 
 @pytest.mark.parametrize("path", STAGES, ids=lambda path: f"{path.parent.name}.{path.stem}")

@@ -29,17 +29,17 @@ UPRIGHT = (1, 0, 0, 0, 1, 0, 0, 0, 1)
         ({"tissue": "no memory"}, {}, (), {"fat": "tissue failed: no memory"}),
         # a structure of several sources is unknown only when nobody could look for it
         ({"organs": "bad"}, {}, (), {"liver": "organs failed: bad"}),
-        ({}, {"organs": ["kidney_left"]}, (), {}),
+        ({}, {"organs": {"kidney_left": "gone"}}, (), {}),
         (
             {"organs": "bad"},
-            {"more": ["kidney"]},
+            {"more": {"kidney": "k.nii does not exist"}},
             (),
             {
                 "liver": "organs failed: bad",
-                "kidney": "organs failed: bad; more has no file of kidney",
+                "kidney": "organs failed: bad; more/kidney: k.nii does not exist",
             },
         ),
-        ({}, {"more": ["vein_a", "cyst"]}, (), {"vein": "more has no file of vein_a"}),
+        ({}, {"more": {"vein_a": "gone", "cyst": "no"}}, (), {"vein": "more/vein_a: gone"}),
         (
             {},
             {},

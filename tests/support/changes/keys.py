@@ -121,6 +121,13 @@ def off_grid(tiny: Tiny) -> None:
     save(tiny.folder / "lesions" / "a.nii.gz", lesions(0), (2.0, 2.0, 3.2))
 
 
+def unlooked(tiny: Tiny) -> None:
+    """Slices of a lesion file where nobody looked."""
+    array = lesions(0)
+    array[6:] = 9
+    save(tiny.folder / "lesions" / "a.nii.gz", array)
+
+
 def decisions(text: str) -> Change:
     def change(tiny: Tiny) -> None:
         (tiny.folder / "other-decisions.tsv").write_text(text)
@@ -151,6 +158,7 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
         "dataset.grid": put("dataset.grid", "mr"),
         "dataset.other_grids": (off_grid, put("dataset.other_grids", "refuse")),
         "targets": put("targets", {"cyst": 2, "tumor": 1}),
+        "ignore": (unlooked, put("ignore", 9)),
         "segmenters": reorder("segmenters"),
         "segmenters.files.licence": put("segmenters.organs.licence", "MIT"),
         "segmenters.files.commercial": put("segmenters.organs.commercial", False),

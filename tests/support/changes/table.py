@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 
-from support.tiny import Change, Tiny
+from support.project import save
+from support.tiny import Change, Tiny, lesions
 
 
 def many_cases(tiny: Tiny) -> None:
@@ -72,6 +73,16 @@ def without_column(column: str) -> Change:
     return change
 
 
+def lesion_files(tiny: Tiny) -> None:
+    """A lesion file for each target instead of one for both."""
+    for number, row in enumerate(tiny.rows):
+        row.pop("lesion", None)
+        for value, target in enumerate(("tumor", "cyst"), start=1):
+            path = f"lesions/{number}_{target}.nii.gz"
+            save(tiny.folder / path, (lesions(number) == value).astype("uint8"))
+            row[f"lesion_{target}"] = path
+
+
 def reverse_columns(tiny: Tiny) -> None:
     tiny.rows = [dict(reversed(row.items())) for row in tiny.rows]
 
@@ -93,6 +104,8 @@ TABLE_CHANGES: Mapping[str, Change] = {
     "lesion": cell("a", "lesion", "lesions/b.nii.gz"),
     "lesion none": cell("a", "lesion", "none"),
     "lesion empty": cell("a", "lesion", ""),
+    "lesion files of each target": lesion_files,
+    "a lesion file of one target": every_cell("lesion_cyst", "none"),
     "patient": cell("a", "patient", "p1"),
     "patient gone": without_column("patient"),
     "exclude": cell("a", "exclude", "liver; cord"),

@@ -26,11 +26,15 @@ from backsplit.errors import LONGEST_SHOWN, CaseError, Code, Problem, RunError, 
 from backsplit.store.disk import is_there
 from backsplit.store.status import Status
 from backsplit.store.tsv import one_line
-from backsplit.volume import Grid, read_geometry, read_label_grid, read_volume
+from backsplit.volume import Grid, read_geometry, read_label_grid, read_label_map, read_volume
 from backsplit.volume.intensity import padding_note, require_contrast, require_finite
+from backsplit.volume.labels import segment_file
 from backsplit.volume.resample import require_overlap
 
 log = logging.getLogger(__name__)
+
+MOST_NAMED = 5
+"""Files of a segmenter that a note names."""
 
 MOST_ROWS_SHOWN = 10
 """Rows with the same id that a message names."""
@@ -133,12 +137,13 @@ class _FileCheck:
         return None
 
     def _lesion(self, reference: Grid | None) -> None:
-        if self.case.lesion is not None:
-            with self._noting("lesion"):
-                self.notes += check_lesion(self.case, self.inputs.lesions, reference)
-        elif self.case.columns["lesion"] != NO_LESION:
-            remedy = f"give the lesion file, or `{NO_LESION}` where the patient has no lesion"
-            self._add("lesion", Code.FILE_MISSING, "is empty", remedy)
+        for column, path in self.case.lesions.items():
+            if path is not None:
+                with self._noting(column):
+                    self.notes += check_lesion(self.case, column, self.inputs.lesions, reference)
+            elif self.case.columns[column] != NO_LESION:
+                remedy = f"give the lesion file, or `{NO_LESION}` where the patient has no lesion"
+                self._add(column, Code.FILE_MISSING, "is empty", remedy)
 
     def _excluded(self) -> None:
         """Names in the column `exclude` must be structures, or a doubt would be lost."""
@@ -154,15 +159,35 @@ class _FileCheck:
                 )
 
     def _given_labels(self, reference: Grid) -> None:
-        """Hold the label files of segmenters against the image's grid, by their headers."""
-        placing = self.inputs.lesions.placing
+        """Hold the label files of segmenters against the image's grid, by their headers.
+
+        What is wrong with one makes its structures unknown, and refuses no case.
+        """
         for name, files in self.inputs.labels.items():
             # a column that the table lacks is said once, not for each case
             with self._noting(f"segmenters.{name}"), suppress(RunError):
-                for path in label_files(files, self.case).values():
-                    if is_there(path):
-                        grid = read_label_grid(path, reference)
-                        require_placeable(path, grid, reference, self.case, placing)
+                paths = label_files(files, self.case)
+                gone = [role for role, path in paths.items() if not is_there(path)]
+                if gone:
+                    more = f" and {len(gone) - MOST_NAMED} more" if len(gone) > MOST_NAMED else ""
+                    listed = ", ".join(gone[:MOST_NAMED]) + more
+                    self.notes.append(f"{name} has no file {paths[gone[0]]} ({listed})")
+                for role in (role for role in paths if role not in gone):
+                    try:
+                        self._given(name, paths[role], reference)
+                    except CaseError as error:
+                        self.notes.append(f"{name}, {role}: {error.what} ({error.code})")
+
+    def _given(self, segmenter: str, path: Path, reference: Grid) -> None:
+        """Look at one label file; note the names that it lacks."""
+        grid = read_label_grid(path, reference)
+        require_placeable(path, grid, reference, self.case, self.inputs.lesions.placing)
+        wanted = self.inputs.named[segmenter]
+        if wanted and segment_file(path) is not None:
+            labels = read_label_map(path, reference, ())
+            lacking = [name for name, value in wanted.items() if not labels.values_of(value)]
+            if lacking:
+                self.notes.append(f"{segmenter}: {path.name} has no {', '.join(lacking)}")
 
     @contextmanager
     def _noting(self, column: str) -> Iterator[None]:

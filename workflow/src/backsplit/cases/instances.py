@@ -24,7 +24,7 @@ class Instance:
 
     Attributes
     ----------
-    number : 1, 2, … over the case, or the lesion file's own value
+    number : 1, 2, … over the case, or the lesion file's own value; those of a second file follow
     target : id of its target
     places : flat indices of its voxels in the volume
     box : where it lies in the volume, (z, y, x)
@@ -50,8 +50,26 @@ class Instance:
         return mask
 
 
+@dataclass(frozen=True)
+class Given:
+    """Numbers that lesion files give to single lesions.
+
+    Attributes
+    ----------
+    values : of the files, (z, y, x)
+    numbers : [value, id]: number of the lesion that a voxel of that value and id belongs to
+    """
+
+    values: Array
+    numbers: Array
+
+    def at(self, places: Array, ids: Array) -> Array:
+        """Numbers at flat indices with these ids."""
+        return np.asarray(self.numbers[self.values.reshape(-1)[places], ids], np.int64)
+
+
 def find_instances(
-    labels: Array, places: Array, targets: int, grid: Grid, given: Array | None = None
+    labels: Array, places: Array, targets: int, grid: Grid, given: Given | None = None
 ) -> list[Instance]:
     """Tell the lesions of a label map apart.
 
@@ -61,8 +79,8 @@ def find_instances(
     places : flat indices among which all lesion voxels are, rising
     targets : number of targets
     grid : where it lies
-    given : numbers that the lesion file gives itself, (z, y, x); else 26-connected components
-        of equal target are lesions, numbered by where they begin
+    given : what the lesion files themselves tell apart; else 26-connected components of equal
+        target are lesions, numbered by where they begin
     """
     ids = labels.reshape(-1)[places]
     here = (ids > 0) & (ids <= targets)
@@ -70,8 +88,7 @@ def find_instances(
     if not len(places):
         return []
     index = np.stack(np.unravel_index(places, labels.shape))
-    own = None if given is None else given.reshape(-1)[places].astype(np.int64)
-    numbers = _components(index, ids) if own is None else own
+    numbers = _components(index, ids) if given is None else given.at(places, ids)
     order = np.argsort(numbers, kind="stable")
     starts = np.flatnonzero(np.diff(numbers[order], prepend=-1))
     return [

@@ -1,163 +1,201 @@
-"""The lesion file of a case: which of its values are which target, on the image's grid."""
+"""The lesion files of a case: what of them is which target, on the image's grid."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from fnmatch import fnmatchcase
 from pathlib import Path
 
 import numpy as np
 
+from backsplit.cases.claims import FileValues, file_values, target_claims, values_in
+from backsplit.cases.instances import Given
 from backsplit.cases.labels import placing_note, put_on_grid, require_placeable, snap_note
 from backsplit.cases.table import Case
-from backsplit.config.base import MOST_LABEL, LabelValue
+from backsplit.config.base import MOST_LABEL
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
 from backsplit.volume.labels import segment_file
-from backsplit.volume.pieces import count_values
+from backsplit.volume.pieces import count_values, places_of
 from backsplit.volume.resample import require_labels_inside, resample_lesions
 from backsplit.volume.same_lattice import find_lattice
 
 VOLUME_TOLERANCE = 0.1
 """A target whose volume changes by more than this share through resampling is worth a word."""
 
+EMPTY = "holds no lesion voxel; write `none` if the patient has no lesion"
+
 
 @dataclass(frozen=True)
 class Lesion:
-    """What a lesion file holds, on the image's grid.
+    """What the lesion files of a case hold, on the image's grid.
 
     Attributes
     ----------
-    map : the file's own values
-    claims : value to target ids
-    instances : whether the file's values tell lesions apart
+    map : values; those of the file where there is one
+    claims : value to the ids that it claims, targets in their order, `ignore` last
+    numbers : [value, id]: number of the lesion that a voxel of that value and id belongs to; None
+        where values tell no lesions apart
     """
 
     map: LabelMap
     claims: Claims
-    instances: bool
+    numbers: Array | None = None
+
+    @property
+    def given(self) -> Given | None:
+        """Which voxels are of one lesion, where the files say it."""
+        return None if self.numbers is None else Given(self.map.array, self.numbers)
 
 
 def read_lesion(case: Case, values: LesionValues, grid: Grid) -> Lesion | None:
-    """Read a case's lesion onto the image's grid; None where the table says that there is none.
+    """Read a case's lesions onto the image's grid; None where the table says that there are none.
 
     Raises
     ------
     CaseError
         As `read_label_map`; GRID_MISMATCH, GRID_NO_OVERLAP, LABEL_UNDECLARED, LESION_LOST.
     """
-    if case.lesion is None:
-        return None
-    labels = read_label_map(case.lesion, grid, _wanted(values))
-    claims = target_claims(case.lesion, labels, values)
-    moved = put_on_grid(case.lesion, labels, grid, case, values.placing, resample_lesions)
-    if not labels.grid.is_same(grid):
-        require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
-        if find_lattice(labels.grid, grid) is None:
-            moved = _with_volumes(case.lesion, labels, moved, claims, list(values.targets))
-    several = any(
-        len(given) > 1 or any(isinstance(value, str) and "*" in value for value in given)
-        for given in values.targets.values()
-    )
-    return Lesion(moved, claims, several)
+    parts = []
+    for column, path in case.lesion_files.items():
+        mine = file_values(case, column, values)
+        labels = _read(path, grid, mine)
+        claims = target_claims(path, labels, mine)
+        moved = put_on_grid(path, labels, grid, case, values.placing, resample_lesions)
+        if not labels.grid.is_same(grid):
+            require_labels_inside(str(path), labels.array, labels.grid, grid)
+            if find_lattice(labels.grid, grid) is None:
+                moved = _with_volumes(path, labels, moved, claims, mine)
+        parts.append(Lesion(moved, claims, _numbers(moved, claims, mine)))
+    return _merged(parts, grid) if parts else None
 
 
-def check_lesion(case: Case, values: LesionValues, grid: Grid | None) -> tuple[str, ...]:
-    """Check a case's lesion file without resampling it; `grid` is the image's, where it is sound.
+def check_lesion(
+    case: Case, column: str, values: LesionValues, grid: Grid | None
+) -> tuple[str, ...]:
+    """Check a lesion file without resampling it; `grid` is the image's, where it is sound.
 
     Returns what was snapped or will be done to it, for a person. Raises as `read_lesion`.
     """
-    assert case.lesion is not None
-    if grid is None and segment_file(case.lesion) is not None:
+    path = case.lesion_files[column]
+    if grid is None and segment_file(path) is not None:
         return ()  # contours say nothing without their image
-    labels = read_label_map(case.lesion, grid or read_grid(case.lesion), _wanted(values))
-    target_claims(case.lesion, labels, values)
+    mine = file_values(case, column, values)
+    labels = _read(path, grid or read_grid(path), mine)
+    claims = target_claims(path, labels, mine)
+    notes = (*labels.notes, *_notes(path, labels, claims, mine))
     if grid is None:
-        return labels.notes
+        return notes
     if not labels.grid.is_same(grid):
-        require_placeable(case.lesion, labels.grid, grid, case, values.placing)
-        require_labels_inside(str(case.lesion), labels.array, labels.grid, grid)
-        return (*labels.notes, placing_note(case.lesion, labels.grid, grid))
-    return (*labels.notes, *snap_note(case.lesion, labels.grid, grid))
+        require_placeable(path, labels.grid, grid, case, values.placing)
+        require_labels_inside(str(path), labels.array, labels.grid, grid)
+        return (*notes, placing_note(path, labels.grid, grid))
+    return (*notes, *snap_note(path, labels.grid, grid))
 
 
-def _wanted(values: LesionValues) -> list[int | str]:
-    return [value for given in values.targets.values() for value in given]
+def _read(path: Path, grid: Grid, values: FileValues) -> LabelMap:
+    """Read a file; of one that is a mask whatever is not 0."""
+    is_mask = values.mask_of is not None
+    wanted = None if is_mask and values.is_own else values.wanted
+    return read_label_map(path, grid, wanted, is_mask=is_mask)
 
 
-def target_claims(path: Path, labels: LabelMap, values: LesionValues) -> Claims:
-    """Which target each value of a lesion file is.
-
-    Values that a `files` segmenter reads from the lesion file are declared, and claim nothing
-    here. In DICOM other segments and regions are common and are left aside.
-
-    Raises
-    ------
-    CaseError
-        LABEL_UNDECLARED: a value that nobody declares, or no segment of any target's name.
-    """
-    declared = values.declared
-    present = _values(labels.array)
-    numbers = dict(labels.names)
-    single: dict[int, int] = {}
-    for target, given in enumerate(values.targets.values(), start=1):
-        for value in given:
-            for hit in _matches(value, numbers, present, declared, labels):
-                single.setdefault(hit, target)
-    if labels.names and not single:
-        wanted = ", ".join(str(value) for given in values.targets.values() for value in given)
-        raise CaseError(
-            Code.LABEL_UNDECLARED,
-            f"{path} has none of the targets {wanted}; "
-            f"it has {', '.join(f'{v} {n!r}' for n, v in numbers.items())}",
-            "correct targets",
-        )
-    known = set(single) | {v for v in declared if isinstance(v, int)} | set(labels.overlaps)
-    unknown = [value for value in present if value not in known]
-    if unknown and not labels.names:
-        voxels = int((labels.array == unknown[0]).sum())
-        shown = ", ".join(f"{value} {name}" for value, name in declared.items())
-        raise CaseError(
-            Code.LABEL_UNDECLARED,
-            f"{path} holds the value {unknown[0]} ({voxels} voxels), declared are {shown}",
-            "add it to targets, or to the labels of a `files` segmenter that reads {lesion}",
-        )
-    claims: dict[int, tuple[int, ...]] = {value: (target,) for value, target in single.items()}
-    for value, members in labels.overlaps.items():
-        targets = sorted({single[member] for member in members if member in single})
-        if targets:
-            claims[value] = tuple(targets)
-    return claims
-
-
-def _matches(
-    value: LabelValue,
-    numbers: Mapping[str, int],
-    present: Sequence[int],
-    declared: Mapping[LabelValue, str],
-    labels: LabelMap,
-) -> list[int]:
-    """Values of the file that a target's value, name or wildcard stands for."""
-    if isinstance(value, int):
-        return [value]
-    if numbers:
-        return [number for name, number in numbers.items() if fnmatchcase(name, value)]
-    if value == "*":
-        return [v for v in present if v not in declared and v not in labels.overlaps]
+def _notes(path: Path, labels: LabelMap, claims: Claims, values: FileValues) -> list[str]:
+    """What a person should know of a sound file."""
+    found = {label for ids in claims.values() for label in ids}
+    lacking = [values.names[target] for target in values.targets if target not in found]
+    if labels.names and lacking:
+        return [f"{path.name} has no segment of {', '.join(lacking)}"]
+    held = values_in(labels.array, {})
+    lesions = [v for v in held if set(claims.get(v, ())) & set(values.targets)]
+    if not lesions:
+        return [f"{path.name} {EMPTY}"]
+    if values.mask_of is not None and lesions != list(values.targets[values.mask_of]):
+        name = values.names[values.mask_of]
+        return [f"{path.name}: every voxel that is not 0 is {name} (value {lesions[0]})"]
     return []
 
 
-def _values(array: Array) -> list[int]:
-    """Values other than 0 that an array holds."""
-    counts = count_values(array, int(array.max()) + 1)
-    return [int(value) for value in np.flatnonzero(counts) if value]
+def _numbers(labels: LabelMap, claims: Claims, values: FileValues) -> Array | None:
+    """Number of the lesion of each value and target, where values tell lesions apart."""
+    if not values.has_instances:
+        return None
+    numbers = np.zeros((int(labels.array.max()) + 1, max(values.names) + 1), np.int64)
+    for value, ids in claims.items():
+        if value < len(numbers):
+            members = labels.overlaps.get(value, (value,))
+            for label in ids:
+                numbers[value, label] = next(m for m in members if label in claims.get(m, ()))
+    return numbers
+
+
+def _merged(parts: Sequence[Lesion], grid: Grid) -> Lesion:
+    """Put the lesions of several files on one map without losing any where they overlap.
+
+    Voxels with equal values in all files get one value; it claims what each of them does.
+    """
+    if len(parts) == 1:
+        return parts[0]
+    flat = [part.map.array.reshape(-1) for part in parts]
+    places = np.unique(np.concatenate([places_of(part.map.array) for part in parts]))
+    codes = np.zeros(len(places), np.int64)
+    members: list[tuple[int, ...]] = [()]
+    for values in flat:
+        pairs, codes = np.unique(codes * (MOST_LABEL + 1) + values[places], return_inverse=True)
+        members = [
+            (*members[pair // (MOST_LABEL + 1)], pair % (MOST_LABEL + 1)) for pair in pairs.tolist()
+        ]
+    if len(members) > MOST_LABEL:
+        raise CaseError(
+            Code.LABEL_UNDECLARED,
+            f"the lesion files overlap in more than {MOST_LABEL} ways",
+            "give lesions that overlap less, or in one file",
+        )
+    array = np.zeros(flat[0].shape, np.min_scalar_type(len(members)))
+    array[places] = codes + 1
+    claims = {
+        value: tuple(sorted({label for p, v in zip(parts, held, strict=True) for label in
+                             p.claims.get(v, ())}))
+        for value, held in enumerate(members, start=1)
+    }  # fmt: skip
+    notes = tuple(note for part in parts for note in part.map.notes)
+    labels = LabelMap(array.reshape(grid.shape), grid, notes=notes)
+    return Lesion(labels, {v: c for v, c in claims.items() if c}, _numbers_of(parts, members))
+
+
+def _numbers_of(parts: Sequence[Lesion], members: Sequence[tuple[int, ...]]) -> Array | None:
+    """Numbers of lesions over several files: those of a later file begin after the one before."""
+    if all(part.numbers is None for part in parts):
+        return None
+    tables, before = [], 0
+    for part in parts:
+        table = part.numbers if part.numbers is not None else _whole(part)
+        tables.append(np.where(table > 0, table + before, 0))
+        before = int(max(before, tables[-1].max(initial=0)))
+    width = max(table.shape[1] for table in tables)
+    numbers = np.zeros((len(members) + 1, width), np.int64)
+    for value, held in enumerate(members, start=1):
+        for table, v in zip(tables, held, strict=True):
+            row = numbers[value, : table.shape[1]]
+            if v < len(table):
+                row[row == 0] = table[v][row == 0]
+    return numbers
+
+
+def _whole(part: Lesion) -> Array:
+    """Numbers of a file whose values tell no lesions apart, beside one whose values do."""
+    highest = max((max(ids) for ids in part.claims.values()), default=0)
+    table = np.zeros((int(part.map.array.max()) + 1, highest + 1), np.int64)
+    for value, ids in part.claims.items():
+        if value < len(table):
+            table[value, list(ids)] = value
+    return table
 
 
 def _with_volumes(
-    path: Path, before: LabelMap, after: LabelMap, claims: Claims, targets: Sequence[str]
+    path: Path, before: LabelMap, after: LabelMap, claims: Claims, values: FileValues
 ) -> LabelMap:
     """Hold the volumes before and after resampling against each other.
 
@@ -169,9 +207,10 @@ def _with_volumes(
     notes = list(after.notes)
     old = count_values(before.array, MOST_LABEL + 1) * before.grid.voxel_ml
     new = count_values(after.array, MOST_LABEL + 1) * after.grid.voxel_ml
-    for target, name in enumerate(targets, start=1):
-        values = [value for value, ids in claims.items() if target in ids]
-        old_ml, new_ml = float(old[values].sum()), float(new[values].sum())
+    for target in values.targets:
+        name = values.names[target]
+        held = [value for value, ids in claims.items() if target in ids]
+        old_ml, new_ml = float(old[held].sum()), float(new[held].sum())
         if old_ml and not new_ml:
             raise CaseError(
                 Code.LESION_LOST,

@@ -17,6 +17,8 @@ CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 RESERVED_IDS = re.compile(r"labels|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 """`results/labels/labels.json` is the label table: a case of that name would overwrite it. On
 Windows no file can be called `con.nii.gz`."""
+LESION = "lesion"
+"""Column of the lesion files of all targets that have no column of their own."""
 NO_LESION = "none"
 EXCLUDE_COLUMN = "exclude"
 """Optional column with structures that a person does not trust in a case: `liver; vertebrae*`."""
@@ -31,7 +33,8 @@ class Case:
     id : the case's name
     row : its line in the table (the header is line 1)
     images : channel to image file
-    lesion : lesion file, or None where the table says that there is no lesion
+    lesions : column of lesion files to the case's file, None where the table says that there is
+        no lesion
     columns : every column as the table has it
     folder : what relative paths of the table start from
     """
@@ -39,9 +42,14 @@ class Case:
     id: str
     row: int
     images: Mapping[str, Path]
-    lesion: Path | None
+    lesions: Mapping[str, Path | None]
     columns: Mapping[str, str]
     folder: Path
+
+    @property
+    def lesion_files(self) -> dict[str, Path]:
+        """The lesion files that there are, by column."""
+        return {column: path for column, path in self.lesions.items() if path is not None}
 
     @property
     def patient(self) -> str:
@@ -142,7 +150,8 @@ def open_table(config: Config) -> CaseTable:
     columns, rows = read_table(path)
     if not rows:
         raise RunError(Code.TABLE_INVALID, f"{path} has a header and no case", "add rows")
-    needed = ["case", *(f"image_{c}" for c in config.dataset.channels), "lesion"]
+    lesions = lesion_columns(columns, list(config.targets))
+    needed = ["case", *(f"image_{c}" for c in config.dataset.channels), *lesions]
     missing = [name for name in needed if name not in columns]
     if missing:
         raise RunError(
@@ -151,16 +160,67 @@ def open_table(config: Config) -> CaseTable:
             f"(it has {shown(', '.join(columns))})",
             "add them or change dataset.channels",
         )
+    _require_lesions(columns, config)
     return CaseTable(columns, rows, config)
 
 
+def lesion_column(target: str) -> str:
+    """Column of the files of one target."""
+    return f"{LESION}_{target}"
+
+
+def lesion_columns(columns: Collection[str], targets: Sequence[str]) -> list[str]:
+    """Columns of lesion files that a table with these columns has, or lacks: one is needed."""
+    own = [lesion_column(target) for target in targets if lesion_column(target) in columns]
+    return own if len(own) == len(targets) else [LESION, *own]
+
+
+def _require_lesions(columns: Sequence[str], config: Config) -> None:
+    """Refuse columns of lesion files that no target would be read from, and shared values.
+
+    Raises
+    ------
+    RunError
+        TABLE_INVALID, CONFIG_INVALID.
+    """
+    path, targets = config.dataset.cases, list(config.targets)
+    known = lesion_columns(columns, targets)
+    stray = [c for c in columns if c.startswith(f"{LESION}_") and c not in known]
+    if stray:
+        raise RunError(
+            Code.TABLE_INVALID,
+            f"{path} has the column {shown(stray[0])}, which is no target's: there are "
+            f"{shown(', '.join(targets))}",
+            "add the target, or rename the column so that it does not begin with lesion_",
+        )
+    if LESION in columns and LESION not in known:
+        raise RunError(
+            Code.TABLE_INVALID,
+            f"{path} has the column lesion beside one for each target: nothing would be read "
+            "from it",
+            "remove it, or remove the column of a target that it holds",
+        )
+    seen: dict[int | str, str] = {}
+    for name in (t for t in targets if lesion_column(t) not in columns):
+        for value in config.targets[name]:
+            if seen.setdefault(value, name) != name:
+                raise RunError(
+                    Code.CONFIG_INVALID,
+                    f"the targets {seen[value]} and {name} share the value {value}",
+                    "give each its own value, or each its own file: columns "
+                    f"{lesion_column(seen[value])} and {lesion_column(name)} in {path}",
+                )
+
+
 def _case(columns: dict[str, str], row: int, config: Config, folder: Path) -> Case:
-    lesion = columns["lesion"]
+    cells = {c: columns[c] for c in lesion_columns(columns, list(config.targets))}
     return Case(
         id=columns["case"],
         row=row,
         images={c: folder / columns[f"image_{c}"] for c in config.dataset.channels},
-        lesion=None if lesion in ("", NO_LESION) else folder / lesion,
+        lesions={
+            c: None if cell in ("", NO_LESION) else folder / cell for c, cell in cells.items()
+        },
         columns=columns,
         folder=folder,
     )

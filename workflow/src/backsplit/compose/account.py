@@ -39,7 +39,7 @@ def details(
     composed : the label map and its account
     grid : its grid
     rules : names and settings
-    notes : what was done to the lesion file to have it on the grid
+    notes : what was done to the lesion files to have them on the grid
     found : segmenter to what it found in the case
     failed : segmenter to why it found nothing
     """
@@ -106,7 +106,9 @@ def _lesion(found: LesionFound, names: tuple[str, ...], ml: float) -> LesionEntr
 
 
 def _why(o: Overruled, rules: Rules) -> str:
-    names = rules.scheme.names
+    names = rules.scheme.all_names
+    if o.winner.label == rules.scheme.ignore_id:
+        return "what is to be ignored is ignored, whoever labels it"
     if (names[o.winner.label], names[o.loser.label]) in rules.scheme.exceptions:
         return f"exception: {names[o.winner.label]} over {names[o.loser.label]}"
     if o.winner.layer == o.loser.layer:
@@ -134,6 +136,9 @@ def _summary(
             yield f"{s.structure} is unknown: {s.reason}"
     if composed.ignored:
         yield f"{_ml(composed.ignored * ml)} where unknown structures could be are `ignore`"
+    told = int(composed.counts[rules.scheme.ignore_id]) - composed.ignored
+    if told > 0:
+        yield f"{_ml(told * ml)} are `ignore` because the configuration says so of their values"
     repaired = [f for f in composed.lesions if f.repaired and (f.repaired.rim or f.repaired.holes)]
     for found in repaired:
         assert found.repaired is not None and found.host.label is not None

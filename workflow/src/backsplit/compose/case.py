@@ -20,6 +20,7 @@ from backsplit.compose.layers import (
 )
 from backsplit.compose.repair import Repaired, repair
 from backsplit.compose.status import statuses
+from backsplit.config.base import IGNORE
 from backsplit.config.compose import HOLES_WITHIN_MM
 from backsplit.config.slices import Merging
 from backsplit.scheme.scheme import Scheme
@@ -45,9 +46,12 @@ class Rules:
 
     @property
     def precedence(self) -> Precedence:
-        """Exceptions from the order, as ids."""
+        """Exceptions from the order, as ids; what is ignored is, whoever labels it."""
         ids = self.scheme.ids
-        return Precedence((ids[winner], ids[loser]) for winner, loser in self.scheme.exceptions)
+        exceptions = [(ids[winner], ids[loser]) for winner, loser in self.scheme.exceptions]
+        if any(IGNORE in classes.values() for classes in self.scheme.sources.values()):
+            exceptions += [(self.scheme.ignore_id, ids[name]) for name in self.scheme.structures]
+        return Precedence(exceptions)
 
 
 @dataclass(frozen=True)
@@ -164,17 +168,23 @@ def _labels(
 def _where_unknown(
     composer: Composer, unknown: Mapping[str, str], hidden: set[int], rules: Rules
 ) -> Array:
-    """Voxels that an unknown structure would have won, had it been labelled: 0 or 1, (z, y, x)."""
+    """Voxels that an unknown structure may have: 0 or 1, (z, y, x).
+
+    Those that nobody labelled, and those of labels that are hidden. What another layer labelled
+    stays, whether it is stronger or weaker: it was looked at. Bands of intensity are no anatomy,
+    so that where they are weaker than the unknown structure their voxels may be its own.
+    """
     rank = {name: position for position, name in enumerate(rules.merging.layers)}
     strongest = min(
         rank[segmenter]
         for segmenter, classes in rules.scheme.sources.items()
         if set(classes.values()) & set(unknown)
     )
+    weaker = {name for name in rules.merging.bands if rank[name] > strongest}
 
     def could_be(state: State) -> int:
-        weaker = rank.get(state.layer, -1) > strongest
-        return int(not state.label or state.label in hidden or weaker)
+        in_band = state.layer in weaker and state.label != rules.scheme.ignore_id
+        return int(not state.label or state.label in hidden or in_band)
 
     return composer.look_up(could_be, np.uint8)
 
@@ -190,8 +200,7 @@ def _lesions(
     """Tell the lesions apart, find the host of each, and repair round it."""
     if lesion is None:
         return []
-    given = lesion.map.array if lesion.instances else None
-    instances = find_instances(labels, places, len(rules.scheme.targets), grid, given)
+    instances = find_instances(labels, places, len(rules.scheme.targets), grid, lesion.given)
     hosts = [_host(labels, places, under, grid, instance, rules) for instance in instances]
     return [
         LesionFound(instance, host, _repair(labels, grid, instance, host, rules))

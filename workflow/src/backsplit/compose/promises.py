@@ -23,7 +23,7 @@ def assert_promises(
     ----------
     path : label map as written
     grid : the image's grid
-    lesion : the lesion file, on that grid; None for no lesion
+    lesion : the lesion files, on that grid; None for no lesion
     scheme : names and ids
     precedence : pairs of labels for which the configuration lets a lesion yield
 
@@ -52,14 +52,15 @@ def assert_promises(
             continue
         found = apply_table(keep, piece)
         wanted = np.zeros(len(piece), keep.dtype) if targets is None else apply_table(targets, said)
-        off = np.flatnonzero(found != wanted)
+        still_ignored = (wanted == scheme.ignore_id) & (piece == scheme.ignore_id)
+        off = np.flatnonzero((found != wanted) & ~still_ignored)
         given_away = zip(piece[off].tolist(), wanted[off].tolist(), strict=True)
         if len(off) and not all(precedence.takes(new, old) for new, old in set(given_away)):
-            raise _broken(path, "does not hold the lesion voxels of the lesion file")
+            raise _broken(path, "does not hold the lesion voxels of the lesion files")
 
 
 def _target_table(lesion: Lesion, precedence: Precedence) -> Array:
-    """Target id of each value of the lesion file."""
+    """Id of the target, or of `ignore`, of each value of the lesion files."""
     highest = max((max(targets) for targets in lesion.claims.values()), default=0)
     table = np.zeros(np.iinfo(lesion.map.array.dtype).max + 1, np.min_scalar_type(highest))
     for value, targets in lesion.claims.items():

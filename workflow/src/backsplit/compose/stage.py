@@ -90,8 +90,7 @@ class ComposeStage:
     def made_from(self, case: Case) -> Mapping[str, Any]:
         """The lesion file, every layer, the scheme and the rules."""
         inputs = {"grid": input_sha256(self._image(case))}
-        if case.lesion is not None:
-            inputs["lesion"] = input_sha256(case.lesion)
+        inputs |= {column: input_sha256(path) for column, path in case.lesion_files.items()}
         sidecars = self._sidecars(case)
         for segmenter in sidecars:
             inputs[segmenter] = input_sha256(self._layers_of(segmenter).output(case.id))
@@ -214,7 +213,7 @@ class ComposeStage:
 def _masks(sidecar: SegmentSidecar) -> list[object]:
     """What a fingerprint holds of where masks overlap and what nobody looked for."""
     overlaps = {str(value): list(members) for value, members in sidecar.overlaps.items()}
-    return [overlaps, list(sidecar.unknown)]
+    return [overlaps, dict(sidecar.unknown)]
 
 
 def _body(image: Path, grid: Grid) -> Array:

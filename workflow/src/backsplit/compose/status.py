@@ -16,7 +16,7 @@ from backsplit.volume.grid import SIDES
 def unknown_structures(
     scheme: Scheme,
     failed: Mapping[str, str],
-    missing: Mapping[str, Sequence[str]],
+    missing: Mapping[str, Mapping[str, str]],
     excluded: Sequence[str],
 ) -> dict[str, str]:
     """Structures that could not be labelled in a case, and why.
@@ -27,7 +27,7 @@ def unknown_structures(
     ----------
     scheme : names and sources
     failed : segmenter that failed in this case to the reason
-    missing : segmenter to its classes that nobody looked for in this case
+    missing : segmenter to its classes that nobody could look for in this case, and why
     excluded : names and wildcards of structures that a person took out of this case
     """
     reasons: dict[str, list[str]] = {name: [] for name in scheme.structures}
@@ -38,8 +38,8 @@ def unknown_structures(
                 continue
             if segmenter in failed:
                 reasons[structure].append(f"{segmenter} failed: {failed[segmenter]}")
-            elif name in missing.get(segmenter, ()):
-                reasons[structure].append(f"{segmenter} has no file of {name}")
+            elif name in missing.get(segmenter, {}):
+                reasons[structure].append(f"{segmenter}/{name}: {missing[segmenter][name]}")
             else:
                 looked.add(structure)
     unknown = {

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from backsplit.config.base import RESERVED_NAMES, Name, OneOrMore, Section, TargetValue
+from backsplit.config.base import BACKGROUND, RESERVED_NAMES, Name, OneOrMore, Section, TargetValue
 from backsplit.config.compose import Compose
 from backsplit.config.export import Export
 from backsplit.config.quality import Quality
@@ -24,8 +24,9 @@ class Dataset(Section):
     )
     id: int = Field(ge=1, le=999, description="nnU-Net data set id, 1 to 999.")
     cases: Path = Field(
-        description="Case table (.tsv or .csv) with the columns case, image_<channel> and lesion. "
-        "Paths in it are relative to the table."
+        description="Case table (.tsv or .csv) with the columns case, image_<channel> and lesion, "
+        "or lesion_<target> for a lesion file of each target. Paths in it are relative to the "
+        "table."
     )
     channels: OneOrMore = Field(
         default=("ct",),
@@ -95,7 +96,13 @@ class Config(Section):
         min_length=1,
         description="{name: value in the lesion file}; ids 1..T in the output. A list of values, "
         "or `*` for all, makes each value an instance of the target. In DICOM a value is a "
-        "segment's number or its name.",
+        "segment's number or its name. In a file of its own (column lesion_<target>) a target is "
+        "whatever is not 0.",
+    )
+    ignore: TargetValue | None = Field(
+        default=None,
+        description="Values of the lesion files where nobody looked (nnU-Net's ignore label): "
+        "their voxels are `ignore` in the label map.",
     )
     segmenters: dict[Name, SegmenterConfig] = Field(
         min_length=1, description="{name: who labels anatomy}."
@@ -110,14 +117,6 @@ class Config(Section):
     export: Export = Export()
     run: Run = Run()
 
-    @field_validator("targets")
-    @classmethod
-    def _target_values(cls, targets: dict[str, TargetValue]) -> dict[str, TargetValue]:
-        values = [value for given in targets.values() for value in given]
-        if len(set(values)) != len(values):
-            raise ValueError("two targets share a value")
-        return targets
-
     @field_validator("targets", "segmenters", "structures")
     @classmethod
     def _names_free(cls, named: dict[str, Any]) -> dict[str, Any]:
@@ -125,6 +124,15 @@ class Config(Section):
         if taken:
             raise ValueError(f"{taken[0]!r} is reserved; choose another name")
         return named
+
+    @model_validator(mode="after")
+    def _values_fit(self) -> Self:
+        for name, given in self.targets.items():
+            if len(set(given)) != len(given):
+                raise ValueError(f"target {name!r} lists a value twice")
+            if shared := set(given) & set(self.ignore or ()):
+                raise ValueError(f"{min(shared, key=str)!r} is target {name!r} and ignore; choose")
+        return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
@@ -162,6 +170,11 @@ class Config(Section):
         return self
 
     @property
+    def ignore_id(self) -> int:
+        """Id of `ignore`, after background, targets and structures."""
+        return 1 + len(self.targets) + len(self.structures)
+
+    @property
     def unrestricted_id(self) -> int:
         """The next data set id that is free, after those of nested label sets."""
         nested = self.compose.nested
@@ -184,8 +197,10 @@ class Config(Section):
 
     @property
     def used_segmenters(self) -> tuple[str, ...]:
-        """Segmenters that a structure asks for, in the order of the file."""
+        """Segmenters that a structure, or `ignore`, asks for, in the order of the file."""
         asked = {p.partition("/")[0] for patterns in self.structures.values() for p in patterns}
+        rules = self.compose.segmenter_lesions.items()
+        asked |= {p.partition("/")[0] for p, label in rules if label != BACKGROUND}
         return tuple(name for name in self.segmenters if name in asked)
 
     @property

@@ -20,9 +20,11 @@ from backsplit.config.base import TISSUE_ABOVE_HU, LabelValue, Name, OneOrMore, 
 PATH_FIELD = re.compile(r"[^.\[\]{}!:]+")
 """What may stand between the braces of a path: a name, and no way into Python's objects."""
 
-
 LESION_FILE = "{lesion}"
 """Path of label files that are the lesion files themselves."""
+
+LESION_PATH = re.compile(r"\{(lesion(?:_[^{}]+)?)\}")
+"""The same of any column of lesion files: `{lesion}`, `{lesion_tumor}`."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,19 @@ class SegmenterSection(Section):
         return {}
 
     @property
+    def lesion_column(self) -> str | None:
+        """Column of lesion files that are its label files; None where it has files of its own."""
+        found = [LESION_PATH.fullmatch(path.pattern) for path in self.label_paths.values()]
+        return next((match[1] for match in found if match), None)
+
+    @property
     def lesion_values(self) -> Mapping[LabelValue, str]:
         """Values of the lesion file that it reads as anatomy, with their names."""
+        return {}
+
+    @property
+    def label_values(self) -> Mapping[str, LabelValue]:
+        """Class to the value, or name, that it has in the one file of all classes."""
         return {}
 
     def what_labels(self) -> dict[str, Any]:
@@ -192,11 +205,16 @@ class Files(Licensed):
         return {name: LabelPath(self.path, {"name": name}) for name in self.labels}
 
     @property
+    def label_values(self) -> Mapping[str, LabelValue]:
+        """Its labels, where they are in one file."""
+        return self.labels if isinstance(self.labels, dict) else {}
+
+    @property
     def lesion_values(self) -> Mapping[LabelValue, str]:
         """Its labels, where it reads the lesion file (KiTS: the kidney beside the tumour)."""
-        if self.path != LESION_FILE or not isinstance(self.labels, dict):
+        if self.lesion_column is None:
             return {}
-        return {value: name for name, value in self.labels.items()}
+        return {value: name for name, value in self.label_values.items()}
 
 
 class Threshold(SegmenterSection):

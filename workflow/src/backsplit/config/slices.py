@@ -33,18 +33,22 @@ class Placing:
 
 @dataclass(frozen=True)
 class LesionValues:
-    """What the values of a lesion file mean.
+    """What the values of lesion files mean.
 
     Attributes
     ----------
     targets : target to its values
-    declared : every value that may occur, with who declares it
-    placing : how the file gets onto the image's grid
+    placing : how the files get onto the image's grid
+    anatomy : column of lesion files to the values that segmenters read from it, with their names
+    ignore : values where nobody looked
+    ignore_id : what they become; 0 where there are none
     """
 
     targets: Mapping[str, TargetValue]
-    declared: Mapping[LabelValue, str]
     placing: Placing
+    anatomy: Mapping[str, Mapping[LabelValue, str]] = field(default_factory=dict)
+    ignore: tuple[LabelValue, ...] = ()
+    ignore_id: int = 0
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,13 @@ class Checking:
     ----------
     lesions : what is asked of lesion files
     labels : segmenter to its label files, but for lesion files
+    named : segmenter to its classes, and the value or name that each has in its file
     structures : names that the column `exclude` may hold
     """
 
     lesions: LesionValues
     labels: Mapping[str, Mapping[str, LabelPath]]
+    named: Mapping[str, Mapping[str, LabelValue]]
     structures: tuple[str, ...]
 
 
@@ -86,11 +92,13 @@ class Merging:
     layers : segmenters by precedence
     unknown : what is written where a structure could be that nobody labelled
     repair : what the host of a lesion gets; `over` holds names of structures, no patterns
+    bands : segmenters that label no anatomy but bands of intensity
     """
 
     layers: tuple[str, ...]
     unknown: Literal["ignore", "background", "drop"] = "ignore"
     repair: Repair = field(default_factory=Repair)
+    bands: tuple[str, ...] = ()
 
 
 def placing(config: Config) -> Placing:
@@ -100,11 +108,13 @@ def placing(config: Config) -> Placing:
 
 def lesion_values(config: Config) -> LesionValues:
     """What the values of lesion files mean: targets, and what segmenters read from them."""
-    declared: dict[LabelValue, str] = {0: "background"}
+    anatomy: dict[str, dict[LabelValue, str]] = {}
     for section in config.segmenters.values():
-        declared |= section.lesion_values
-    declared |= {value: name for name, given in config.targets.items() for value in given}
-    return LesionValues(config.targets, declared, placing(config))
+        if section.lesion_column is not None and section.lesion_values:
+            anatomy.setdefault(section.lesion_column, {}).update(section.lesion_values)
+    ignore = config.ignore or ()
+    ignore_id = config.ignore_id if ignore else 0  # else files do not depend on it
+    return LesionValues(config.targets, placing(config), anatomy, ignore, ignore_id)
 
 
 def checking(config: Config, *, with_names: bool = True) -> Checking:
@@ -112,8 +122,9 @@ def checking(config: Config, *, with_names: bool = True) -> Checking:
     sections = config.segmenters.items()
     # the lesion file is checked as such
     labels = {name: s.label_paths for name, s in sections if not s.lesion_values}
+    named = {name: s.label_values for name, s in sections if name in labels}
     names = tuple(config.structures) if with_names else ()
-    return Checking(lesion_values(config), labels, names)
+    return Checking(lesion_values(config), labels, named, names)
 
 
 def labelling(config: Config, segmenter: str) -> Labelling:
@@ -127,4 +138,5 @@ def merging(config: Config) -> Merging:
     compose = config.compose
     over = compose.named(compose.repair.over, config.structures)
     repair = compose.repair.model_copy(update={"over": over})
-    return Merging(config.layers, compose.unknown, repair)
+    bands = tuple(name for name in config.layers if not config.segmenters[name].is_anatomy)
+    return Merging(config.layers, compose.unknown, repair, bands)

@@ -72,7 +72,7 @@ def _write(folder: Path, name: str, phantom: Phantom) -> Case:
     image.SetSpacing(phantom.grid.spacing)
     image.SetOrigin(phantom.grid.origin)
     sitk.WriteImage(image, str(path))
-    return Case(name, 2, {"ct": path}, None, {}, folder)
+    return Case(name, 2, {"ct": path}, {}, {}, folder)
 
 
 def _compare(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -129,7 +130,10 @@ def compose_unrestricted(project: Project, batch: str | None, say: Say) -> None:
     from backsplit.flow.unrestricted import unrestricted
 
     without = Project(project.path, unrestricted(project.config))
-    inputs, folder = composing(without), project.results.unrestricted
+    # a lesion file holds what it held, whoever may use the anatomy in it
+    lesions = replace(lesion_values(project.config), ignore_id=without.config.ignore_id)
+    inputs = replace(composing(without), lesions=lesions)
+    folder = project.results.unrestricted
 
     def stage(name: str) -> Stage:
         failed = _segmenting_failures(without, name)

@@ -110,7 +110,7 @@ def _salvage(path: Path) -> Project | None:
     try:
         data: Any = read_yaml(path)[0]
         dataset = Dataset.model_validate(data["dataset"])
-        targets = data["targets"]
+        lesions = {key: data[key] for key in ("targets", "ignore") if key in data}
         sound = _sound_segmenters(data.get("segmenters"))
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError):
         return None
@@ -119,7 +119,7 @@ def _salvage(path: Path) -> Project | None:
         config = Config.model_validate(
             {
                 "dataset": dataset.model_dump(),
-                "targets": targets,
+                **lesions,
                 "segmenters": {**sound, "stand_in": stand_in},
                 "structures": {"stand_in.any": "stand_in/any"},
             }

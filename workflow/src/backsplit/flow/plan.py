@@ -148,7 +148,7 @@ class Plan:
         return digest([c["structures"], segmenters, c["targets"], c["compose"]])
 
     def _stats(self, case: Case) -> list[object]:
-        paths = [*case.images.values(), *([case.lesion] if case.lesion else [])]
+        paths = [*case.images.values(), *case.lesion_files.values()]
         for section in self.config.segmenters.values():
             paths += label_files(section.label_paths, case).values()
         # an empty cell leads to the table's folder, where the results may lie

@@ -52,15 +52,17 @@ def unrestricted(config: Config) -> Config:
         for name, patterns in data["structures"].items()
     }
     data["structures"] = {name: patterns for name, patterns in structures.items() if patterns}
-    data["compose"] = _compose(data["compose"], restricted, data["targets"], data["structures"])
+    data["compose"] = _compose(
+        data["compose"], data["segmenters"], data["targets"], data["structures"]
+    )
     return parse_config(data, Path("the configuration without restricted segmenters"))
 
 
 def _compose(
     section: Mapping[str, Any],
-    restricted: Collection[str],
+    left: Collection[str],
     targets: Iterable[str],
-    structures: Iterable[str],
+    structures: Mapping[str, Iterable[str]],
 ) -> dict[str, Any]:
     """The section `compose` without what names a segmenter or label that is gone."""
     labels = [*targets, *structures]
@@ -73,26 +75,30 @@ def _compose(
         ]
 
     def of_each(named: Groups, groups: Groups) -> dict[str, list[str]]:
-        left = {name: there(patterns, groups) for name, patterns in named.items()}
-        return {name: patterns for name, patterns in left.items() if patterns}
+        found = {name: there(patterns, groups) for name, patterns in named.items()}
+        return {name: patterns for name, patterns in found.items() if patterns}
 
     groups = of_each(section["groups"], {})
+    # tissue whose own structure is gone is background, as all of that structure is
+    rules = {
+        pattern: label if label in (*labels, BACKGROUND, IGNORE) else BACKGROUND
+        for pattern, label in section["segmenter_lesions"].items()
+        if pattern.partition("/")[0] in left
+    }
+    wanted = [p for patterns in structures.values() for p in patterns]
+    wanted += [pattern for pattern, label in rules.items() if label != BACKGROUND]
+    used = {pattern.partition("/")[0] for pattern in wanted}
     order = section["order"]
     return {
         **section,
-        "order": None if order is None else [name for name in order if name not in restricted],
+        "order": None if order is None else [name for name in order if name in {"targets", *used}],
         "groups": groups,
         "except": [
             rule
             for rule in section["except"]
             if all(there([rule[side]], groups) for side in ("winner", "loser"))
         ],
-        "segmenter_lesions": {
-            # tissue whose own structure is gone is background, as all of that structure is
-            pattern: label if label in (*labels, BACKGROUND, IGNORE) else BACKGROUND
-            for pattern, label in section["segmenter_lesions"].items()
-            if pattern.partition("/")[0] not in restricted
-        },
+        "segmenter_lesions": {p: v for p, v in rules.items() if p.partition("/")[0] in used},
         "hosts": of_each(section["hosts"], groups),
         "repair": {**section["repair"], "over": there(section["repair"]["over"], groups)},
         "regions": of_each(section["regions"], groups),

@@ -214,9 +214,8 @@ class MeasureStage:
             return
         entries = self._composed(case).lesions
         places = places_of(lesion.map.array)
-        given = lesion.map.array if lesion.instances else None
         count = len(self.scheme.targets)
-        found = find_instances(labels, places, count, image.grid, given)
+        found = find_instances(labels, places, count, image.grid, lesion.given)
         for entry, instance in _paired(entries, found, self._labels(case)):
             yield lesions.measure_lesion(
                 image.array, labels, image.grid, instance, self.scheme.all_names, entry

@@ -272,9 +272,9 @@ def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterat
             sha256 = (known.get("grid") if is_grid else None) or file_sha256(image)
             linked[image.resolve()] = sha256
             yield case.id, INPUT, f"image_{channel}", _from_table(image, case), sha256
-        if case.lesion is not None:
-            sha256 = known.get("lesion") or file_sha256(case.lesion)
-            yield case.id, INPUT, "lesion", _from_table(case.lesion, case), sha256
+        for column, lesion in case.lesion_files.items():
+            sha256 = known.get(column) or file_sha256(lesion)
+            yield case.id, INPUT, column, _from_table(lesion, case), sha256
         for segmenter in config.used_segmenters:
             yield from _of_segmenter(config, segmenter, case, sidecars)
         if composed is not None:

@@ -90,6 +90,8 @@ def resolve(
         resolver.problem(
             Code.CONFIG_INVALID, "structures", None, f"{len(names)} labels", f"{MOST_LABEL} fit"
         )
+    for name, patterns in config.compose.groups.items():
+        resolver.labels(patterns, f"compose.groups.{name}", names[1:])
     scheme = Scheme(
         targets=dict(config.targets),
         names=names,
@@ -113,7 +115,17 @@ def _sources(resolver: _Resolver) -> dict[str, dict[str, str]]:
     for structure, patterns in config.structures.items():
         column = f"structures.{structure}"
         for pattern in patterns:
-            for segmenter, name in resolver.hits(pattern, column):
+            hits = resolver.hits(pattern, column)
+            if hits and ruled.issuperset(hits) and "*" in pattern:
+                resolver.problem(
+                    Code.PATTERN_UNMATCHED,
+                    column,
+                    pattern,
+                    "has no effect: compose.segmenter_lesions says what becomes of each of its "
+                    "classes",
+                    "remove it, or name the class without wildcards",
+                )
+            for segmenter, name in hits:
                 named_exactly = pattern == f"{segmenter}/{name}"
                 if (segmenter, name) in ruled and not named_exactly:
                     continue  # a wildcard does not catch what has a rule of its own
@@ -144,6 +156,14 @@ def _lesion_rules(resolver: _Resolver, *, quiet: bool = False) -> dict[tuple[str
                 pattern,
                 "is not segmenter/class",
                 f"name one of {', '.join(resolver.config.segmenters)}",
+            )
+        elif pattern.partition("/")[0] not in resolver.config.used_segmenters:
+            resolver.problem(
+                Code.PATTERN_UNMATCHED,
+                column,
+                pattern,
+                "has no effect: no structure takes a class of this segmenter, so it is not run",
+                "remove it, or add a structure",
             )
         if label not in allowed:
             resolver.problem(

@@ -27,14 +27,14 @@ class Labelled:
     array : unsigned integers (z, y, x) on the case's grid
     grid : that grid
     overlaps : value to the values that share its voxels, where masks overlap
-    unknown : classes that nobody looked for in this case
+    unknown : classes that nobody could look for in this case, and why
     notes : what a person should know, for the sidecar
     """
 
     array: Array
     grid: Grid
     overlaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
-    unknown: tuple[str, ...] = ()
+    unknown: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
 
 

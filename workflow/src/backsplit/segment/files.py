@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.timing import Timings
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map, stack_masks
+from backsplit.volume.pieces import count_values
 from backsplit.work.batch import one_by_one
 
 
@@ -56,7 +56,7 @@ class FilesSegmenter:
 
     def identity(self) -> dict[str, Any]:
         """Version of how files are put on one map."""
-        return {"method": 2}
+        return {"method": 3}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""
@@ -72,17 +72,21 @@ class FilesSegmenter:
         paths = label_files(self.section.label_paths, case)
         if not isinstance(self.section.labels, dict):
             return self._binaries(paths, grid, case)
-        if self.section.lesion_values and case.lesion is None:
-            return Labelled(np.zeros(grid.shape, np.uint8), grid)
+        column = self.section.lesion_column
+        if column is not None and case.lesions.get(column) is None:
+            why = f"the table says `none` in {column}, and nothing else holds it"
+            unknown = dict.fromkeys(self.section.labels, why)
+            return Labelled(np.zeros(grid.shape, np.uint8), grid, unknown=unknown)
         return self._multilabel(self._read(paths["labels"], grid, case), paths["labels"])
 
     def _read(self, path: Path, grid: Grid, case: Case) -> LabelMap:
         labels = self.section.labels
         wanted = labels.values() if isinstance(labels, dict) else None
-        return put_on_grid(path, read_label_map(path, grid, wanted), grid, case, self.placing)
+        label_map = read_label_map(path, grid, wanted, is_mask=wanted is None)
+        return put_on_grid(path, label_map, grid, case, self.placing)
 
     def _multilabel(self, labels: LabelMap, path: Path) -> Labelled:
-        values = self._values_in(labels, path)
+        values, lacking = self._values_in(labels, path)
         table = np.zeros(int(labels.array.max()) + 1, np.uint16)
         for value, new in values.items():
             if value < len(table):
@@ -102,33 +106,52 @@ class FilesSegmenter:
             table.astype(np.min_scalar_type(free - 1))[labels.array],
             labels.grid,
             overlaps,
-            notes=notes | _geometry_notes(labels.notes),
+            self._unknown(lacking),
+            notes | _geometry_notes(labels.notes),
         )
 
-    def _values_in(self, labels: LabelMap, path: Path) -> dict[int, int]:
-        """Value in the file to class id; names are looked up in the file."""
+    def _unknown(self, lacking: Mapping[str, str]) -> dict[str, str]:
+        """Classes that are unknown because nobody looked for them, as far as `missing` says so."""
+        return dict(lacking) if self.section.missing == "unknown" else {}
+
+    def _values_in(self, labels: LabelMap, path: Path) -> tuple[dict[int, int], dict[str, str]]:
+        """Value in the file to class id, and the classes that the file lacks by name, with why.
+
+        Raises
+        ------
+        CaseError
+            LABEL_UNDECLARED where the file lacks every one of them.
+        """
         assert isinstance(self.section.labels, dict)
         found: dict[int, int] = {}
+        lacking: dict[str, str] = {}
         for name, value in self.section.labels.items():
-            hits = (
-                [value]
-                if isinstance(value, int)
-                else [number for n, number in labels.names.items() if fnmatchcase(n, value)]
-            )
-            if not hits:
-                raise CaseError(
-                    Code.LABEL_UNDECLARED,
-                    f"{path} has no segment named {shown(value)!r} for {name}; it has "
-                    f"{shown(', '.join(labels.names)) or 'no names'}",
-                    "correct this segmenter's labels",
-                )
+            hits = labels.values_of(value)
             found |= dict.fromkeys(hits, self.classes()[name])
-        return found
+            if not hits:
+                lacking[name] = f"{path.name} has no segment {shown(value)!r}"
+        if not found:
+            wanted = ", ".join(str(value) for value in self.section.labels.values())
+            raise CaseError(
+                Code.LABEL_UNDECLARED,
+                f"{path} has no segment of {shown(wanted)}; it has "
+                f"{shown(', '.join(labels.names)) or 'no names'}",
+                "correct this segmenter's labels",
+            )
+        return found, lacking
 
     def _binaries(self, paths: Mapping[str, Path], grid: Grid, case: Case) -> Labelled:
-        """Put binary masks on one map; where they overlap, all of them are kept."""
-        missing = [name for name, path in paths.items() if not is_there(path)]
-        if len(missing) == len(paths):
+        """Put binary masks on one map; where they overlap, all of them are kept.
+
+        A mask that can not be used makes its own structure unknown, and no other.
+
+        Raises
+        ------
+        CaseError
+            What is wrong with the first, where none can be used.
+        """
+        lacking = {n: f"{path} does not exist" for n, path in paths.items() if not is_there(path)}
+        if len(lacking) == len(paths):
             raise CaseError(
                 Code.FILE_MISSING,
                 f"{next(iter(paths.values()))} does not exist, nor does any other of "
@@ -136,28 +159,47 @@ class FilesSegmenter:
                 "add them (empty where one is absent)",
             )
         notes: list[str] = []
+        faults: dict[str, CaseError] = {}
 
         def masks() -> Iterator[tuple[int, Array]]:
             for name, value in self.classes().items():
-                if name in missing:
+                if name in lacking:
                     continue
-                labels = self._read(paths[name], grid, case)
+                try:
+                    labels = self._read(paths[name], grid, case)
+                    mask = _as_mask(labels, paths[name], name)
+                except CaseError as error:
+                    faults[name] = error
+                    continue
                 notes.extend(labels.notes)
-                yield value, _as_mask(labels.array, paths[name], name)
+                yield value, mask
 
         array, overlaps = stack_masks(masks(), grid.shape, len(paths))
-        unknown = tuple(missing) if self.section.missing == "unknown" else ()
+        if faults and len(faults) + len(lacking) == len(paths):
+            raise next(iter(faults.values()))
+        unknown = self._unknown(lacking) | {n: f"{e.code}: {e.what}" for n, e in faults.items()}
         return Labelled(array, grid, overlaps, unknown, _geometry_notes(notes))
 
 
-def _as_mask(array: Array, path: Path, name: str) -> Array:
-    if array.max() > 1:
+def _as_mask(labels: LabelMap, path: Path, name: str) -> Array:
+    """What is not 0, in a file of one value.
+
+    Raises
+    ------
+    CaseError
+        LABEL_UNDECLARED: it holds several.
+    """
+    counts = count_values(labels.array, int(labels.array.max()) + 1)
+    values = [value for value in np.flatnonzero(counts).tolist() if value]
+    if len(values) > 1:
         raise CaseError(
             Code.LABEL_UNDECLARED,
-            f"{path} holds the value {int(array.max())} but is read as a binary mask of {name!r}",
-            "declare it as a multilabel file",
+            f"{path} holds the values {shown(', '.join(map(str, values)))}, but stands for "
+            f"{name!r} alone",
+            f"save it with one value, or take {name} out of the list and read the file by a "
+            f"segmenter of its own, with labels: {{{name}: {values[0]}}}",
         )
-    return np.asarray(array == 1)
+    return np.asarray(labels.array != 0)
 
 
 def _geometry_notes(notes: Sequence[str]) -> dict[str, Any]:

@@ -99,7 +99,7 @@ class SegmentStage:
             segmenter=self.key,
             classes={value: name for name, value in self.classes.items()},
             overlaps=dict(labelled.overlaps),
-            unknown=labelled.unknown,
+            unknown=dict(labelled.unknown),
             voxels=self._count(array, labelled.overlaps),
             notes=notes,
         )

@@ -83,7 +83,7 @@ class SegmentDetails(Entry):
     ----------
     classes : value to class name
     overlaps : value to the values that share its voxels, where masks overlap
-    unknown : classes that nobody looked for in this case
+    unknown : classes that nobody could look for in this case, and why
     voxels : of each class that has any; where masks overlap, each of them counts
     notes : what a person should know
     """
@@ -91,7 +91,7 @@ class SegmentDetails(Entry):
     segmenter: str
     classes: dict[int, str]
     overlaps: dict[int, tuple[int, ...]]
-    unknown: tuple[str, ...]
+    unknown: dict[str, str]
     voxels: dict[str, int]
     notes: dict[str, Any]
 

@@ -45,6 +45,15 @@ class LabelMap:
     notes: tuple[str, ...] = ()
     drawn: Mapping[int, Drawn] = field(default_factory=dict)
 
+    def values_of(self, wanted: int | str) -> list[int]:
+        """Values that a value, or a name or wildcard, stands for; none where the file lacks it.
+
+        A file without names may hold any value.
+        """
+        if isinstance(wanted, int):
+            return [wanted] if not self.names or wanted in self.names.values() else []
+        return [value for name, value in self.names.items() if fnmatchcase(name, wanted)]
+
 
 def read_label_grid(path: Path, grid: Grid) -> Grid:
     """Grid of a label file, from its header (segments and regions are put on `grid`)."""
@@ -74,7 +83,9 @@ def segment_file(path: Path) -> Path | None:
     return found[0] if found else None
 
 
-def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = None) -> LabelMap:
+def read_label_map(
+    path: Path, grid: Grid, wanted: Iterable[int | str] | None = None, *, is_mask: bool = False
+) -> LabelMap:
     """Read a label file of any format on its own grid (segments and regions: put on `grid`).
 
     Parameters
@@ -83,6 +94,7 @@ def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = 
     grid : the image's grid
     wanted : numbers, names and wildcards of the segments of a DICOM file to read; others are
         named and not read. None reads all.
+    is_mask : as in `read_labels`
 
     Raises
     ------
@@ -93,7 +105,7 @@ def read_label_map(path: Path, grid: Grid, wanted: Iterable[int | str] | None = 
         from backsplit.volume.dicom_segments import open_segments
 
         return _read_segments(open_segments(found), grid, wanted)
-    labels = read_labels(path)
+    labels = read_labels(path, is_mask=is_mask)
     drawn = drawn_voxels(labels.array, labels.grid)
     return LabelMap(labels.array, labels.grid, drawn=drawn)
 

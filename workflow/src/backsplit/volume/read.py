@@ -91,8 +91,14 @@ def read_volume(path: Path) -> Volume:
         raise unreadable(path, error) from None
 
 
-def read_labels(path: Path) -> Volume:
+def read_labels(path: Path, *, is_mask: bool = False) -> Volume:
     """Read a label file as integers (uint8 where the values fit, else uint16).
+
+    Parameters
+    ----------
+    path : as `read_volume`
+    is_mask : the file stands for one thing: where its voxels but 0 all have one value above 0 that
+        is no integer (1/255, 0.996), they become 1
 
     Raises
     ------
@@ -104,6 +110,8 @@ def read_labels(path: Path) -> Volume:
     volume = read_volume(path)
     array = volume.array
     if array.dtype.kind == "f":
+        if is_mask and _is_mask_of_a_fraction(array):
+            return Volume((array != 0).astype(np.uint8), volume.grid)
         rounded = np.rint(array)
         with np.errstate(invalid="ignore"):
             off = ~(np.abs(array - rounded) <= INTEGER_TOLERANCE)
@@ -141,6 +149,16 @@ def _by_text_header(path: Path, found: Format) -> tuple[Geometry, StoredVoxels]:
         stored, geometry = metaimage.meta_voxels(header), metaimage.meta_geometry(header)
     stored.require_whole()
     return geometry, stored
+
+
+def _is_mask_of_a_fraction(array: Array) -> bool:
+    """Whether all voxels but 0 have one value, finite and above 0, and that is no integer."""
+    held = array[array != 0]
+    if not len(held) or not (held == held[0]).all():
+        return False
+    value = float(held[0])
+    whole = abs(value - max(1.0, np.rint(value))) <= INTEGER_TOLERANCE
+    return value > 0 and np.isfinite(value) and not whole
 
 
 def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
