@@ -97,12 +97,12 @@ HEADER = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nspace: left-posteri
 @pytest.mark.parametrize(
     ("name", "text", "word"),
     [
-        ("a.nrrd", HEADER + "x" * 5000 + "\n\n", "more than 1000 bytes"),
+        ("a.nrrd", HEADER + "x" * 50000 + "\n\n", "more than 10000 bytes"),
         ("a.nrrd", HEADER + "encoding: ascii\n\n", "encoding 'ascii'"),
         ("a.nhdr", HEADER + "data file: ../secret.raw\n\n", "not beside it"),
         ("a.nhdr", HEADER + "data file: /etc/passwd\n\n", "not beside it"),
         ("a.mhd", "NDims = 3\nElementDataFile = ..\\secret.raw\n", "not beside it"),
-        ("a.nrrd", HEADER + "# a comment\n" * 6000, "without an end"),
+        ("a.nrrd", HEADER + "# a comment\n" * 60_000, "without an end"),
     ],
 )
 def test_headers_that_itk_must_not_see_are_refused(tmp_path, name, text, word):

@@ -151,7 +151,9 @@ def geometry_of_axes(
     return Geometry(grid, tuple(repaired), faithful=not repaired)
 
 
-def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[int, int, int]:
+def require_3d(
+    path: Path, size: Sequence[int], components: int = 1, least: int = 2
+) -> tuple[int, int, int]:
     """Size (x, y, z) of one 3D volume; trailing axes of length 1 are left out.
 
     Raises
@@ -163,10 +165,10 @@ def require_3d(path: Path, size: Sequence[int], components: int = 1) -> tuple[in
     size = list(size)
     while len(size) > 3 and size[-1] == 1:
         size.pop()
-    if len(size) != 3 or min(size) < 2 or components != 1:
+    if len(size) != 3 or min(size) < least or components != 1:
         raise CaseError(
             Code.NOT_3D,
-            f"{path} has size {shown}; one 3D volume with at least 2 voxels a side is needed",
+            f"{path} has size {shown}; one 3D volume with at least {least} voxels a side is needed",
             "split or convert it",
         )
     if max(size) > MOST_VOXELS:

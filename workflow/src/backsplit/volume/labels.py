@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -15,10 +14,9 @@ from backsplit.errors import CaseError, Code, shown
 from backsplit.volume.drawn import Drawn, drawn_voxels
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.planes import is_dicom_file
-from backsplit.volume.read import read_grid, read_labels
-
-if TYPE_CHECKING:
-    from backsplit.volume.segments import SegmentFile
+from backsplit.volume.read import UNREADABLE, read_grid, read_labels
+from backsplit.volume.seg_nrrd import SlicerSegments, is_slicer_file
+from backsplit.volume.segments import SegmentFile, unreadable
 
 
 @dataclass(frozen=True)
@@ -29,7 +27,7 @@ class LabelMap:
     ----------
     array : values, uint8 or uint16, (z, y, x)
     grid : where they lie
-    names : names that the file itself gives to its values (DICOM); empty for other formats
+    names : names that the file itself gives to its values (DICOM, 3D Slicer); empty for others
     overlaps : value to the values that share its voxels: masks that overlap are kept by giving
         each combination a value of its own, above all others
     notes : what was done to have it on its grid, for a person
@@ -56,8 +54,11 @@ class LabelMap:
 
 
 def read_label_grid(path: Path, grid: Grid) -> Grid:
-    """Grid of a label file, from its header (segments and regions are put on `grid`)."""
-    return read_grid(path) if segment_file(path) is None else grid
+    """Grid of a label file, from its header; segments and regions are put on `grid` if they can."""
+    if segment_file(path) is not None:
+        return grid
+    file = _slicer_file(path)
+    return read_grid(path) if file is None else file.target_grid(grid)
 
 
 def segment_file(path: Path) -> Path | None:
@@ -90,10 +91,11 @@ def read_label_map(
 
     Parameters
     ----------
-    path : NIfTI, NRRD, MetaImage, DICOM-SEG, RTSTRUCT, or a folder of DICOM slices
+    path : NIfTI, NRRD, MetaImage, DICOM-SEG, RTSTRUCT, a segmentation of 3D Slicer, or a folder of
+        DICOM slices
     grid : the image's grid
-    wanted : numbers, names and wildcards of the segments of a DICOM file to read; others are
-        named and not read. None reads all.
+    wanted : numbers, names and wildcards of the segments to read, of a file that names its
+        segments; others are named and not read. None reads all.
     is_mask : as in `read_labels`
 
     Raises
@@ -105,9 +107,21 @@ def read_label_map(
         from backsplit.volume.dicom_segments import open_segments
 
         return _read_segments(open_segments(found), grid, wanted)
+    if (slicer := _slicer_file(path)) is not None:
+        return _read_segments(slicer, slicer.target_grid(grid), wanted)
     labels = read_labels(path, is_mask=is_mask)
     drawn = drawn_voxels(labels.array, labels.grid)
     return LabelMap(labels.array, labels.grid, drawn=drawn)
+
+
+def _slicer_file(path: Path) -> SegmentFile | None:
+    """The segmentation of 3D Slicer that a file is."""
+    if not path.is_file() or not is_slicer_file(path):
+        return None
+    try:
+        return SlicerSegments(path)
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
 
 
 def _read_segments(file: SegmentFile, grid: Grid, wanted: Iterable[int | str] | None) -> LabelMap:

@@ -101,8 +101,8 @@ def nrrd_voxels(header: TextHeader) -> StoredVoxels:
     return StoredVoxels(data, offset, stored, dtype, _sizes(header))
 
 
-def nrrd_geometry(header: TextHeader) -> Geometry:
-    """The grid that a header states.
+def nrrd_geometry(header: TextHeader, least: int = 2) -> Geometry:
+    """The grid that a header states; sides have at least `least` voxels.
 
     Raises
     ------
@@ -127,7 +127,7 @@ def nrrd_geometry(header: TextHeader) -> Geometry:
     if len(axes) != len(sizes):
         raise ValueError(f"{len(axes)} space directions for {len(sizes)} axes")
     kept = [n for n, axis in enumerate(axes) if axis is not None or sizes[n] != 1]
-    size = require_3d(path, [sizes[n] for n in kept])
+    size = require_3d(path, [sizes[n] for n in kept], least=least)
     vectors = [axes[n] for n in kept[:3]]
     if any(vector is None for vector in vectors):
         kinds = fields.get("kinds", "no kinds")[:80]

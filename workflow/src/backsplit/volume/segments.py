@@ -67,6 +67,10 @@ class SegmentFile(ABC):
         except Exception as error:
             raise unreadable(self.path, error) from None
 
+    def target_grid(self, grid: Grid) -> Grid:
+        """The grid to read segments on, for an image on `grid`: that one, if they can be."""
+        return grid
+
     @abstractmethod
     def _read(self, number: int, name: str, grid: Grid) -> Segment:
         """One segment, by the file's own number."""
@@ -77,7 +81,7 @@ def unreadable(path: Path, error: Exception) -> CaseError:
     reason = str(error).strip().splitlines()
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{path} can not be read as DICOM-SEG or RTSTRUCT "
+        f"{path} can not be read as DICOM-SEG, RTSTRUCT or .seg.nrrd "
         f"({(reason[-1] if reason else type(error).__name__)[:200]})",
         "export it again",
     )

@@ -21,12 +21,12 @@ from backsplit.volume.packed import GZIP_BITS, GZIP_MAGIC, ZLIB_BITS, inflate, u
 
 ENDINGS = (".nrrd", ".nhdr", ".mha", ".mhd")
 
-HEADER_BYTES = 1 << 16
-"""Headers have some twenty lines; more than this without an end is no header. `.seg.nrrd` of a
-hundred segments take a third of it."""
+HEADER_BYTES = 1 << 19
+"""Headers have some twenty lines; more than this without an end is no header. In a `.seg.nrrd`
+each segment has eight lines, of some 1000 bytes together: there may be several hundred."""
 
-LINE_BYTES = 1000
-"""No field is that long, names of segments included."""
+LINE_BYTES = 10_000
+"""No field is that long; 3D Slicer writes one of 3000 (`Segmentation_ConversionParameters`)."""
 
 Encoding = Literal["raw", "deflate", "bzip2"]
 """How voxels are packed; deflate is the stream that gzip and zlib wrap differently."""
