@@ -236,8 +236,9 @@ def _reference(lesion: Lesion | None, target: int, grid: Grid, rule: Rule) -> tu
         if value < len(mine):
             mine[value] = target in targets
     mask: Array = mine[drawn]
-    told_apart = lesion.instances and not rule.dilation  # BraTS tells lesions apart itself
-    return mask, np.where(mask, drawn, 0) if told_apart else reference_lesions(mask, rule)
+    if lesion.numbers is None or rule.dilation:  # BraTS tells lesions apart itself
+        return mask, reference_lesions(mask, rule)
+    return mask, np.where(mask, lesion.numbers[:, target][drawn], 0)
 
 
 def _score(
