@@ -236,6 +236,7 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
         "export": put("export", {}),
         "export.nnunet": put("export.nnunet", {"mode": "copy"}),
         "export.nnunet.mode": put("export.nnunet", {"mode": "copy"}),
+        "export.nnunet.channel_names": put("export.nnunet", {"channel_names": {"mr": "CT"}}),
         "export.monai": put("export.monai", None),
         "export.bids": put("export.bids", GONE),
         "export.bids.mode": put("export.bids.mode", "copy"),

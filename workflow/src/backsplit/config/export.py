@@ -30,6 +30,18 @@ class NnUNetExport(Section):
     mode: Literal["symlink", "copy"] = Field(
         default="symlink", description="Link the images or copy them."
     )
+    channel_names: dict[str, str] = Field(
+        default_factory=dict,
+        description="{channel: name in dataset.json}, by which nnU-Net chooses how it normalises: "
+        "{pet: CT}. Default: `CT` for the channel ct, the channel's own name for others.",
+    )
+
+    def channel_name(self, channel: str) -> str:
+        """Name of a channel in dataset.json.
+
+        nnU-Net normalises the channel called CT by Hounsfield units and any other by z-score.
+        """
+        return self.channel_names.get(channel, "CT" if channel.lower() == "ct" else channel)
 
 
 class MonaiExport(Section):
@@ -96,6 +108,9 @@ class Export(Section):
         ValueError
             A channel is named that there is not, or two would have the same files.
         """
+        unknown = sorted(set(self.nnunet.channel_names) - set(channels))
+        if unknown:
+            raise ValueError(f"export.nnunet.channel_names: {unknown[0]!r} is no channel")
         if self.bids is None:
             return
         strange = sorted(set(self.bids.suffixes) - set(channels))

@@ -209,7 +209,8 @@ def describe(
         labels[IGNORE] = len(names)
     return {
         "channel_names": {
-            str(i): _channel_name(channel) for i, channel in enumerate(config.dataset.channels)
+            str(i): config.export.nnunet.channel_name(channel)
+            for i, channel in enumerate(config.dataset.channels)
         },
         "labels": labels,
         **order,
@@ -245,11 +246,6 @@ def _written(composed: StageFolder, case: Case) -> Path:
             "remove it and run again: it is composed again",
         )
     return path
-
-
-def _channel_name(channel: str) -> str:
-    """nnU-Net normalises the channel called CT by Hounsfield units and any other by z-score."""
-    return "CT" if channel.lower() == "ct" else channel
 
 
 def folds(dataset: NnUNetDataset) -> dict[str, int]:
