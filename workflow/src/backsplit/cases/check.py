@@ -13,14 +13,13 @@ from pathlib import Path
 from backsplit.cases.labels import label_files, require_placeable
 from backsplit.cases.lesion import check_lesion
 from backsplit.cases.table import (
-    CASE_ID,
     EXCLUDE_COLUMN,
     NO_LESION,
-    RESERVED_IDS,
     Case,
     Checked,
     excluded,
 )
+from backsplit.config.base import CASE_ID, RESERVED_IDS
 from backsplit.config.slices import Checking
 from backsplit.errors import LONGEST_SHOWN, CaseError, Code, Problem, RunError, shown
 from backsplit.store.disk import is_there

@@ -12,11 +12,6 @@ from backsplit.errors import Code, RunError, shown
 from backsplit.store.status import STATUS_COLUMNS, Status, outcomes_in
 from backsplit.store.tsv import one_line, read_table, write_rows
 
-CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
-"""No file name of ours is longer than an id by so much that it does not fit into 255 bytes."""
-RESERVED_IDS = re.compile(r"labels|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
-"""`results/labels/labels.json` is the label table: a case of that name would overwrite it. On
-Windows no file can be called `con.nii.gz`."""
 LESION = "lesion"
 """Column of the lesion files of all targets that have no column of their own."""
 NO_LESION = "none"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -15,55 +17,175 @@ app = typer.Typer()
 
 
 class Layout(StrEnum):
-    """Layouts that are known."""
+    """Layouts that are known (`start.layouts`)."""
 
     NNUNET = "nnunet"
     MSD = "msd"
+    UNDESCRIBED = "undescribed"
     KITS = "kits"
     AUTOPET = "autopet"
+    LONGITUDINAL = "longitudinal"
+    LITS = "lits"
+    ATLAS = "atlas"
     BIDS = "bids"
+    NBIA = "nbia"
+
+
+class PresetName(StrEnum):
+    """Data sets with a configuration of their own (`start.presets`)."""
+
+    KITS19 = "kits19"
+    KITS21 = "kits21"
+    KITS23 = "kits23"
+    PANTHER = "panther"
+    NSCLC = "nsclc"
+    AUTOPET = "autopet"
+    MSWAL = "mswal"
+    LITS = "lits"
+
+
+class DrawnAs(StrEnum):
+    """Objects of DICOM that lesions are drawn in."""
+
+    RTSTRUCT = "RTSTRUCT"
+    SEG = "SEG"
+
+
+PATTERNS = "Patterns"
 
 
 @app.command()
 def init(
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
-    into: Annotated[Path, typer.Option(help="Folder for both files.")] = Path("mine"),
+    into: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("mine"),
     layout: Annotated[
         Layout | None,
         typer.Option(help="How the folder is laid out (config/README.md). Default: what fits."),
     ] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(help="Write the configuration of a well-known data set."),
+    ] = None,
     image: Annotated[
         list[str] | None,
-        typer.Option(help="CHANNEL=PATTERN, as ct={case}/ct.nii.gz; for any other layout."),
+        typer.Option(
+            help="CHANNEL=PATTERN, as ct={case}/ct.nii.gz; for any other layout.",
+            rich_help_panel=PATTERNS,
+        ),
     ] = None,
     lesion: Annotated[
-        str | None, typer.Option(help="Pattern of lesion files, as {case}/lesion.nii.gz.")
+        list[str] | None,
+        typer.Option(
+            help="Pattern of lesion files, as {case}/lesion.nii.gz or {case}/{name}.nii.gz; "
+            "TARGET=PATTERN for a file of each target.",
+            rich_help_panel=PATTERNS,
+        ),
     ] = None,
-    name: Annotated[str, typer.Option(help="Name of the data set. Default: the folder's.")] = "",
-    number: Annotated[int, typer.Option("--id", min=1, max=999, help="nnU-Net's id.")] = 501,
+    labels: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="SEGMENTER=PATTERN of anatomy in binary files: given={case}/seg/{name}.nii.gz.",
+            rich_help_panel=PATTERNS,
+        ),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=VALUE of the lesion files, as tumor=2; names tell lesions from anatomy.",
+            rich_help_panel=PATTERNS,
+        ),
+    ] = None,
+    patient: Annotated[
+        str,
+        typer.Option(
+            help="Regular expression for the patient's part of a case's name: its first group, or "
+            "all that it finds."
+        ),
+    ] = "",
+    drawn: Annotated[
+        DrawnAs | None,
+        typer.Option("--from", help="Where DICOM has both: which are the lesion files."),
+    ] = None,
+    split: Annotated[
+        bool,
+        typer.Option(help="Write images that hold several channels as a file for each."),
+    ] = False,
+    name: Annotated[
+        str, typer.Option(help="Name of the data set. Default: the folder's, or the preset's.")
+    ] = "",
+    number: Annotated[
+        int, typer.Option("--id", min=0, max=999, help="nnU-Net's id. Default: 501.")
+    ] = 0,
 ) -> None:
     """Write a case table and a first configuration for a folder of images."""
-    from backsplit.start.init import find
+    from backsplit.start.init import Target, Wanted, find
     from backsplit.start.init import init as write
+    from backsplit.start.layouts import LAYOUTS
+    from backsplit.start.patterns import Patterns
+    from backsplit.start.presets import PRESETS
 
     with errors(None) as say:
-        patterns = dict(_pattern(text) for text in image or ())
-        if (layout is not None and patterns) or (lesion is not None and not patterns):
-            raise RunError(
-                Code.LAYOUT_UNKNOWN,
-                "--lesion belongs to --image, and --layout to neither",
-                "give patterns of both images and lesions, or a layout",
+        patterned = bool(image)
+        if (lesion or labels or label) and not patterned:
+            raise _wrong("--lesion, --labels and --label belong to --image", "give --image too")
+        if patterned + (layout is not None) + (preset is not None) > 1:
+            raise _wrong("--image, --layout and --preset exclude each other", "give one of them")
+        targets = [text for text in lesion or () if NAMED.match(text)]
+        plain = [text for text in lesion or () if not NAMED.match(text)]
+        if len(plain) > 1:
+            raise _wrong(
+                f"--lesion is given {len(plain)} times without a target",
+                "name each: --lesion tumor='{case}/tumor.nii.gz' --lesion cyst='…'",
             )
-        found = find(root, None if layout is None else layout.value, patterns, lesion)
-        write(root, into, name, number, found, say)
-
-
-def _pattern(text: str) -> tuple[str, str]:
-    channel, separator, pattern = text.partition("=")
-    if not separator or not channel.isidentifier():
-        raise RunError(
-            Code.LAYOUT_UNKNOWN,
-            f"--image {text!r} is not CHANNEL=PATTERN",
-            "write it as ct={case}/ct.nii.gz",
+        patterns = Patterns(
+            _pairs("image", image or (), "ct={case}/ct.nii.gz"),
+            "".join(plain),
+            _pairs("lesion", targets, "tumor={case}/tumor.nii.gz"),
+            _pairs("labels", labels or (), "given={case}/seg/{name}.nii.gz"),
+            _values(label or ()),
         )
-    return channel, pattern
+        chosen = None if preset is None else PRESETS[preset.value]
+        layouts = tuple(LAYOUTS) if layout is None else (layout.value,)
+        wanted = Wanted(
+            layouts,
+            patterns if patterned else None,
+            patient,
+            None if drawn is None else drawn.value,
+        )
+        found = find(root, wanted)
+        if chosen is not None and found.layout not in chosen.layouts:
+            raise _wrong(
+                f"{root} holds no {chosen.title}: it was recognised as {found.layout}",
+                "give the folder of that data set, or leave --preset out",
+            )
+        write(root, Target(into, name, number, chosen), found, say, split=split)
+
+
+NAMED = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*=")
+
+
+def _pairs(option: str, texts: Iterable[str], example: str) -> dict[str, str]:
+    """NAME=PATTERN as a mapping."""
+    pairs: dict[str, str] = {}
+    for text in texts:
+        name, separator, pattern = text.partition("=")
+        fits = name.isidentifier() if option == "image" else NAMED.fullmatch(f"{name}=")
+        if not separator or not fits or not pattern:
+            raise _wrong(f"--{option} {text!r} is not NAME=PATTERN", f"write it as {example}")
+        if name in pairs:
+            raise _wrong(f"--{option} names {name} twice", "give each its own name")
+        pairs[name] = pattern
+    return pairs
+
+
+def _values(texts: Iterable[str]) -> dict[str, int]:
+    """NAME=VALUE as a mapping."""
+    pairs = _pairs("label", texts, "tumor=2")
+    for name, value in pairs.items():
+        if not (value.isascii() and value.isdigit() and 0 < int(value[:6]) < 65536):
+            raise _wrong(f"--label {name}={value}: the value is no whole number above 0", "tumor=2")
+    return {name: int(value) for name, value in pairs.items()}
+
+
+def _wrong(what: str, remedy: str) -> RunError:
+    return RunError(Code.LAYOUT_UNKNOWN, what, remedy)

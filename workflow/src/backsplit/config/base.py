@@ -80,3 +80,16 @@ def words(name: str) -> list[str]:
     """
     parts = re.split(r"[^A-Za-z\u00c0-\u024f]+|(?<=[a-z])(?=[A-Z][a-z])", name)
     return [part.lower() for part in parts if part]
+
+
+CASE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
+"""No file name of ours is longer than an id by so much that it does not fit into 255 bytes."""
+
+RESERVED_IDS = re.compile(r"labels|(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
+"""`results/labels/labels.json` is the label table: a case of that name would overwrite it. On
+Windows no file can be called `con.nii.gz`."""
+
+
+def is_case_id(name: str) -> bool:
+    """Whether a case may have this name: it becomes the name of files."""
+    return bool(CASE_ID.fullmatch(name)) and ".." not in name and not RESERVED_IDS.fullmatch(name)

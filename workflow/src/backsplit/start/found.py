@@ -1,34 +1,59 @@
-"""What is found in a folder: cases, channels, and what the lesion files' values mean."""
+"""What is found in a folder: cases, channels, what labels mean, and what was not used."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from backsplit.config.lesion_words import is_lesion
-from backsplit.volume import VOLUME_ENDINGS
+from backsplit.config.base import LabelValue
 
-LONGEST_ID = 120
+Labelling = LabelValue | tuple[LabelValue, ...]
+"""Value of a label, or several."""
 
 
 @dataclass(frozen=True)
 class FoundCase:
-    """One image with its lesion file.
+    """One image with its lesion files.
 
     Attributes
     ----------
     id : as the folder names it
     images : channel to file
-    lesion : None where no file was found: that is not known to be a patient without lesions
+    lesion : the label file, which may hold anatomy too; None where no file was found: that is not
+        known to be a patient without lesions
     patient : where cases of one patient can be told
+    lesions : target to a binary file of its own, where there is no single label file
+    fold : the fold that validates the case, where the data set has folds
+    columns : further columns of the table that hold paths
     """
 
     id: str
     images: Mapping[str, Path]
     lesion: Path | None
     patient: str = ""
+    lesions: Mapping[str, Path] = field(default_factory=dict)
+    fold: int | None = None
+    columns: Mapping[str, Path] = field(default_factory=dict)
+
+    @property
+    def has_lesion(self) -> bool:
+        """Whether any lesion file was found."""
+        return self.lesion is not None or bool(self.lesions)
+
+
+@dataclass(frozen=True)
+class Given:
+    """Anatomy that label files hold, each structure in a binary file.
+
+    Attributes
+    ----------
+    path : as a `files` segmenter has it, with `{name}`
+    names : of the structures
+    """
+
+    path: str
+    names: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -40,53 +65,42 @@ class Found:
     layout : whose way of laying out it is
     cases : by id
     channels : in order
-    labels : name to value in the lesion files, background left out; empty where nothing says
-    notes : what a person should know
+    labels : name to value in the lesion files (in DICOM a name or wildcard), background left out;
+        empty where nothing says
+    notes : what was found, for a person
+    decide : what a person has to decide
+    unused : (pattern of paths from the root, why files that fit are not used), the first fits
+    lesions : names of labels that are lesions whatever they are called
+    ignore : value that means `nobody looked`
+    regions : region of labels to the names that it is made of
+    channel_names : channel to its name for nnU-Net, where that means something else
+    part : of the body, as `start.region` has them, where the layout is a known data set's
+    given : segmenter name to anatomy in binary files
+    title : what the data set is called
+    patients_known : whether each case is known to be a patient of its own
+    licence : of the labels, where it is known
+    kind : RTSTRUCT or SEG, where lesions are in files of DICOM
     """
 
     layout: str
     cases: Sequence[FoundCase]
     channels: Sequence[str]
-    labels: Mapping[str, int] = field(default_factory=dict)
+    labels: Mapping[str, Labelling] = field(default_factory=dict)
     notes: Sequence[str] = ()
+    decide: Sequence[str] = ()
+    unused: Sequence[tuple[str, str]] = ()
+    lesions: Collection[str] = ()
+    ignore: int | None = None
+    regions: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    channel_names: Mapping[str, str] = field(default_factory=dict)
+    part: str = ""
+    given: Mapping[str, Given] = field(default_factory=dict)
+    title: str = ""
+    patients_known: bool = False
+    licence: str = ""
+    kind: str = ""
 
-
-def stem(name: str) -> str | None:
-    """Name of a volume without its ending; None for any other file."""
-    ending = next((e for e in VOLUME_ENDINGS if name.lower().endswith(e)), None)
-    return None if ending is None else name[: -len(ending)]
-
-
-def case_ids(names: Sequence[str]) -> list[str]:
-    """An id for each name: other characters become `-`, and equal ids are numbered."""
-    ids: list[str] = []
-    for name in names:
-        clean = re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-._")[:LONGEST_ID] or "case"
-        same = sum(other.lower() == clean.lower() for other in ids)
-        ids.append(f"{clean}-{same + 1}" if same else clean)
-    return ids
-
-
-def numbered(names: Sequence[str]) -> list[str]:
-    """Names that differ: those that come several times get their position."""
-    return [f"{n}_{at}" if names.count(n) > 1 else n for at, n in enumerate(names)]
-
-
-def channel_of(name: str) -> str:
-    """A name that a channel can have: letters, digits and _, in lower case."""
-    clean = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_").lower()
-    return clean if clean[:1].isalpha() else f"channel_{clean}".rstrip("_")
-
-
-def name_of(text: str) -> str:
-    """A name that a label can have."""
-    clean = re.sub(r"[^A-Za-z0-9_.-]+", "_", text.strip()).strip("_.-")
-    return clean if clean[:1].isalpha() else f"label_{clean}".rstrip("_")
-
-
-def lesions_and_anatomy(labels: Mapping[str, int]) -> tuple[dict[str, int], dict[str, int]]:
-    """Which labels are lesions, by their names; all of them where no name says so."""
-    lesions = {name: value for name, value in labels.items() if is_lesion(name)}
-    if not lesions:
-        return dict(labels), {}
-    return lesions, {name: value for name, value in labels.items() if name not in lesions}
+    @property
+    def own_files(self) -> Sequence[str]:
+        """Targets that have binary files of their own, in order."""
+        return list(dict.fromkeys(target for case in self.cases for target in case.lesions))

@@ -2,40 +2,85 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import replace
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-
-import numpy as np
 
 from backsplit.config.file import load_config
 from backsplit.config.segmenters import TotalSegmentator
-from backsplit.errors import CaseError, Code, RunError
-from backsplit.start.found import Found, case_ids, name_of
-from backsplit.start.layouts import LAYOUTS
-from backsplit.start.patterns import find_by_patterns
-from backsplit.start.proposal import config_text
+from backsplit.errors import Code, RunError
+from backsplit.start.found import Found
+from backsplit.start.layouts import LAYOUTS, find_by_layout
+from backsplit.start.left_out import left_out
+from backsplit.start.look import drawn_on, masks_among, suggestion, with_values
+from backsplit.start.names import case_ids, is_anatomy_name, lesions_and_anatomy, name_of
+from backsplit.start.patterns import Patterns, find_by_patterns
+from backsplit.start.presets import Preset, preset_text
+from backsplit.start.proposal import Summary, Where, config_text, propose, render
+from backsplit.start.readers.files import FOLDS_KEPT
+from backsplit.start.readers.known import patient_in
+from backsplit.start.region import view_of
+from backsplit.start.split import needs_split, split_volumes
+from backsplit.start.tables import write_table
 from backsplit.store.disk import atomic_path
-from backsplit.volume import read_labels
 
-PATIENTS = "whose the cases are is not known: if a patient has several, add a column `patient`"
+PATIENTS = (
+    "whose the cases are is not known: if a patient has several, add a column `patient`, or init "
+    "again with --patient and a regular expression for the patient's part of a case's name"
+)
 
-LOOKED_AT = 20
-"""So many lesion files are read for their values, where nothing names them."""
+FIRST_ID = 501
+"""nnU-Net keeps the ids below for the Decathlon and for its own."""
 
-TABLE, CONFIG, RESULTS = "cases.tsv", "config.yaml", "results"
+FOLDS = 5
+"""Of cross-validation (`export.folds`)."""
+
+TABLE, CONFIG, RESULTS, NOTES = "cases.tsv", "config.yaml", "results", "README.md"
+
+Say = Callable[[str], None]
 
 
-def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str | None) -> Found:
-    """Find the cases of a folder.
+@dataclass(frozen=True)
+class Wanted:
+    """What a person asks for beside the folder.
 
-    Parameters
+    Attributes
     ----------
-    root : the folder
-    layout : one of `LAYOUTS`; None takes the first that fits
-    images, lesion : patterns, for a folder of no known layout
+    layouts : some of `LAYOUTS`; the first that fits is taken
+    patterns : of files, for a folder of no known layout
+    patient : regular expression that gives a case's patient
+    drawn : RTSTRUCT or SEG, where a case has both
+    split : whether 4D images may be split into files of one volume
+    """
+
+    layouts: Sequence[str] = tuple(LAYOUTS)
+    patterns: Patterns | None = None
+    patient: str = ""
+    drawn: str | None = None
+    split: bool = False
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where the files go, and what the data set is called.
+
+    Attributes
+    ----------
+    into : folder for the files
+    name, number : of the data set; an empty name, or 0, is chosen
+    preset : the configuration to write instead of a proposal
+    """
+
+    into: Path
+    name: str = ""
+    number: int = 0
+    preset: Preset | None = None
+
+
+def find(root: Path, wanted: Wanted) -> Found:
+    """Find the cases of a folder.
 
     Raises
     ------
@@ -43,53 +88,85 @@ def find(root: Path, layout: str | None, images: Mapping[str, str], lesion: str 
         LAYOUT_UNKNOWN when nothing fits, or no case is found.
     """
     if not root.is_dir():
-        raise RunError(Code.LAYOUT_UNKNOWN, f"{root} is no folder", "name the data set's")
-    if images:
-        found: Found | None = find_by_patterns(root, images, lesion)
+        raise RunError(Code.LAYOUT_UNKNOWN, f"{root} is not a folder", "give the data set's folder")
+    if wanted.patterns is not None:
+        found: Found | None = find_by_patterns(root, wanted.patterns)
     else:
-        names = LAYOUTS if layout is None else [layout]
-        found = next((f for name in names if (f := _read(name, root)) is not None), None)
+        inside = find_by_layout(root, wanted.layouts, wanted.drawn)
+        found = None if inside is None else inside[0]
+        if inside is not None and inside[1] != root and found is not None:
+            found = replace(found, notes=[f"the data set is in {inside[1].name}", *found.notes])
     if found is None or not found.cases:
-        wanted = "--image patterns" if images else layout or ", ".join(LAYOUTS)
+        looked = "--image patterns" if wanted.patterns else ", ".join(wanted.layouts)
+        guess = suggestion(root) or "--image ct='{case}/ct.nii.gz' --lesion '{case}/lesion.nii.gz'"
         raise RunError(
             Code.LAYOUT_UNKNOWN,
-            f"no case was found in {root} (looked for: {wanted})",
-            "name the folder that holds "
-            "dataset.json, case_*, PETCT_* or sub-*, or the files by patterns: "
-            "--image ct='{case}/ct.nii.gz' --lesion '{case}/lesion.nii.gz'",
+            f"no case was found in {root} (looked for: {looked})",
+            f"give the folder that holds the cases, or name the files by patterns: {guess}",
         )
-    return found
+    return _with_patients(found, wanted.patient)
 
 
-def _read(layout: str, root: Path) -> Found | None:
-    """What a reader finds; a description of another shape than the layout's has a code."""
-    try:
-        return LAYOUTS[layout](root)
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
-        raise RunError(
-            Code.LAYOUT_UNKNOWN,
-            f"{root / 'dataset.json'} is not as the layout {layout} has it ({error!r})",
-            "mend it, or name the files by patterns (--image, --lesion)",
-        ) from None
+def _with_patients(found: Found, pattern: str) -> Found:
+    """Patients by a regular expression, and what is odd about patients."""
+    decide = list(found.decide)
+    if pattern:
+        try:
+            re.compile(pattern)
+        except re.error as error:
+            raise RunError(
+                Code.LAYOUT_UNKNOWN, f"--patient {pattern!r}: {error}", "correct the expression"
+            ) from None
+        cases = [replace(case, patient=patient_in(case.id, pattern)) for case in found.cases]
+        without = [case.id for case in cases if not case.patient]
+        if without:
+            decide.append(
+                f"--patient fits no part of {len(without)} cases ({without[0]}): each counts as a "
+                "patient"
+            )
+        found = replace(found, cases=cases)
+    elif not found.patients_known and not any(case.patient for case in found.cases):
+        return replace(found, decide=[*decide, PATIENTS])
+    found, leaks = _without_leaks(found)
+    decide += leaks
+    patients = Counter(case.patient or case.id for case in found.cases)
+    if len(patients) == 1 and len(found.cases) > 1:
+        decide.append(
+            f"all {len(found.cases)} cases are of one patient ({next(iter(patients))}): without a "
+            "second one there is nothing to validate on; is the pattern right?"
+        )
+    elif len(patients) < FOLDS:
+        decide.append(f"{len(patients)} patients make {len(patients)} folds instead of {FOLDS}")
+    return replace(found, decide=decide)
 
 
-def init(
-    root: Path,
-    into: Path,
-    name: str,
-    number: int,
-    found: Found,
-    say: Callable[[str], None],
-) -> Path:
-    """Write `cases.tsv` and `config.yaml`; nothing that is there is overwritten.
+def _without_leaks(found: Found) -> tuple[Found, list[str]]:
+    """Given folds only where each patient is in one of them."""
+    folds: dict[str, set[int | None]] = {}
+    for case in found.cases:
+        folds.setdefault(case.patient or case.id, set()).add(case.fold)
+    torn = [patient for patient, several in folds.items() if len(several) > 1]
+    if not torn:
+        return found, []
+    kept = [note for note in found.notes if note != FOLDS_KEPT]
+    said = (
+        f"the data set's folds train and validate on the same patient ({torn[0]}; {len(torn)} in "
+        "all): they are not kept, and folds will be our own"
+    )
+    cases = [replace(case, fold=None) for case in found.cases]
+    return replace(found, cases=cases, notes=kept), [said]
+
+
+def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = False) -> Path:
+    """Write the case table, the configuration and what to know; nothing is overwritten.
 
     Parameters
     ----------
     root : the data set's folder
-    into : where both files go
-    name, number : of the data set; an empty name is made of the folder's
+    target : where the files go, and what the data set is called
     found : what `find` gave
     say : prints a line where people read it
+    split : write images that hold several channels as a file for each
 
     Returns
     -------
@@ -99,8 +176,9 @@ def init(
     Raises
     ------
     RunError
-        WOULD_OVERWRITE.
+        WOULD_OVERWRITE; LAYOUT_UNKNOWN where images hold several channels, and `split` is not set.
     """
+    into = target.into
     for path in (into / TABLE, into / CONFIG):
         if path.exists():
             raise RunError(
@@ -108,80 +186,114 @@ def init(
                 f"{path} exists",
                 "remove it, or name another folder with --into",
             )
-    if not found.labels:
-        labels, notes = _values(found)
-        found = replace(found, labels=labels, notes=[*found.notes, *notes])
-    if not any(case.patient for case in found.cases):
-        found = replace(found, notes=[*found.notes, PATIENTS])
-    into.mkdir(parents=True, exist_ok=True)
+    left = left_out(root, found)
     ids = case_ids([case.id for case in found.cases])
-    _write_table(into / TABLE, found, ids)
-    name = name or name_of(root.resolve().name).replace(".", "_")
+    if needs_split(found):
+        found = split_volumes(found, ids, into, say, allowed=split)
+    found = with_values(found)
     places = [(into / path).as_posix() for path in (TABLE, RESULTS)]
-    text = config_text(found, name, number, *places)
+    preset = target.preset
+    title = name_of(root.resolve().name).replace(".", "_") if preset is None else preset.title
+    number = target.number or (FIRST_ID if preset is None else preset.number)
+    where = Where(target.name or title, number, *places)
+    if preset is None:
+        text, summary = _proposed(root, found, ids, left, where)
+    else:
+        summary = Summary(_found_lines(found, ids), left, _decide_lines(found, ids))
+        text = preset_text(preset, found, summary, where)
+    into.mkdir(parents=True, exist_ok=True)
+    write_table(into / TABLE, found, ids)
     with atomic_path(into / CONFIG) as temporary:
         temporary.write_text(text, "utf-8")
-    for line in (*found.notes, *_remarks(found, ids)):
-        say(f"[backsplit] init: {line}")
-    say(f"[backsplit] init: {len(ids)} cases ({found.layout}) in {into / TABLE}")
-    config = into / CONFIG
-    segmenters = load_config(config).segmenters.values()
-    tasks = " ".join(s.task for s in segmenters if isinstance(s, TotalSegmentator))
-    say(
-        f"[backsplit] init: next: read {config}, then `backsplit weights get {tasks}` and "
-        f"`backsplit check -c {config}`"
-    )
-    return config
+    if not (into / NOTES).exists():
+        with atomic_path(into / NOTES) as temporary:
+            notes = render("README.md.j2", summary=summary, layout=found.layout, root=root.name)
+            temporary.write_text(notes, "utf-8")
+    _tell(summary, into, found.layout, len(ids), say)
+    return into / CONFIG
 
 
-def _write_table(path: Path, found: Found, ids: Sequence[str]) -> None:
-    """Write the case table; paths stand in it to the letter, double spaces and all."""
-    columns = ["case", *(f"image_{channel}" for channel in found.channels), "lesion"]
-    patients = any(case.patient for case in found.cases)
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
-        writer = csv.writer(out, delimiter="\t", lineterminator="\n")
-        writer.writerow([*columns, *(["patient"] if patients else [])])
-        for name, case in zip(ids, found.cases, strict=True):
-            files = [*(case.images.get(channel) for channel in found.channels), case.lesion]
-            cells = [_shown(file, path.parent) for file in files]
-            writer.writerow([name, *cells, *([case.patient] if patients else [])])
+def _proposed(
+    root: Path, found: Found, ids: Sequence[str], left: Sequence[str], where: Where
+) -> tuple[str, Summary]:
+    """The proposed configuration, and what a person is told."""
+    view = view_of(found, root)
+    channel, others = drawn_on(found)
+    proposal = propose(found, view, channel)
+    decide = [*_decide_lines(found, ids)]
+    decide += [f"{said}: a mask is not an image; remove the channel" for said in masks_among(found)]
+    if others:
+        shown = ", ".join(others)
+        decide.append(
+            f"on another grid than the lesions: {shown}; resampled by headers alone at export: are "
+            "they registered?"
+        )
+    targets, anatomy = lesions_and_anatomy(found.labels, found.lesions)
+    unclear = [name for name in anatomy if not is_anatomy_name(name)]
+    if unclear:
+        decide.append(f"taken for anatomy though the name does not say so: {', '.join(unclear)}")
+    if targets and not anatomy and len(targets) > 1 and all(map(is_anatomy_name, targets)):
+        decide.append("no label is called a lesion: all of them are targets")
+    if not view.sure:
+        decide.append(
+            "what part of the body the images show could not be told"
+            f"{f' ({view.why})' if view.why else ''}: remove structures that are out of view"
+        )
+    if (anatomy or found.given) and not found.licence:
+        decide.append(
+            "licence of the drawn anatomy: set `licence` and `commercial` of the segmenter; what "
+            "nobody states counts as restricted"
+        )
+    summary = Summary(_found_lines(found, ids), left, decide)
+    return config_text(found, proposal, view, summary, where), summary
 
 
-def _remarks(found: Found, ids: Sequence[str]) -> Iterator[str]:
-    """What a person should know of the table."""
+def _found_lines(found: Found, ids: Sequence[str]) -> list[str]:
+    """What was found."""
+    several = len({case.patient or case.id for case in found.cases})
+    patients = f" of {several} patients" if any(case.patient for case in found.cases) else ""
+    channels = ", ".join(found.channels)
+    lines = [f"{len(ids)} cases{patients}, layout {found.layout}; channels {channels}"]
+    targets, anatomy = lesions_and_anatomy(found.labels, found.lesions)
+    targets = {**dict.fromkeys(found.own_files, 1), **targets}
+    names = [*anatomy, *(name for given in found.given.values() for name in given.names)]
+    lines += [f"lesions: {', '.join(targets)}"] if targets else []
+    lines += [f"anatomy that was drawn: {', '.join(names)}"] if names else []
     renamed = [(c.id, i) for c, i in zip(found.cases, ids, strict=True) if c.id != i]
     if renamed:
         old, new = renamed[0]
-        yield f"{len(renamed)} cases have other names in the table, as {new} for {old!r}"
-    bare = [i for c, i in zip(found.cases, ids, strict=True) if c.lesion is None]
+        lines.append(f"{len(renamed)} cases have other names in the table, as {new} for {old!r}")
+    return [*lines, *found.notes]
+
+
+def _decide_lines(found: Found, ids: Sequence[str]) -> list[str]:
+    """What a person has to decide about the table."""
+    bare = [i for c, i in zip(found.cases, ids, strict=True) if not c.has_lesion]
+    lines = []
     if bare:
-        yield (
+        lines.append(
             f"{len(bare)} of {len(ids)} cases have no lesion file ({bare[0]}, …): write `none` in "
             "the table where the patient has no lesion, or remove the row"
         )
+    blind = [i for c, i in zip(found.cases, ids, strict=True) if not c.images]
+    if blind and found.layout != "patterns":
+        lines.append(f"{len(blind)} cases have no image ({blind[0]}, …)")
+    return [*lines, *found.decide]
 
 
-def _values(found: Found) -> tuple[dict[str, int], list[str]]:
-    """Labels for the values of the first lesion files, which nothing names, and what to know."""
-    values: set[int] = set()
-    paths = [case.lesion for case in found.cases if case.lesion is not None][:LOOKED_AT]
-    for path in paths:
-        with suppress(CaseError):  # DICOM has names; what is wrong with a file `check` says
-            values.update(np.unique(read_labels(path).array).tolist())
-    above = sorted(values - {0})
-    labels = {"lesion" if len(above) == 1 else f"lesion_{value}": value for value in above}
-    read = f"the first {len(paths)} lesion files"
-    if not above:
-        return labels, [f"no value could be read from {read}: `lesion: 1` is a guess"]
-    note = f"values {', '.join(map(str, above))} stand in {read}; nothing says what they mean"
-    if len(above) > 1:
-        note += '; if they number the lesions of a patient, write `lesion: "*"` instead'
-    return labels, [note]
-
-
-def _shown(path: Path | None, into: Path) -> str:
-    """A path as the table has it: from its own folder where it lies below that."""
-    if path is None:
-        return ""
-    whole, start = path.absolute(), into.absolute()
-    return (whole.relative_to(start) if whole.is_relative_to(start) else whole).as_posix()
+def _tell(summary: Summary, into: Path, layout: str, count: int, say: Say) -> None:
+    """Say what was found, what was left out, what to decide, and what comes next."""
+    say(f"[backsplit] init: {count} cases ({layout}) in {into / TABLE}")
+    for heading, lines in (
+        ("found", summary.found),
+        ("left out", summary.left_out or ["nothing"]),
+        ("to decide", summary.decide or ["nothing"]),
+    ):
+        say(f"[backsplit] init: {heading}:")
+        for line in lines:
+            say(f"[backsplit] init:   - {line}")
+    config = into / CONFIG
+    segmenters = load_config(config).segmenters.values()
+    tasks = " ".join(s.task for s in segmenters if isinstance(s, TotalSegmentator))
+    weights = f"`backsplit weights get {tasks}` and " if tasks else ""
+    say(f"[backsplit] init: next: read {config}, then {weights}`backsplit check -c {config}`")

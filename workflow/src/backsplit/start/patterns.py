@@ -3,95 +3,251 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import translate
 from pathlib import Path
 
+from backsplit.config.lesion_words import is_lesion
 from backsplit.errors import Code, RunError
-from backsplit.start.found import Found, FoundCase
+from backsplit.start.found import Found, FoundCase, Given
+from backsplit.start.names import is_config_name
 
-FIELD = re.compile(r"\{(case|patient)\}")
+FIELD = re.compile(r"\{(case|patient|name)\}")
+PIECES = re.compile(r"(\{case\}|\{patient\}|\{name\}|\*\*/|\*|\?|\[!?+\]?+[^\]/]*\])")
+
+COLUMN = "anatomy"
+"""Column of the table for what stands before `{name}` in the path of a case's anatomy."""
+
+Key = tuple[str, str]
+"""Patient (empty where a pattern does not name it) and case."""
 
 
-def find_by_patterns(root: Path, images: Mapping[str, str], lesion: str | None) -> Found:
-    """Find cases whose paths from `root` fit patterns.
+@dataclass(frozen=True)
+class Patterns:
+    """Patterns of files, whose paths start at the folder.
 
-    Parameters
+    `{case}` and `{patient}` stand for parts of a name, `*`, `?` and `[…]` are as in a shell.
+
+    Attributes
     ----------
-    root : the folder
-    images : channel to pattern; `{case}` and `{patient}` stand for a part of a name, `*` for any
-    lesion : pattern of the lesion files
+    images : channel to pattern
+    lesion : of label files, which may hold several targets and anatomy; with `{name}` of one
+        binary file for each structure, lesions among them
+    lesions : target to the pattern of its own files
+    anatomy : segmenter name to pattern, with `{name}`, of anatomy that somebody drew
+    labels : name to value, of the files of `lesion`
+    """
+
+    images: Mapping[str, str]
+    lesion: str = ""
+    lesions: Mapping[str, str] = field(default_factory=dict)
+    anatomy: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, int] = field(default_factory=dict)
+
+
+def find_by_patterns(root: Path, patterns: Patterns) -> Found:
+    """Find cases whose paths from `root` fit patterns.
 
     Raises
     ------
     RunError
         LAYOUT_UNKNOWN when a pattern names no case, or two files fit for one case.
     """
-    found = {channel: _matching(root, pattern) for channel, pattern in images.items()}
-    lesions = _matching(root, lesion) if lesion else {}
-    patients: dict[str, str] = {}
-    for case, (path, patient) in (item for of in (*found.values(), lesions) for item in of.items()):
-        known = patients.setdefault(case, patient) or patient
-        if patient and patient != known:
-            raise RunError(
-                Code.LAYOUT_UNKNOWN,
-                f"the case {case} belongs to the patients {known} and {patient} ({path})",
-                "make the patterns narrower",
+    named = "{name}" in patterns.lesion
+    binaries = {**patterns.anatomy, **({"given": patterns.lesion} if named else {})}
+    images = {channel: _single(root, pattern) for channel, pattern in patterns.images.items()}
+    lesion = _single(root, patterns.lesion) if patterns.lesion and not named else {}
+    lesions = {target: _single(root, pattern) for target, pattern in patterns.lesions.items()}
+    by_name = {segmenter: _by_name(root, pattern) for segmenter, pattern in binaries.items()}
+    if named:
+        for name in sorted({n for files in by_name["given"].values() for n in files}):
+            if is_lesion(name):
+                files = by_name["given"]
+                lesions[name] = {key: found[name] for key, found in files.items() if name in found}
+    keys = _joined([*images.values(), lesion, *lesions.values(), *by_name.values()])
+    ids = _ids(keys.values())
+    cases = []
+    for key in sorted(set(keys.values())):
+        mine = {k for k, joined in keys.items() if joined == key}
+        cases.append(
+            FoundCase(
+                ids[key],
+                {c: path for c, paths in images.items() for k, path in paths.items() if k in mine},
+                next((path for k, path in lesion.items() if k in mine), None),
+                key[0],
+                {t: path for t, paths in lesions.items() for k, path in paths.items() if k in mine},
+                columns=_columns(by_name, binaries, mine),
             )
-        patients[case] = known
-    cases = [
-        FoundCase(
-            case,
-            {channel: paths[case][0] for channel, paths in found.items() if case in paths},
-            lesions[case][0] if case in lesions else None,
-            patient,
         )
-        for case, patient in sorted(patients.items())
-    ]
-    return Found("patterns", cases, list(images))
+    given = {
+        segmenter: Given(_files_path(segmenter, binaries), names)
+        for segmenter, files in by_name.items()
+        if (names := _organs(files))
+    }
+    return Found(
+        "patterns", cases, list(patterns.images), dict(patterns.labels), given=given,
+        decide=_incomplete(cases, patterns, bool(lesions)),
+    )  # fmt: skip
 
 
-def _matching(root: Path, pattern: str) -> dict[str, tuple[Path, str]]:
-    """Case to its file and its patient."""
-    if Path(pattern).is_absolute():
-        raise RunError(
-            Code.LAYOUT_UNKNOWN,
-            f"the pattern {pattern!r} does not start at {root}",
-            "leave that out",
-        )
-    fields = FIELD.findall(pattern)
-    if "case" not in fields:
-        raise RunError(
-            Code.LAYOUT_UNKNOWN,
-            f"the pattern {pattern!r} names no case",
-            "put {case} where the case's name stands, as in {case}/ct.nii.gz",
-        )
-    parts = re.split(r"(\{case\}|\{patient\}|\*)", pattern)
-    seen: set[str] = set()
-    expression = "".join(_expression(part, seen) for part in parts)
-    found: dict[str, tuple[Path, str]] = {}
-    for path in sorted(root.glob(FIELD.sub("*", pattern))):
-        match = re.fullmatch(expression, path.relative_to(root).as_posix())
-        if match is None:
-            continue
-        case = match["case"]
-        if case in found:
+def _incomplete(cases: Sequence[FoundCase], patterns: Patterns, own: bool) -> list[str]:
+    """Cases that some pattern finds no file for."""
+    decide = []
+    for channel, pattern in patterns.images.items():
+        without = [case.id for case in cases if channel not in case.images]
+        if without:
+            decide.append(
+                f"{len(without)} of {len(cases)} cases match no image {pattern!r}: {_few(without)}"
+            )
+    lesions = list(dict.fromkeys(target for case in cases for target in case.lesions))
+    for target in lesions if own else ():
+        without = [case.id for case in cases if target not in case.lesions]
+        if without:
+            decide.append(
+                f"{len(without)} of {len(cases)} cases have no file of {target} "
+                f"({_few(without)}): write `none` in the column lesion_{target} where the patient "
+                "has none"
+            )
+    return decide
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
+
+
+def _joined(tables: Sequence[Mapping[Key, object]]) -> dict[Key, Key]:
+    """Each key to the one of its case: a pattern without a patient joins those with one.
+
+    Raises
+    ------
+    RunError
+        LAYOUT_UNKNOWN where it could join several patients.
+    """
+    keys = list(dict.fromkeys(key for table in tables for key in table))
+    patients: dict[str, set[str]] = {}
+    for patient, case in keys:
+        patients.setdefault(case, set()).update({patient} - {""})
+    joined: dict[Key, Key] = {}
+    for patient, case in keys:
+        known = patients[case]
+        if not patient and len(known) > 1:
             raise RunError(
                 Code.LAYOUT_UNKNOWN,
-                f"{path} and {found[case][0]} both fit {pattern!r} for the case {case}",
-                "make the pattern narrower",
+                f"the case {case} belongs to the patients {' and '.join(sorted(known))}, and a "
+                "pattern names no patient",
+                "put {patient} into every pattern, or make them narrower",
             )
-        found[case] = path, match.groupdict().get("patient") or ""
+        joined[(patient, case)] = (patient or next(iter(known), ""), case)
+    return joined
+
+
+def _ids(keys: Iterable[Key]) -> dict[Key, str]:
+    """A case's name, with its patient's before it where several patients have such a case."""
+    every = list(dict.fromkeys(keys))
+    names = [case for _, case in every]
+    return {(p, c): f"{p}_{c}" if names.count(c) > 1 and p else c for p, c in every}
+
+
+def _single(root: Path, pattern: str) -> dict[Key, Path]:
+    """Key to its one file."""
+    found: dict[Key, Path] = {}
+    for path, fields in _matching(root, pattern):
+        key = (fields.get("patient", ""), fields["case"])
+        if key in found:
+            raise RunError(
+                Code.LAYOUT_UNKNOWN,
+                f"{path} and {found[key]} both fit {pattern!r} for the case {key[1]}",
+                "make the pattern narrower, or name the patient in it by {patient}",
+            )
+        found[key] = path
     return found
 
 
+def _by_name(root: Path, pattern: str) -> dict[Key, dict[str, Path]]:
+    """Key to a file for each name."""
+    if "{name}" not in pattern:
+        raise _wrong(f"the pattern {pattern!r} has no {{name}}", "it stands for each structure")
+    tail = pattern.partition("{name}")[2]
+    if not re.fullmatch(r"[^{}*?\[\]/]*", tail):
+        raise _wrong(f"what follows {{name}} in {pattern!r} is not fixed", "end it with .nii.gz")
+    found: dict[Key, dict[str, Path]] = {}
+    for path, fields in _matching(root, pattern):
+        key = (fields.get("patient", ""), fields["case"])
+        if fields["name"] in found.setdefault(key, {}):
+            raise _wrong(f"two files fit {pattern!r} for {key[1]}: {path}", "make it narrower")
+        found[key][fields["name"]] = path
+    return found
+
+
+def _organs(files: Mapping[Key, Mapping[str, Path]]) -> list[str]:
+    """Names of anatomy that the configuration can have."""
+    names = sorted({name for found in files.values() for name in found})
+    return [name for name in names if not is_lesion(name) and is_config_name(name)]
+
+
+def _columns(
+    by_name: Mapping[str, Mapping[Key, Mapping[str, Path]]],
+    patterns: Mapping[str, str],
+    mine: set[Key],
+) -> dict[str, Path]:
+    """What stands before the name in the paths of a case's anatomy: its folder, or more."""
+    columns = {}
+    for segmenter, files in by_name.items():
+        found = next((files[key] for key in mine if key in files), {})
+        tail = patterns[segmenter].partition("{name}")[2]
+        for name, path in found.items():
+            columns[f"{COLUMN}_{segmenter}"] = Path(path.as_posix()[: -len(name + tail)])
+            break
+    return columns
+
+
+def _files_path(segmenter: str, patterns: Mapping[str, str]) -> str:
+    """Path of the segmenter's files, from the column."""
+    head, _, tail = patterns[segmenter].partition("{name}")
+    slash = "/" if head.endswith("/") or not head else ""
+    return f"{{{COLUMN}_{segmenter}}}{slash}{{name}}{tail}"
+
+
+def _matching(root: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]:
+    """Paths that fit, with what its fields stand for; one expression says both."""
+    if Path(pattern).is_absolute() or ".." in Path(pattern).parts:
+        raise _wrong(f"the pattern {pattern!r} does not start at {root}", "leave that out")
+    if "case" not in FIELD.findall(pattern):
+        raise _wrong(
+            f"the pattern {pattern!r} names no case",
+            "put {case} where the case's name stands, as in {case}/ct.nii.gz",
+        )
+    expression = re.compile(as_expression(pattern))
+    for path in sorted(root.glob(FIELD.sub("*", pattern))):
+        match = expression.fullmatch(path.relative_to(root).as_posix())
+        if match is not None and not path.name.startswith("._"):
+            yield path, {name: value or "" for name, value in match.groupdict().items()}
+
+
+def as_expression(pattern: str) -> str:
+    """Regular expression of a pattern; a field that comes again must be the same.
+
+    Wildcards are those of a shell: `*` and `?` within a name, `[abc]`, `[a-c]` and `[!a]` one
+    character, `**/` any folders.
+    """
+    seen: set[str] = set()
+    return "".join(_expression(part, seen) for part in PIECES.split(pattern))
+
+
 def _expression(part: str, seen: set[str]) -> str:
-    """Regular expression of a part of a pattern; a field that comes again must be the same."""
-    if part == "*":
-        return "[^/]*"
-    if not FIELD.fullmatch(part):
-        return re.escape(part)
-    name = part[1:-1]
-    if name in seen:
-        return f"(?P={name})"
-    seen.add(name)
-    return f"(?P<{name}>[^/]+?)"
+    if field_ := FIELD.fullmatch(part):
+        name = field_[1]
+        if name in seen:
+            return f"(?P={name})"
+        seen.add(name)
+        return f"(?P<{name}>[^/]+?)"
+    if part in ("*", "?", "**/"):
+        return {"*": "[^/]*", "?": "[^/]", "**/": "(?:.*/)?"}[part]
+    if PIECES.fullmatch(part):  # as `fnmatch` has it: an expression between `(?s:` and `)\\Z`
+        return f"(?!/){translate(part).removeprefix('(?s:')[:-3]}"
+    return re.escape(part)
+
+
+def _wrong(what: str, remedy: str) -> RunError:
+    return RunError(Code.LAYOUT_UNKNOWN, what, remedy)

@@ -4,32 +4,19 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from backsplit.config.base import BACKGROUND
-from backsplit.start.found import Found, lesions_and_anatomy
+from backsplit.start.anatomy import holder, structures_for
+from backsplit.start.found import Found, Labelling
+from backsplit.start.names import lesions_and_anatomy, unlike
+from backsplit.start.region import Part, View
 
 MR = re.compile(r"(^|_)(mri?|t1|t2|pd|flair|dwi|adc|dce)", re.IGNORECASE)
-
-ORGANS: Mapping[str, Sequence[str]] = {
-    "lungs": ("lung_*",),
-    "liver": ("liver",),
-    "spleen": ("spleen",),
-    "kidneys": ("kidney_right", "kidney_left"),
-    "pancreas": ("pancreas",),
-    "stomach": ("stomach",),
-    "bowel": ("small_bowel", "duodenum", "colon"),
-    "bladder": ("urinary_bladder",),
-    "heart": ("heart",),
-    "aorta": ("aorta",),
-    "vertebrae": ("vertebrae*",),
-    "muscles": ("autochthon_*", "iliopsoas_*", "gluteus_*"),
-}
-"""Structures that TotalSegmentator labels on CT and MR, few enough to be learnt."""
-
-SINGULAR = {"lung": "lungs", "kidney": "kidneys", "urinary_bladder": "bladder"}
 
 PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9_./*-]*")
 
@@ -39,24 +26,132 @@ WORDS = {"y", "n", "yes", "no", "true", "false", "on", "off", "null"}
 """What YAML takes for something else than text."""
 
 
-def config_text(found: Found, name: str, number: int, cases: str, results: str) -> str:
-    """The configuration as YAML.
+@dataclass(frozen=True)
+class Where:
+    """What a data set is called, and where its files go.
+
+    Attributes
+    ----------
+    name, number : of the data set
+    cases, results : paths of the case table, and of the folder for all outputs
+    """
+
+    name: str
+    number: int
+    cases: str
+    results: str
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What a person is told, in this order.
+
+    Attributes
+    ----------
+    found, left_out, decide : what was found, what of the folder is not used and why, and what has
+        to be decided
+    """
+
+    found: Sequence[str] = ()
+    left_out: Sequence[str] = ()
+    decide: Sequence[str] = ()
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What the configuration is made of.
+
+    Attributes
+    ----------
+    targets, anatomy : name to value, of the lesion files
+    channel : the one that is segmented
+    grid : the one on whose grid the label maps are
+    on_mr, on_ct : what it is
+    structures : name to `segmenter/class`, or wildcards of it
+    cysts : side to what becomes of kidney cysts that TotalSegmentator labels itself
+    """
+
+    targets: Mapping[str, Labelling]
+    anatomy: Mapping[str, Labelling]
+    channel: str
+    grid: str
+    on_mr: bool
+    on_ct: bool
+    structures: Mapping[str, Sequence[str]]
+    cysts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """Task of TotalSegmentator."""
+        return "total_mr" if self.on_mr else "total"
+
+
+def propose(found: Found, view: View, drawn_on: str = "") -> Proposal:
+    """Propose targets, segmenters and structures.
+
+    Anatomy that somebody drew comes before what a network sees, and stands alone: the network's
+    label of the same structure would undo its border.
 
     Parameters
     ----------
     found : what the folder holds
-    name, number : of the data set
-    cases, results : paths of the case table, and of the folder for all outputs
+    view : what part of the body its images show
+    drawn_on : the channel on whose grid the lesions are, where that is known
     """
-    targets, anatomy = lesions_and_anatomy(found.labels)
+    targets, anatomy = lesions_and_anatomy(found.labels, found.lesions)
+    if found.own_files:
+        targets = {**dict.fromkeys(found.own_files, 1), **targets}
     mr = [channel for channel in found.channels if MR.search(channel)]
-    ct = [channel for channel in found.channels if channel.lower() == "ct"]
+    ct = [channel for channel in found.channels if channel.split("_")[0].lower() == "ct"]
     channel = [*ct, *mr, found.channels[0]][0]
-    on_mr = channel in mr
-    on_ct = channel in ct
-    structures = _structures(targets, anatomy)
-    if on_ct and "fat" not in {name.lower() for name in (*targets, *structures)}:
+    drawn = dict.fromkeys(anatomy, "given")
+    for segmenter, given in found.given.items():
+        drawn |= {name: segmenter for name in given.names if name not in drawn}
+    organs = structures_for(view.parts, mr=channel in mr, taken=[*targets, *drawn])
+    structures = {name: [f"{segmenter}/{name}"] for name, segmenter in drawn.items()}
+    structures = {n: s for n, s in structures.items() if n not in targets}
+    for name, classes in organs.items():
+        free = unlike(name, [*structures, *targets])
+        structures[free] = [f"organs/{each}" for each in classes]
+    brain = set(view.parts) == {Part.HEAD}
+    if channel in ct and not brain and not {"fat"} & {n.lower() for n in (*targets, *structures)}:
         structures["fat"] = ["tissue/fat"]
+    cysts = {}
+    if channel not in mr:
+        for side in ("right", "left"):
+            kidney = f"organs/kidney_{side}"
+            cysts[side] = holder(structures, kidney) or BACKGROUND
+    return Proposal(
+        targets or {"lesion": 1},
+        anatomy,
+        channel,
+        drawn_on or channel,
+        channel in mr,
+        channel in ct,
+        structures,
+        cysts,
+    )
+
+
+def config_text(
+    found: Found, proposal: Proposal, view: View, summary: Summary, where: Where
+) -> str:
+    """The configuration as YAML."""
+    drawn = {name: sources[0].partition("/")[0] for name, sources in proposal.structures.items()}
+    return render(
+        "config.yaml.j2",
+        found=found,
+        proposal=proposal,
+        view=view,
+        summary=summary,
+        where=where,
+        drawn=[name for name, segmenter in drawn.items() if segmenter in ("given", *found.given)],
+        uses=set(drawn.values()),
+    )
+
+
+def render(template: str, **values: Any) -> str:  # noqa: ANN401 (what a template asks for)
+    """A template of this package with its values."""
     environment = Environment(
         loader=PackageLoader("backsplit", "start"),
         trim_blocks=True,
@@ -65,26 +160,17 @@ def config_text(found: Found, name: str, number: int, cases: str, results: str) 
         undefined=StrictUndefined,
         autoescape=False,  # noqa: S701 (YAML: the filter `yaml` quotes)
     )
-    environment.filters["yaml"] = _quoted
+    environment.filters["yaml"] = quoted
     environment.filters["comment"] = _commented
-    return environment.get_template("config.yaml.j2").render(
-        found=found,
-        name=name,
-        number=number,
-        cases=cases,
-        results=results,
-        targets=targets or {"lesion": 1},
-        anatomy=anatomy,
-        channel=channel,
-        on_mr=on_mr,
-        on_ct=on_ct,
-        structures=structures,
-        cysts={side: _holder(structures, f"organs/kidney_{side}") for side in ("right", "left")},
-    )
+    return environment.get_template(template).render(**values)
 
 
-def _quoted(value: str) -> str:
-    """Text as YAML has it, on one line and free of anything but ASCII where it needs quotes."""
+def quoted(value: Labelling) -> str:
+    """A value as YAML has it, on one line and free of anything but ASCII where it needs quotes."""
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(quoted, value))}]"
+    if isinstance(value, int):
+        return str(value)
     if PLAIN.fullmatch(value) and value.lower() not in WORDS:
         return value
     return yaml.safe_dump(value, default_style='"', width=LONG_LINE).strip()
@@ -93,29 +179,3 @@ def _quoted(value: str) -> str:
 def _commented(text: str) -> str:
     """Text that stays within a comment."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())
-
-
-def _holder(structures: Mapping[str, Sequence[str]], source: str) -> str:
-    """The structure that a class goes to."""
-    return next((name for name, sources in structures.items() if source in sources), BACKGROUND)
-
-
-def _structures(targets: Mapping[str, int], anatomy: Mapping[str, int]) -> dict[str, list[str]]:
-    """Given anatomy first, each with the organ of the same name; then organs that are no target."""
-    left = {name: list(classes) for name, classes in ORGANS.items()}
-
-    def take(name: str) -> list[str]:
-        """Classes of the same name, as a whole or as one of two sides; nobody else gets them."""
-        key = name.lower()
-        if (whole := left.pop(SINGULAR.get(key, key), None)) is not None:
-            return whole
-        sides = [classes for classes in left.values() if key in classes]
-        for classes in sides:
-            classes.remove(key)
-        return [key] if sides else []
-
-    for name in targets:
-        take(name)
-    given = {name: [f"given/{name}", *(f"organs/{c}" for c in take(name))] for name in anatomy}
-    others = {name: [f"organs/{c}" for c in classes] for name, classes in left.items() if classes}
-    return {**given, **others}

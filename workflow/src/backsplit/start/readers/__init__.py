@@ -1,0 +1,1 @@
+"""One module for a layout, or for a family of layouts."""
