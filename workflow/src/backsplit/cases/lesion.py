@@ -25,8 +25,6 @@ from backsplit.volume.same_lattice import find_lattice
 VOLUME_TOLERANCE = 0.1
 """A target whose volume changes by more than this share through resampling is worth a word."""
 
-EMPTY = "holds no lesion voxel; write `none` if the patient has no lesion"
-
 
 @dataclass(frozen=True)
 class Lesion:
@@ -111,7 +109,8 @@ def _notes(path: Path, labels: LabelMap, claims: Claims, values: FileValues) -> 
     held = values_in(labels.array, {})
     lesions = [v for v in held if set(claims.get(v, ())) & set(values.targets)]
     if not lesions:
-        return [f"{path.name} {EMPTY}"]
+        remedy = "" if values.anatomy else "; write `none` if the patient has no lesion"
+        return [f"{path.name} holds no lesion voxel{remedy}"]
     if values.mask_of is not None and lesions != list(values.targets[values.mask_of]):
         name = values.names[values.mask_of]
         return [f"{path.name}: every voxel that is not 0 is {name} (value {lesions[0]})"]

@@ -16,6 +16,7 @@ from backsplit.cases.table import Case
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.measure import agreement, lesions
+from backsplit.measure.filled import in_label_map, in_segmentation
 from backsplit.measure.rows import write_rows
 from backsplit.measure.table import COLUMNS, measure
 from backsplit.scheme.scheme import Classes, Scheme
@@ -116,7 +117,7 @@ class MeasureStage:
         layers = self._layers(case)
         return {
             "stage": "measure",
-            "version": 6,
+            "version": 7,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.inputs.lesions.placing.grid_channel]),
@@ -160,16 +161,26 @@ class MeasureStage:
         image = read_volume(path)
         require_finite(path, image.array)
         labels = read_labels(self._labels(case))
-        found = measure(image.array, labels.array, self.scheme.all_names, image.grid)
+        mine = list(self._lesions(case, image.grid, labels.array))
+        ids = self.scheme.ids
+        filled = in_label_map(labels.array, [(i, ids[e.host] if e.host else None) for e, i in mine])
+        names = self.scheme.all_names
+        found = measure(image.array, labels.array, names, image.grid, filled)
+        del filled
         tables = {
             "measures": pd.concat(
                 [
                     _field_of_view(image),
                     found.assign(source="labels"),
-                    *self._measure_layers(case, image),
+                    *self._measure_layers(case, image, mine),
                 ]
             ),
-            "lesions": pd.DataFrame(self._measure_lesions(case, image, labels.array)),
+            "lesions": pd.DataFrame(
+                lesions.measure_lesion(
+                    image.array, labels.array, image.grid, instance, names, entry
+                )
+                for entry, instance in mine
+            ),
             "agreement": pd.DataFrame(self._compare_layers(case, image.grid)),
         }
         outputs = self.outputs(case)
@@ -187,7 +198,9 @@ class MeasureStage:
         written.require_classes(self.classes[segmenter])
         return written.overlaps
 
-    def _measure_layers(self, case: Case, image: Volume) -> Iterator[pd.DataFrame]:
+    def _measure_layers(
+        self, case: Case, image: Volume, mine: Sequence[tuple[LesionEntry, Instance]]
+    ) -> Iterator[pd.DataFrame]:
         """Measures of the classes that a segmenter found, or that a structure asks for."""
         for segmenter, path in self._layers(case).items():
             classes = {value: name for name, value in self.classes[segmenter].items()}
@@ -200,26 +213,29 @@ class MeasureStage:
                     table[value] = members[0]
                 array = table[array]
             names = [classes.get(value, "") for value in range(highest + 1)]
-            found = measure(image.array, array, names, image.grid)
-            asked = found["structure"].isin(self.scheme.sources.get(segmenter, {}))
+            sources = self.scheme.sources.get(segmenter, {})
+            hosts = [
+                (i, [v for v, name in classes.items() if e.host and sources.get(name) == e.host])
+                for e, i in mine
+            ]
+            filled = in_segmentation(array, hosts, highest + 1, image.grid)
+            found = measure(image.array, array, names, image.grid, filled)
+            asked = found["structure"].isin(sources)
             kept = (found["structure"] != "") & ((found["voxels"] > 0) | asked)
             yield found[kept].assign(source=segmenter)
 
-    def _measure_lesions(
-        self, case: Case, image: Volume, labels: Array
-    ) -> Iterator[dict[str, Any]]:
-        """A row for each lesion, with what composing found out about it."""
-        lesion = read_lesion(case, self.inputs.lesions, image.grid)
+    def _lesions(
+        self, case: Case, grid: Grid, labels: Array
+    ) -> Iterator[tuple[LesionEntry, Instance]]:
+        """Each lesion, with what composing found out about it."""
+        lesion = read_lesion(case, self.inputs.lesions, grid)
         if lesion is None:
             return
         entries = self._composed(case).lesions
         places = places_of(lesion.map.array)
         count = len(self.scheme.targets)
-        found = find_instances(labels, places, count, image.grid, lesion.given)
-        for entry, instance in _paired(entries, found, self._labels(case)):
-            yield lesions.measure_lesion(
-                image.array, labels, image.grid, instance, self.scheme.all_names, entry
-            )
+        found = find_instances(labels, places, count, grid, lesion.given)
+        yield from _paired(entries, found, self._labels(case))
 
     def _compare_layers(self, case: Case, grid: Grid) -> Iterator[dict[str, Any]]:
         """A row for each structure that two segmenters label."""

@@ -9,6 +9,7 @@ import cc3d
 import numpy as np
 import pandas as pd
 
+from backsplit.measure.filled import Filled
 from backsplit.measure.passes import (
     DIRECTIONS,
     SEVERAL,
@@ -49,7 +50,9 @@ COLUMNS = (
 )
 
 
-def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd.DataFrame:
+def measure(
+    image: Array, labels: Array, names: Sequence[str], grid: Grid, filled: Filled | None = None
+) -> pd.DataFrame:
     """Measure every label at once.
 
     Parameters
@@ -59,6 +62,8 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
     names : name of each id, beginning with background; of background only size and intensity
         are measured
     grid : where both lie
+    filled : the same label map with lesions given to their hosts, in which parts and holes are
+        counted
 
     Returns
     -------
@@ -80,7 +85,7 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
             share of the surface that another structure lies next to
         components, components_large, largest_fraction
             26-connected; large ones have `LARGE_ML` and `LARGE_SHARE` of the structure;
-            share of the largest
+            share of the largest; of a host with its lesions
         stray_fraction
             share of the components but the largest that do not reach the volume's border: beyond
             it nothing can connect them
@@ -99,7 +104,7 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
             standard deviation of the place of its voxels along its principal axes, longest first
             (square roots of ITK's principal moments)
         holes_ml
-            background that the structure alone encloses (6-connected)
+            background that the structure, with its lesions, alone encloses (6-connected)
         surface_mm2, compactness
             by Crofton's formula over 13 directions (Lehmann & Legland 2012), and
             (36 pi V^2)^(1/3) / surface: 1 for a ball, less for anything else
@@ -119,20 +124,20 @@ def measure(image: Array, labels: Array, names: Sequence[str], grid: Grid) -> pd
     with np.errstate(invalid="ignore", divide="ignore"):
         centroid = grid.to_mm(sums[:, 1:4] / sums[:, :1])
         compactness = (36 * np.pi * (volume * 1000) ** 2) ** (1 / 3) / surface
-    inside = _around(boxes[1:])
+    parted, holes = _parts_and_holes(labels, filled, boxes, voxels, grid)
     border = _borders(faces, grid)
     parts: dict[tuple[str, ...], Any] = {
         ("structure",): [list(names)],
         ("voxels", "volume_ml"): [voxels, volume],
         _INTENSITIES: _intensities(image, labels, voxels).T,
         _EDGES: _edges(image, labels, count, grid).T,
-        _COMPONENTS: _components(labels[inside], _outer(inside, labels.shape), voxels, grid).T,
+        _COMPONENTS: parted.T,
         _CENTROID: centroid.T,
         _BOXES: _boxes_mm(boxes, voxels, grid).T,
         _BORDERS: border.T,
         _BLUNT: _blunt(labels, boxes, voxels, grid).T,
         ("touches_border",): [border.any(axis=1)],
-        ("holes_ml",): [_holes(labels[inside], count) * grid.voxel_ml],
+        ("holes_ml",): [holes * grid.voxel_ml],
         ("surface_mm2", "compactness"): [surface, np.where(voxels > 0, compactness, np.nan)],
         _AXES: _axes_mm(sums, grid).T,
     }
@@ -204,6 +209,30 @@ def _around(boxes: Array) -> tuple[slice, slice, slice]:
         return (slice(0, 0),) * 3
     z, y, x = (slice(max(0, int(a) - 1), int(b) + 2) for a, b in zip(low, high, strict=True))
     return z, y, x
+
+
+def _parts_and_holes(
+    labels: Array, filled: Filled | None, boxes: Array, voxels: Array, grid: Grid
+) -> tuple[Array, Array]:
+    """Components, (id, 5) as `_components` has them, and voxels of holes of each id, (id,)."""
+    count = len(voxels)
+    if filled is None:
+        inside = _around(boxes[1:])
+        outer = _outer(inside, labels.shape)
+        return _components(labels[inside], outer, voxels, grid), _holes(labels[inside], count)
+    sizes = np.zeros(max(count, len(filled.gained)), np.int64)
+    sizes[:count] = voxels
+    sizes[: len(filled.gained)] += filled.gained
+    changed = np.array([[side.start, side.stop - 1] for side in filled.box])
+    inside = _around(np.concatenate([boxes[1:], changed[None]]))
+    array = filled.array[inside]
+    parted = _components(array, _outer(inside, labels.shape), sizes, grid)[:count]
+    holes = _holes(array, len(sizes))[:count]
+    for label in filled.lost:  # a target's own parts are those of its lesions
+        inside = _around(boxes[label : label + 1])
+        own = np.where(labels[inside] == label, labels[inside], 0)
+        parted[label] = _components(own, _outer(inside, labels.shape), voxels, grid)[label]
+    return parted, holes
 
 
 def _outer(box: tuple[slice, slice, slice], shape: tuple[int, ...]) -> list[tuple[int, int]]:
