@@ -11,7 +11,15 @@ from backsplit.errors import Code, RunError
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import digest, file_sha256, read_json, write_json
 from backsplit.store.results import VOLUME_ENDING
-from backsplit.volume import Array, Geometry, Grid, read_labels, read_volume, save_nifti
+from backsplit.volume import (
+    Array,
+    Geometry,
+    Grid,
+    read_labels,
+    read_volume,
+    reads_alike,
+    save_nifti,
+)
 from backsplit.volume.nifti import read_header
 from backsplit.volume.read import UNREADABLE
 from backsplit.volume.resample import resample_image
@@ -91,17 +99,19 @@ class Converted:
 def place_image(
     target: Path, source: Path, geometry: Geometry, grid: Grid, converted: Converted, *, link: bool
 ) -> None:
-    """Link or copy an image; write it anew where trainers could not read it as it is."""
+    """Link or copy an image; write a new file where trainers would read another one than we do."""
     same = geometry.grid.is_same(grid)
-    if same and geometry.faithful and source.name.endswith(VOLUME_ENDING):
+    if same and geometry.faithful and reads_alike(source):
         link_or_copy(target, source, link=link)
         return
     mark = _mark(source, grid)
     if converted.holds(target, mark):
         return
     volume = read_volume(source)
-    array = volume.array if same else resample_image(volume, grid).array
-    _save(target, array, grid, mark)
+    if same:
+        _save(target, volume.array, grid, mark, geometry.like(source))
+    else:
+        _save(target, resample_image(volume, grid).array, grid, mark)
     converted.note(target)
 
 

@@ -24,7 +24,17 @@ from backsplit.segment.network import Model, Network, Prepared, load
 from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.timing import Timings
 from backsplit.store.provenance import read_json, versions
-from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, require_same_grid
+from backsplit.store.results import VOLUME_ENDING
+from backsplit.volume import (
+    Array,
+    Grid,
+    Volume,
+    read_labels,
+    read_volume,
+    reads_alike,
+    require_same_grid,
+    save_nifti,
+)
 from backsplit.volume.intensity import require_finite
 from backsplit.volume.resample import resample_image
 
@@ -200,14 +210,12 @@ class Engine:
     ) -> tuple[Array, dict[str, Any]]:
         """Array (channel, z, y, x) and properties as the model's own reader gives them."""
         if not self._reads_as_we_do():
-            for path in paths:
-                if path.is_dir():
-                    raise CaseError(
-                        Code.FILE_UNREADABLE,
-                        f"{path} is a DICOM series, which this model's own reader does not read",
-                        "convert it to NIfTI",
-                    )
-            array, properties = self.network.reader.read_images([str(path) for path in paths])
+            with tempfile.TemporaryDirectory(prefix="backsplit-") as folder:
+                files = [
+                    _readable(path, volume, Path(folder) / f"{number}{VOLUME_ENDING}")
+                    for number, (path, volume) in enumerate(zip(paths, volumes, strict=True))
+                ]
+                array, properties = self.network.reader.read_images([str(file) for file in files])
             return array, properties
         array = np.stack([volume.array for volume in volumes]).astype(np.float32)
         return array, {"spacing": [abs(s) for s in volumes[0].grid.spacing_zyx]}
@@ -221,3 +229,11 @@ class Engine:
         name = f"the prediction of {ready.case.id}"
         require_same_grid(name, result.grid, ready.grid, "its image")
         return result.array
+
+
+def _readable(path: Path, volume: Volume, spare: Path) -> Path:
+    """A file in which nnU-Net's readers find the volume: its own, else a new one."""
+    if path.name.endswith(VOLUME_ENDING) and reads_alike(path):
+        return path
+    save_nifti(spare, volume.array, volume.grid)
+    return spare

@@ -11,6 +11,7 @@ from backsplit.volume.read import (
     read_grid,
     read_labels,
     read_volume,
+    reads_alike,
 )
 from backsplit.volume.write import save_nifti, write_labels
 
@@ -29,6 +30,7 @@ __all__ = [
     "read_label_map",
     "read_labels",
     "read_volume",
+    "reads_alike",
     "require_same_grid",
     "save_nifti",
     "stack_masks",

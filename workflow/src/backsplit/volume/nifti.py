@@ -76,6 +76,12 @@ FORM_CODES = range(6)
 MOST_VOXELS = 32767
 """Of a side: NIfTI-1 counts in 16 bits."""
 
+SMALLEST_SLOPE = float(np.finfo(np.float64).eps)
+"""ITK takes a smaller one for 0, and a slope of 0 for 1."""
+
+_SEVERAL_COMPONENTS = range(1003, 1016)
+"""Intent codes of vectors, matrices and other values of several numbers; ITK goes by some."""
+
 MM = 2
 """NIFTI_UNITS_MM."""
 
@@ -113,6 +119,27 @@ class NiftiHeader:
     def version(self) -> int:
         """1 or 2."""
         return 1 if self.record.dtype.itemsize == HEADER_1_BYTES else 2
+
+    @property
+    def reads_alike(self) -> bool:
+        """Whether nibabel and ITK, by which trainers read, give the voxels that we give.
+
+        nibabel gives as many axes as the header says, and wants the mark to its last byte. Where
+        the slope is 0, ITK still adds the intercept; one below its epsilon it takes for 0. A matrix
+        of several components it does not open.
+        """
+        record = self.record
+        slope, intercept = float(record["scl_slope"]), float(record["scl_inter"])
+        known = (
+            abs(slope) >= SMALLEST_SLOPE and math.isfinite(slope) and math.isfinite(intercept)
+        ) or (not abs(slope) > 0 and not abs(intercept) > 0)  # 0 or NaN: there is none
+        return (
+            self.version == 1
+            and len(self.size) == 3
+            and known
+            and bytes(record["magic"]) == b"n+1"
+            and int(record["intent_code"]) not in _SEVERAL_COMPONENTS
+        )
 
     @property
     def description(self) -> str:
@@ -174,6 +201,9 @@ def label_header(grid: Grid, dtype: np.dtype[Any], like: NiftiHeader | None, tex
     record["scl_slope"], record["scl_inter"] = 1, 0
     record["cal_min"], record["cal_max"] = 0, 0
     record["descrip"] = text.encode()
+    record["magic"], record["intent_code"], record["intent_name"] = b"n+1", 0, b""
+    for parameter in ("intent_p1", "intent_p2", "intent_p3"):
+        record[parameter] = 0
     return record
 
 

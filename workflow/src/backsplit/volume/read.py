@@ -91,6 +91,21 @@ def read_volume(path: Path) -> Volume:
         raise unreadable(path, error) from None
 
 
+def reads_alike(path: Path) -> bool:
+    """Whether trainers' readers give the voxels of a file, as it is, that `read_volume` gives.
+
+    They go by the ending `.nii.gz`, under which an export links or copies it. Raises as
+    `read_geometry`.
+    """
+    if path.is_dir():
+        return False
+    try:
+        found, packed = require_format(path)
+        return found is Format.NIFTI and packed and read_header(path).reads_alike
+    except UNREADABLE as error:
+        raise unreadable(path, error) from None
+
+
 def read_labels(path: Path, *, is_mask: bool = False) -> Volume:
     """Read a label file as integers (uint8 where the values fit, else uint16).
 
