@@ -169,6 +169,10 @@ def unknown_segment(seg):
     frame.SegmentIdentificationSequence[0].ReferencedSegmentNumber = 9
 
 
+def other_frame(seg):
+    seg.FrameOfReferenceUID = "1.2.3.6"
+
+
 def larger_pixels(seg):
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     measures.PixelSpacing = [v * 1.1 for v in measures.PixelSpacing]
@@ -185,6 +189,7 @@ def turned(seg):
         (moved, Code.SERIES_AMBIGUOUS),
         (off(0.3), Code.GRID_MISMATCH),
         (off(100.0), None),  # on the lattice or not, by chance
+        (other_frame, Code.GRID_MISMATCH),
         (nowhere, Code.ORIENTATION_UNKNOWN),
         (unknown_segment, Code.FILE_UNREADABLE),
         (larger_pixels, Code.GRID_MISMATCH),

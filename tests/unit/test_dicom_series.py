@@ -302,6 +302,16 @@ def test_slices_of_another_geometry_are_named(folder, how):
     assert "2 of 8 slices have another" in found and "b000-4.dcm, b001-4.dcm" in found
 
 
+def test_frames_of_reference_are_kept_apart(folder):
+    assert read_geometry(folder).grid.frame == "1.2.3.5"
+
+    def edit(z, data):
+        data.FrameOfReferenceUID = "1.2.3.6"
+
+    second(folder, stored()[:1], edit, origin=(-10.0, 20.0, -15.0))
+    assert code_of(folder) is Code.SLICES_UNEVEN and "b000-4.dcm" in said(folder)
+
+
 def capture(path, series="1.2.3.77"):
     """A screenshot: pixels without a place."""
     data = new_file(path, SecondaryCaptureImageStorage)

@@ -12,7 +12,7 @@ import numpy as np
 from backsplit.errors import CaseError, Code, shown
 from backsplit.volume import even_odd
 from backsplit.volume.drawn import Drawn, gaps_between
-from backsplit.volume.grid import Array, Grid
+from backsplit.volume.grid import Array, Grid, require_same_frame
 from backsplit.volume.segments import Segment, SegmentFile
 
 FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR", "INTERPOLATED_PLANAR")
@@ -42,8 +42,14 @@ class Regions(SegmentFile):
         given = data.StructureSetROISequence
         super().__init__(path, [(int(item.ROINumber), str(item.ROIName)) for item in given])
         self.data = data
+        self.frames = {
+            int(item.ROINumber): str(item.get("ReferencedFrameOfReferenceUID") or "")
+            for item in given
+        }
 
     def _read(self, number: int, name: str, grid: Grid) -> Segment:
+        what = f"{self.path}: region {shown(name)!r}"
+        require_same_frame(what, self.frames[number], grid)
         items = [
             contour
             for item in self.data.get("ROIContourSequence") or []

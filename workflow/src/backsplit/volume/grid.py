@@ -6,7 +6,7 @@ LPS patient axes: +x to the patient's left, +y to posterior, +z to superior.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -35,12 +35,15 @@ class Grid:
     spacing : mm, (x, y, z)
     origin : centre of the first voxel, mm, LPS
     direction : 3x3 cosines, row-major, columns are the x, y, z axes of the volume, LPS
+    frame : DICOM's UID of the frame of reference, which says what positions can be held against
+        these; empty where a format has none
     """
 
     size: tuple[int, int, int]
     spacing: tuple[float, float, float]
     origin: tuple[float, float, float]
     direction: tuple[float, ...]
+    frame: str = field(default="", compare=False)
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -167,6 +170,23 @@ def require_same_grid(what: str, grid: Grid, reference: Grid, reference_name: st
     raise CaseError(
         Code.GRID_MISMATCH, f"{what} {found}", "resample it to that grid or fix the table"
     )
+
+
+def require_same_frame(what: str, frame: str, grid: Grid) -> None:
+    """Refuse positions in another frame of reference than the image's, where both are named.
+
+    Raises
+    ------
+    CaseError
+        GRID_MISMATCH.
+    """
+    if frame and grid.frame and frame != grid.frame:
+        raise CaseError(
+            Code.GRID_MISMATCH,
+            f"{what} is drawn in the frame of reference …{frame[-16:]}, but the image is in "
+            f"…{grid.frame[-16:]}: their positions have nothing to do with each other",
+            "give the series that it was drawn on",
+        )
 
 
 SIDES = ("right", "left", "anterior", "posterior", "inferior", "superior")

@@ -10,7 +10,7 @@ from pydicom.pixels import pixel_array
 
 from backsplit.errors import CaseError, Code, shown
 from backsplit.volume.drawn import Drawn, gaps_between
-from backsplit.volume.grid import Array, Grid
+from backsplit.volume.grid import Array, Grid, require_same_frame
 from backsplit.volume.lattice import on_lattice, place
 from backsplit.volume.planes import Plane, frame_count, group, plane_of
 from backsplit.volume.segments import Segment, SegmentFile
@@ -54,6 +54,7 @@ class SegFrames(SegmentFile):
             ORIENTATION_UNKNOWN, GRID_MISMATCH, GRID_NO_OVERLAP, SERIES_AMBIGUOUS (two frames at
             one position), LABEL_NOT_INTEGER (a fractional segmentation).
         """
+        require_same_frame(str(self.path), str(self.data.get("FrameOfReferenceUID") or ""), grid)
         mask = np.zeros(grid.shape, bool)
         voxels, ml = 0, 0.0
         planes: set[tuple[int, ...]] = set()

@@ -125,26 +125,29 @@ def _require_one_series(path: Path, slices: Sequence[Slice]) -> None:
 
 
 def _require_alike(path: Path, slices: Sequence[Slice]) -> None:
-    """Refuse slices of another size, spacing or orientation than most."""
+    """Refuse slices of another size, spacing, orientation or frame of reference than most."""
 
     def kind(s: Slice) -> tuple[object, ...]:
         cosines = tuple((np.round(s.plane.cosines, 3) + 0.0).tolist())
-        return s.plane.size, cosines, tuple(round(v, 4) for v in s.plane.spacing)
+        spacing = tuple(round(v, 4) for v in s.plane.spacing)
+        return s.plane.size, cosines, spacing, s.frame_of_reference
 
     kinds = Counter(kind(s) for s in slices)
-    usual = next(s for s in slices if kind(s) == kinds.most_common(1)[0][0]).plane
+    first = next(s for s in slices if kind(s) == kinds.most_common(1)[0][0])
+    usual = first.plane
     odd = [
         s
         for s in slices
         if s.plane.size != usual.size
         or not np.allclose(s.plane.cosines, usual.cosines, atol=1e-4)
         or not np.allclose(s.plane.spacing, usual.spacing, rtol=1e-5)
+        or s.frame_of_reference != first.frame_of_reference
     ]
     if odd:
         raise _uneven(
             path,
-            f"{len(odd)} of {len(slices)} slices have another size, spacing or orientation than "
-            f"the others: {names([s.path for s in odd])}",
+            f"{len(odd)} of {len(slices)} slices have another size, spacing, orientation or frame "
+            f"of reference than the others: {names([s.path for s in odd])}",
             "take out what does not belong to it, such as localizers",
         )
 
@@ -262,7 +265,8 @@ def _grid(path: Path, slices: Sequence[Slice]) -> tuple[Grid, list[str]]:
     axes = np.stack([first.cosines[:3], first.cosines[3:], normal], axis=1)
     direction, repaired = orthonormal(path, axes, size, spacing)
     x, y, z = (float(v) for v in positions[0])
-    return Grid(size, spacing, (x, y, z), tuple(float(c) for c in direction.ravel())), repaired
+    cosines, frame = tuple(float(c) for c in direction.ravel()), slices[0].frame_of_reference
+    return Grid(size, spacing, (x, y, z), cosines, frame), repaired
 
 
 def _uneven(path: Path, what: str, remedy: str = COMPLETE) -> CaseError:

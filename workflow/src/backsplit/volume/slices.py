@@ -43,6 +43,7 @@ class Slice:
     ----------
     path, frame : the file, and the frame in it (from 0) where it is a multi-frame object
     series, description : of its series
+    frame_of_reference : UID, or empty
     uid : of the object itself
     plane : where it lies
     slope, intercept : value = stored value x slope + intercept
@@ -53,6 +54,7 @@ class Slice:
     frame: int | None
     series: str
     description: str
+    frame_of_reference: str
     uid: str
     plane: Plane
     slope: float
@@ -163,6 +165,7 @@ def _slices(file: Path, data: Any, series: str) -> list[Slice]:  # noqa: ANN401 
             frame if several else None,
             series,
             str(data.get("SeriesDescription", "")),
+            str(data.get("FrameOfReferenceUID") or ""),
             str(data.get("SOPInstanceUID", "")),
             plane,
             *_scale(file, data, frame),
