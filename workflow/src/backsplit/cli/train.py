@@ -36,3 +36,27 @@ def evaluate(
         project = open_project(config)
         text = evaluate_folder(project, predictions, out, tolerance_mm, rule, threads, say)
         typer.echo(text, nl=False)
+
+
+@app.command()
+def plan(
+    config: ConfigOption = DEFAULT_CONFIG,
+    planner: Annotated[
+        str, typer.Option(help="nnU-Net's planner, as nnUNetPlannerResEncM.")
+    ] = "ExperimentPlanner",
+    configuration: Annotated[
+        list[str] | None, typer.Option(help="To preprocess. Default: 3d_fullres.")
+    ] = None,
+    preprocessed: Annotated[
+        Path | None,
+        typer.Option(help="Default: $nnUNet_preprocessed, else training/preprocessed."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of nnU-Net.")] = 4,
+) -> None:
+    """Make one nnU-Net plan for all data sets, and preprocess their images once."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.training import plan_all
+
+    with errors(None) as say:
+        chosen = configuration or ["3d_fullres"]
+        plan_all(open_project(config), planner, chosen, preprocessed, processes, say)

@@ -39,6 +39,11 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
         scheme = project.resolved.scheme
         for winner, loser in (pair for pair in scheme.exceptions if pair[1] in scheme.targets):
             say(f"[backsplit] check: compose.except: {winner} takes voxels from the lesion {loser}")
+        if project.config.compose.nested:
+            say(
+                "[backsplit] check: compose.nested: nnU-Net plans each data set by its own labels "
+                "and clips CT differently; for one plan: backsplit train plan"
+            )
     refused = sum(c.status is not Status.OK for c in report.checked)
     name = "check" if batch is None else f"check batch {batch}"
     say(

@@ -257,6 +257,11 @@ class Results:
         """Folder of the BIDS data sets."""
         return self.root / "datasets" / "bids"
 
+    @property
+    def preprocessed(self) -> Path:
+        """nnU-Net's preprocessed data sets, unless they go elsewhere."""
+        return self.root / "training" / "preprocessed"
+
     def evaluation(self, name: str) -> Path:
         """Folder of the scores of some predictions."""
         return self.root / "evaluation" / name
