@@ -84,6 +84,18 @@ def test_a_preset_of_another_data_set_is_refused(folder):
     assert done.exit_code == 1 and "holds no KiTS23: it was recognised as nnunet" in done.output
 
 
+def test_cases_of_other_names_than_the_presets_are_asked_about(folder):
+    downloads.nsclc(folder / "tcia")
+    (patient,) = (folder / "tcia").glob("*/*/LUNG1-002")
+    patient.rename(patient.with_name("R01-002"))
+    table = next((folder / "tcia").glob("*/metadata.csv"))
+    table.write_text(table.read_text().replace("LUNG1-002", "R01-002"))
+    done = CliRunner().invoke(app, ["init", "tcia", "--preset", "nsclc"])
+    assert done.exit_code == 0, done.output
+    first = section(done.output.splitlines(), "to decide")[0]
+    assert first.startswith("1 cases are not called as those of NSCLC_Radiomics (R01-002)")
+
+
 def test_a_preset_says_what_was_found_and_takes_a_name(folder):
     downloads.kits23(folder / "kits")
     done = CliRunner().invoke(app, ["init", "kits", "--preset", "kits23", "--id", "77"])

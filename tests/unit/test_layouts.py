@@ -376,6 +376,22 @@ def test_what_belongs_together_in_bids_is_not_guessed(tmp_path):
     assert any("flair is not there for every case" in x for x in section(said, "left out"))
 
 
+def test_images_of_one_suffix_are_channels_by_their_entities(tmp_path):
+    for subject in ("01", "02"):
+        start = f"sub-{subject}/anat/sub-{subject}"
+        for name in ("T1w", "ce-gd_T1w", "FLAIR"):
+            volume(tmp_path / f"{start}_{name}.nii.gz")
+        volume(tmp_path / f"derivatives/m/{start}_label-lesion_mask.nii.gz", 1)
+    config, report, _ = started(tmp_path)
+    assert config.dataset.channels == ("flair", "gd_t1w", "t1w") and statuses(report) == ["ok"] * 2
+    assert config.export.bids is not None
+    assert [config.export.bids.suffix(c) for c in config.dataset.channels] == [
+        "FLAIR", "ce-gd_T1w", "T1w",
+    ]  # fmt: skip
+    names = [path.name for path in report.checked[0].case.images.values()]
+    assert names == [f"sub-01_{name}.nii.gz" for name in ("FLAIR", "ce-gd_T1w", "T1w")]
+
+
 # whatever the layout
 
 
@@ -398,6 +414,29 @@ def test_a_folder_of_no_layout_gets_patterns_proposed(tmp_path):
     assert "--image scan='{case}/scan.nii.gz' --lesion '{case}/gtv.nii.gz'" in caught.value.remedy
     _, report, _ = by_patterns(tmp_path, {"scan": "{case}/scan.nii.gz"}, "{case}/gtv.nii.gz")
     assert statuses(report) == ["ok", "ok"]
+
+
+@pytest.mark.parametrize(
+    ("files", "options"),
+    [
+        ("imagesTr/{c}__CT imagesTr/{c}__PT labelsTr/{c}",
+         "--image ct='imagesTr/{case}__CT.nii.gz' --image pt='imagesTr/{case}__PT.nii.gz' "
+         "--lesion 'labelsTr/{case}.nii.gz'"),
+        ("{c}_t1 {c}_t2 {c}_seg", "--image t1='{case}_t1.nii.gz' --image t2='{case}_t2.nii.gz' "
+         "--lesion '{case}_seg.nii.gz'"),
+        ("{c}/{c}-t1n {c}/{c}-seg",
+         "--image t1n='{case}/{case}-t1n.nii.gz' --lesion '{case}/{case}-seg.nii.gz'"),
+        ("{c}/scan/ct {c}/masks/gtv",
+         "--image ct='{case}/scan/ct.nii.gz' --lesion '{case}/masks/gtv.nii.gz'"),
+    ],
+)  # fmt: skip
+def test_patterns_are_proposed_for_other_folders(tmp_path, files, options):
+    for case in ("CHUM-001", "CHUM-007", "CHUS_3"):
+        for name in files.split():
+            volume(tmp_path / f"{name.replace('{c}', case)}.nii.gz", *([1] * ("CT" not in name)))
+    with pytest.raises(BacksplitError) as caught:
+        found_in(tmp_path)
+    assert caught.value.remedy.endswith(options)
 
 
 def test_a_case_that_lacks_a_file_stays_in_the_table(tmp_path):

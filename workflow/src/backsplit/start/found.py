@@ -74,6 +74,7 @@ class Found:
     ignore : value that means `nobody looked`
     regions : region of labels to the names that it is made of
     channel_names : channel to its name for nnU-Net, where that means something else
+    suffixes : channel to its suffix in BIDS, where its name does not say it
     part : of the body, as `start.region` has them, where the layout is a known data set's
     given : segmenter name to anatomy in binary files
     title : what the data set is called
@@ -93,6 +94,7 @@ class Found:
     ignore: int | None = None
     regions: Mapping[str, Sequence[str]] = field(default_factory=dict)
     channel_names: Mapping[str, str] = field(default_factory=dict)
+    suffixes: Mapping[str, str] = field(default_factory=dict)
     part: str = ""
     given: Mapping[str, Given] = field(default_factory=dict)
     title: str = ""

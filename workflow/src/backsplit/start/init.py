@@ -14,15 +14,16 @@ from backsplit.errors import Code, RunError
 from backsplit.start.found import Found
 from backsplit.start.layouts import LAYOUTS, find_by_layout
 from backsplit.start.left_out import left_out
-from backsplit.start.look import drawn_on, masks_among, suggestion, with_values
+from backsplit.start.look import drawn_on, masks_among, with_values
 from backsplit.start.names import case_ids, is_anatomy_name, lesions_and_anatomy, name_of
 from backsplit.start.patterns import Patterns, find_by_patterns
-from backsplit.start.presets import Preset, preset_text
+from backsplit.start.presets import Preset, doubts, preset_text
 from backsplit.start.proposal import Summary, Where, config_text, propose, render
 from backsplit.start.readers.files import FOLDS_KEPT
 from backsplit.start.readers.known import patient_in
 from backsplit.start.region import view_of
 from backsplit.start.split import needs_split, split_volumes
+from backsplit.start.suggest import suggestion
 from backsplit.start.tables import write_table
 from backsplit.store.disk import atomic_path
 
@@ -98,11 +99,11 @@ def find(root: Path, wanted: Wanted) -> Found:
             found = replace(found, notes=[f"the data set is in {inside[1].name}", *found.notes])
     if found is None or not found.cases:
         looked = "--image patterns" if wanted.patterns else ", ".join(wanted.layouts)
-        guess = suggestion(root) or "--image ct='{case}/ct.nii.gz' --lesion '{case}/lesion.nii.gz'"
         raise RunError(
             Code.LAYOUT_UNKNOWN,
             f"no case was found in {root} (looked for: {looked})",
-            f"give the folder that holds the cases, or name the files by patterns: {guess}",
+            "give the folder that holds the cases, or name the files by patterns: "
+            f"{suggestion(root)}",
         )
     return _with_patients(found, wanted.patient)
 
@@ -199,7 +200,8 @@ def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = Fa
     if preset is None:
         text, summary = _proposed(root, found, ids, left, where)
     else:
-        summary = Summary(_found_lines(found, ids), left, _decide_lines(found, ids))
+        decide = [*doubts(preset, found), *_decide_lines(found, ids)]
+        summary = Summary(_found_lines(found, ids), left, decide)
         text = preset_text(preset, found, summary, where)
     into.mkdir(parents=True, exist_ok=True)
     write_table(into / TABLE, found, ids)

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from backsplit.start.found import Found
 from backsplit.start.names import stem
+from backsplit.start.readers.dicom import may_be_dicom
 
 OTHERWISE = "not part of this layout"
 
@@ -22,10 +23,12 @@ def left_out(root: Path, found: Found) -> list[str]:
     """Volumes and DICOM files below a folder that no case uses, in groups, with the reason."""
     used = _used(found)
     groups: Counter[tuple[str, str]] = Counter()
-    for path in _candidates(root):
-        name = path.relative_to(root).as_posix()
+    for path in _files(root):
         if path in used or path.parent in used:
             continue
+        if stem(path.name) is None and not may_be_dicom(path):
+            continue
+        name = path.relative_to(root).as_posix()
         why = next((why for p, why in found.unused if _fits(name, p)), OTHERWISE)
         groups[(_kind(name), why)] += 1
     lines = [
@@ -51,12 +54,10 @@ def _used(found: Found) -> set[Path]:
     return used
 
 
-def _candidates(root: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
     for folder, folders, files in os.walk(root, followlinks=True):
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            if stem(name) is not None or name.lower().endswith(".dcm"):
-                yield Path(folder) / name
+        yield from (Path(folder) / name for name in sorted(files))
 
 
 def _fits(name: str, pattern: str) -> bool:

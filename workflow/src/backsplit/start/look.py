@@ -10,7 +10,7 @@ import numpy as np
 
 from backsplit.errors import CaseError
 from backsplit.start.found import Found
-from backsplit.start.names import is_mask_name, stem
+from backsplit.start.names import is_mask_name
 from backsplit.volume import Array, read_grid, read_labels, read_volume
 from backsplit.volume.planes import is_dicom_file
 
@@ -98,22 +98,3 @@ def _values(path: Path) -> Array | None:
 
 def _is_mask(values: Array) -> bool:
     return 1 < len(values) <= MASK_VALUES and bool(np.all(values == np.rint(values)))
-
-
-def suggestion(root: Path) -> str:
-    """Patterns for what lies in a folder: files of one name in folders of their own."""
-    names: dict[str, int] = {}
-    for path in sorted(root.glob("*/*")):
-        if stem(path.name) is not None:
-            names[path.name] = names.get(path.name, 0) + 1
-    common = [name for name, count in names.items() if count > 1 or len(names) <= 4]
-    images = [name for name in common if not is_mask_name(stem(name) or "")]
-    masks = [name for name in common if name not in images]
-    parts = [f"--image {_channel(name)}='{{case}}/{name}'" for name in images[:1]]
-    parts += [f"--lesion '{{case}}/{name}'" for name in masks[:1]]
-    return " ".join(parts)
-
-
-def _channel(name: str) -> str:
-    plain = (stem(name) or "").lower()
-    return plain if plain.isidentifier() else "ct"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,24 +20,37 @@ class Preset:
     template : of its configuration
     title : name of the data set
     number : nnU-Net's id, unless another one is asked for
+    cases : pattern of its cases' names
     """
 
     layouts: Sequence[str]
     template: str
     title: str
     number: int
+    cases: str
 
 
 PRESETS: Mapping[str, Preset] = {
-    "kits19": Preset(["kits"], "kits", "KiTS19", 507),
-    "kits21": Preset(["kits"], "kits", "KiTS21", 508),
-    "kits23": Preset(["kits"], "kits", "KiTS23", 501),
-    "panther": Preset(["panther"], "panther", "PANTHER", 502),
-    "nsclc": Preset(["nbia"], "nsclc", "NSCLC_Radiomics", 504),
-    "autopet": Preset(["autopet", "autopet3"], "autopet", "AutoPET", 505),
-    "mswal": Preset(["mswal"], "mswal", "MSWAL", 506),
-    "lits": Preset(["lits", "msd"], "lits", "LiTS", 509),
+    "kits19": Preset(["kits"], "kits", "KiTS19", 507, r"case_\d{5}"),
+    "kits21": Preset(["kits"], "kits", "KiTS21", 508, r"case_\d{5}"),
+    "kits23": Preset(["kits"], "kits", "KiTS23", 501, r"case_\d{5}"),
+    "panther": Preset(["panther"], "panther", "PANTHER", 502, r"\d{5}(_\d{4})?"),
+    "nsclc": Preset(["nbia"], "nsclc", "NSCLC_Radiomics", 504, r"LUNG1-\d+"),
+    "autopet": Preset(["autopet", "autopet3"], "autopet", "AutoPET", 505, r"(PETCT|fdg|psma)_.+"),
+    "mswal": Preset(["mswal"], "mswal", "MSWAL", 506, r"MSWAL_\d+"),
+    "lits": Preset(["lits"], "lits", "LiTS", 509, r"volume-\d+"),
 }
+
+
+def doubts(preset: Preset, found: Found) -> list[str]:
+    """What speaks against the cases being of the preset's data set."""
+    others = [case.id for case in found.cases if not re.fullmatch(preset.cases, case.id)]
+    if not others:
+        return []
+    return [
+        f"{len(others)} cases are not called as those of {preset.title} ({others[0]}): is it that "
+        "data set?"
+    ]
 
 
 def preset_text(preset: Preset, found: Found, summary: Summary, where: Where) -> str:

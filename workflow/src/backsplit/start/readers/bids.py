@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -27,11 +28,12 @@ def find_bids(root: Path) -> Found | None:
     """One case a subject and session; images from the raw data, masks from anywhere."""
     if not list(root.glob("sub-*")):
         return None
-    images: dict[Session, dict[str, list[Path]]] = {}
-    for path in sorted(p for start in IMAGES for p in root.glob(start)):
-        who, suffix = _parsed(path)
-        if suffix and path.parent.name in FOLDERS and not _is_mask(path):
-            images.setdefault(who, {}).setdefault(channel_of(suffix), []).append(path)
+    paths = [
+        path
+        for path in sorted(p for start in IMAGES for p in root.glob(start))
+        if _parsed(path)[1] and path.parent.name in FOLDERS and not _is_mask(path)
+    ]
+    images, suffixes = _images(paths)
     everywhere = [set(found) for found in images.values()]
     channels = sorted(set.intersection(*everywhere)) if everywhere else []
     unused = []
@@ -67,7 +69,43 @@ def find_bids(root: Path) -> Found | None:
     return Found(
         "bids", cases, channels, {"lesion": 1}, notes, decide, unused, patients_known=True,
         part="head" if "flair" in channels else "",
+        suffixes={c: s for c, s in suffixes.items() if c in channels and c != channel_of(s)},
     )  # fmt: skip
+
+
+def _images(
+    paths: Sequence[Path],
+) -> tuple[dict[Session, dict[str, list[Path]]], Mapping[str, str]]:
+    """Images by session and channel, and the suffix of BIDS of each channel.
+
+    A channel is a suffix; where a session has several images of one suffix, entities tell them
+    apart (`ce-gd_T1w` beside `T1w`), but not those of repetitions.
+    """
+    sessions: dict[Session, dict[str, list[str]]] = {}
+    for path in paths:
+        who, suffix = _parsed(path)
+        sessions.setdefault(who, {}).setdefault(suffix, []).append(_variant(path))
+    several = {
+        suffix
+        for found in sessions.values()
+        for suffix, variants in found.items()
+        if len(set(variants)) > 1
+    }
+    images: dict[Session, dict[str, list[Path]]] = {}
+    suffixes: dict[str, str] = {}
+    for path in paths:
+        who, suffix = _parsed(path)
+        named = _variant(path) if suffix in several else suffix
+        channel = channel_of("_".join(re.sub(r"^[a-z]+-", "", part) for part in named.split("_")))
+        suffixes[channel] = named
+        images.setdefault(who, {}).setdefault(channel, []).append(path)
+    return images, suffixes
+
+
+def _variant(path: Path) -> str:
+    """What a file's name says beyond whose it is and which repetition."""
+    parts = _without_subject(path).split("_")
+    return "_".join(part for part in parts if not part.startswith(("run-", "echo-")))
 
 
 def _masks(root: Path) -> tuple[Mapping[Session, list[Path]], Sequence[Path]]:

@@ -11,6 +11,8 @@ from typing import Any
 
 import pydicom
 
+from backsplit.volume.planes import is_dicom_file
+
 LIST = "metadata.csv"
 """What the download tool of the NBIA writes beside the folders."""
 
@@ -75,7 +77,7 @@ def series_below(root: Path) -> tuple[list[Series], list[str]]:
 
 def drawn_in(series: Series) -> Iterator[Drawn]:
     """RTSTRUCT or DICOM-SEG files of a series; a file that is none is passed over."""
-    for path in sorted(series.folder.glob("*.dcm")):
+    for path in sorted(path for path in series.folder.iterdir() if path.is_file()):
         try:
             data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=REFERENCES)
             kind = str(data.Modality)
@@ -103,7 +105,7 @@ def _listed(path: Path) -> Iterator[Series]:
 def _by_headers(root: Path) -> Iterator[Series]:
     for folder, folders, files in os.walk(root):
         folders.sort()
-        first = min((name for name in files if name.lower().endswith(".dcm")), default=None)
+        first = min((name for name in files if may_be_dicom(Path(folder) / name)), default=None)
         if first is None:
             continue
         try:
@@ -115,6 +117,14 @@ def _by_headers(root: Path) -> Iterator[Series]:
             continue
         patient, study, uid, modality = said
         yield Series(Path(folder), modality, patient, study, uid)
+
+
+def may_be_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its ending, or has none and begins as DICOM does."""
+    if path.suffix.lower() in (".dcm", ".ima"):
+        return not path.name.startswith(".")
+    named = path.suffix and not path.suffix[1:].isdigit()  # 1.2.840…: a UID as the name
+    return not named and is_dicom_file(path)
 
 
 def _referenced(data: Any) -> Iterator[str]:  # noqa: ANN401 (a data set of pydicom)

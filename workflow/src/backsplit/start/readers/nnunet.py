@@ -59,7 +59,7 @@ def find_undescribed(root: Path) -> Found | None:
     if description(root) is not None or not folder_of(root, "labelsTr").is_dir():
         return None
     cases, left = _in_folders(root, None)
-    if not cases:
+    if not any(label for _, label in cases.values()):  # names of images and labels differ
         return None
     count = 1 + max(number for files, _ in cases.values() for number in files)
     known = _known(cases, count)

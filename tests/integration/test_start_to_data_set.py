@@ -1,10 +1,11 @@
-"""Presets from the folder as it is downloaded to the exported data set, with files for networks."""
+"""From the folder as it is downloaded to the exported data set, with files for networks."""
 
 from __future__ import annotations
 
 import json
 import shutil
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,17 @@ def as_files(config: dict, scans: dict, folder: Path) -> dict:
     return config
 
 
+def run_with_files(scans: dict, folder: Path) -> Path:
+    """Run what init wrote with files in place of networks; returns the data set of nnU-Net."""
+    path = Path("mine/config.yaml")
+    config = as_files(yaml.safe_load(path.read_text()), scans, folder / "truth")
+    config["run"] |= {"pictures": False, "device": "cpu"}
+    path.write_text(yaml.safe_dump(config, sort_keys=False))
+    Engine(path).run()
+    (exported,) = Path("mine/results/datasets/nnunet").glob("Dataset*")
+    return exported
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_a_preset_runs_to_the_data_set(tmp_path, monkeypatch, name):
     make, options, channels, several = CASES[name]
@@ -77,12 +89,8 @@ def test_a_preset_runs_to_the_data_set(tmp_path, monkeypatch, name):
     done = CliRunner().invoke(app, ["init", "data", "--preset", preset, *options])
     assert done.exit_code == 0, done.output
     ids = dict(zip(scans, case_ids(list(scans)), strict=True))
+    exported = run_with_files({ids[case]: found for case, found in scans.items()}, tmp_path)
     config = yaml.safe_load(Path("mine/config.yaml").read_text())
-    as_files(config, {ids[case]: found for case, found in scans.items()}, tmp_path / "truth")
-    config["run"] |= {"pictures": False, "device": "cpu"}
-    Path("mine/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
-    Engine(Path("mine/config.yaml")).run()
-    (exported,) = Path("mine/results/datasets/nnunet").glob("Dataset*")
     described = json.loads((exported / "dataset.json").read_text())
     assert list(described["channel_names"].values()) == channels
     assert described["numTraining"] == len(scans)
@@ -101,6 +109,46 @@ def test_a_preset_runs_to_the_data_set(tmp_path, monkeypatch, name):
     if name == "autopet3":  # the challenge's own
         given = json.loads(Path("data/splits_final.json").read_text())
         assert [s["val"] for s in splits] == [sorted(ids[c] for c in s["val"]) for s in given]
+
+
+PROPOSED = {
+    # maker: options, channels for nnU-Net
+    "kits23": (downloads.kits23, [], ["CT"]),
+    "nsclc": (downloads.nsclc, [], ["CT"]),
+    "autopet3": (downloads.autopet3, [], ["CT", "CT"]),
+    "isles": (downloads.isles, [], ["adc", "dwi", "flair"]),
+    "atlas": (partial(downloads.atlas, lesions=True), [], ["CT"]),
+    "longitudinal": (downloads.longitudinal, [], ["CT"]),
+    "by name": (
+        partial(downloads.atlas, lesions=True),
+        ["--image", "ct={case}/ct.nii.gz", "--lesion", "{case}/segmentations/{name}.nii.gz"],
+        ["CT"],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROPOSED)
+def test_a_proposal_runs_to_the_data_set(tmp_path, monkeypatch, name):
+    make, options, channels = PROPOSED[name]
+    monkeypatch.chdir(tmp_path)
+    scans = make(Path("data"))
+    done = CliRunner().invoke(app, ["init", "data", *options])
+    assert done.exit_code == 0, done.output
+    ids = dict(zip(scans, case_ids(list(scans)), strict=True))
+    exported = run_with_files({ids[case]: found for case, found in scans.items()}, tmp_path)
+    described = json.loads((exported / "dataset.json").read_text())
+    assert list(described["channel_names"].values()) == channels
+    assert described["numTraining"] == len(scans)
+    for case, found in scans.items():
+        written = load(exported / "labelsTr" / f"{ids[case]}.nii.gz")
+        drawn = np.any(list(found.lesions.values()), axis=0)
+        targets = [described["labels"][target] for target in described["targets"]]
+        np.testing.assert_array_equal(np.isin(written, targets), drawn)
+        images = sorted((exported / "imagesTr").glob(f"{ids[case]}_*"))
+        assert [load(path).shape for path in images] == [written.shape] * len(channels)
+        rest = found.organs["liver"] & ~drawn
+        if "liver" in described["labels"]:
+            assert (written[rest] == described["labels"]["liver"]).all()
 
 
 def hold_against(config: dict, labels: dict, found: downloads.Scan, written: np.ndarray) -> None:
