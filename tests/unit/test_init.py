@@ -69,6 +69,7 @@ def test_it_ends_with_what_was_found_left_out_and_has_to_be_decided(folder):
         ([*IMAGES, *IMAGES], "names ct twice"),
         ([*IMAGES, *LESION, *LESION], "2 times without a target"),
         ([*IMAGES, *LESION, "--label", "liver=one"], "is no whole number"),
+        ([*IMAGES, "--labels", "organs={case}/o.nii.gz"], "the proposal has that name"),
         (["--layout", "kits"], "no case was found"),
     ],
 )

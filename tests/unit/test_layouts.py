@@ -376,6 +376,18 @@ def test_what_belongs_together_in_bids_is_not_guessed(tmp_path):
     assert any("flair is not there for every case" in x for x in section(said, "left out"))
 
 
+def test_a_file_that_holds_a_mask_is_no_image_whatever_it_is_called(tmp_path):
+    for subject in ("01", "02"):
+        volume(tmp_path / f"sub-{subject}/anat/sub-{subject}_T1w.nii.gz")
+        volume(tmp_path / f"sub-{subject}/anat/sub-{subject}_vents.nii.gz", 1, 2)
+        mask = f"derivatives/m/sub-{subject}/anat/sub-{subject}_label-lesion_mask.nii.gz"
+        volume(tmp_path / mask, 1)
+    config, _, said = started(tmp_path)
+    assert config.dataset.channels == ("t1w",)
+    (left,) = section(said, "left out")
+    assert left.startswith("2 files */anat/sub-#_vents.nii.gz: a mask: it holds few values")
+
+
 def test_images_of_one_suffix_are_channels_by_their_entities(tmp_path):
     for subject in ("01", "02"):
         start = f"sub-{subject}/anat/sub-{subject}"
@@ -426,6 +438,10 @@ def test_a_folder_of_no_layout_gets_patterns_proposed(tmp_path):
          "--lesion '{case}_seg.nii.gz'"),
         ("{c}/{c}-t1n {c}/{c}-seg",
          "--image t1n='{case}/{case}-t1n.nii.gz' --lesion '{case}/{case}-seg.nii.gz'"),
+        ("{c}/ct {c}/ptv_gtv {c}/organs", "--image ct='{case}/ct.nii.gz' "
+         "--lesion '{case}/ptv_gtv.nii.gz' --labels given='{case}/organs.nii.gz'"),
+        ("{c}/CT/scan {c}/PT/scan {c}/CT/seg", "--image ct='{case}/CT/scan.nii.gz' "
+         "--image pt='{case}/PT/scan.nii.gz' --lesion '{case}/CT/seg.nii.gz'"),
         ("{c}/scan/ct {c}/masks/gtv",
          "--image ct='{case}/scan/ct.nii.gz' --lesion '{case}/masks/gtv.nii.gz'"),
     ],
@@ -433,7 +449,8 @@ def test_a_folder_of_no_layout_gets_patterns_proposed(tmp_path):
 def test_patterns_are_proposed_for_other_folders(tmp_path, files, options):
     for case in ("CHUM-001", "CHUM-007", "CHUS_3"):
         for name in files.split():
-            volume(tmp_path / f"{name.replace('{c}', case)}.nii.gz", *([1] * ("CT" not in name)))
+            values = [1] if any(word in name for word in ("label", "seg", "gtv", "organs")) else []
+            volume(tmp_path / f"{name.replace('{c}', case)}.nii.gz", *values)
     with pytest.raises(BacksplitError) as caught:
         found_in(tmp_path)
     assert caught.value.remedy.endswith(options)

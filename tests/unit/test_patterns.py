@@ -97,6 +97,45 @@ def test_anatomy_whose_files_are_named_after_case_and_structure(tmp_path):
     assert report.checked[0].case.columns["anatomy_drawn"].endswith("organs/a_")
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_anatomy_in_one_file_of_its_own(tmp_path, named):
+    for case in ("a", "b"):
+        volume(tmp_path / case / "ct.nii.gz")
+        volume(tmp_path / case / "ptv.nii.gz", 1, 2)
+        volume(tmp_path / case / "organs.nii.gz", 1, 3)
+    labels = {"PTV70": 1, "PTV63": 2, "brainstem": 1, "Parotid_R": 3} if named else {}
+    config, report, said = by_patterns(
+        tmp_path,
+        {"ct": "{case}/ct.nii.gz"},
+        "{case}/ptv.nii.gz",
+        anatomy={"given": "{case}/organs.nii.gz"},
+        labels=labels,
+    )
+    names = {"brainstem": 1, "Parotid_R": 3} if named else {"given_1": 1, "given_3": 3}
+    assert config.segmenters["given"].labels == names
+    assert config.segmenters["given"].path == "{anatomy_given}"
+    assert list(config.targets) == (["PTV70", "PTV63"] if named else ["lesion_1", "lesion_2"])
+    assert set(names) <= set(config.structures) and statuses(report) == ["ok", "ok"]
+    decide = " ".join(section(said, "to decide"))
+    assert ("values 1, 3 were found in files of given" in decide) != named
+    assert section(said, "left out") == ["nothing"]
+
+
+def test_anatomy_of_lesion_files_and_of_others_are_two_segmenters(tmp_path):
+    volume(tmp_path / "a" / "ct.nii.gz")
+    volume(tmp_path / "a" / "les.nii.gz", 1, 2)
+    volume(tmp_path / "a" / "seg" / "spleen.nii.gz", 1)
+    config, report, _ = by_patterns(
+        tmp_path,
+        {"ct": "{case}/ct.nii.gz"},
+        "{case}/les.nii.gz",
+        anatomy={"given": "{case}/seg/{name}.nii.gz"},
+        labels={"liver": 1, "tumor": 2},
+    )
+    assert config.structures["liver"] == ("given_2/liver",)
+    assert config.structures["spleen"] == ("given/spleen",) and statuses(report) == ["ok"]
+
+
 def test_a_case_without_image_is_said(tmp_path):
     for case in ("a", "b"):
         volume(tmp_path / "lesions" / f"{case}.nii.gz", 1)

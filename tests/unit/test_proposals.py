@@ -45,7 +45,7 @@ def of_size(root: Path, mm: tuple[float, float, float], direction=(1, 0, 0, 0, 1
 )
 def test_the_size_of_images_tells_the_part_of_the_body(tmp_path, mm, direction, part):
     view = view_of(of_size(tmp_path / "d", mm, direction), tmp_path / "d")
-    assert list(view.parts) == [part] and view.sure == (part is not Part.TRUNK)
+    assert list(view.parts) == [part] and view.sure == (part is Part.WHOLE_BODY)
 
 
 @pytest.mark.parametrize(
@@ -168,6 +168,12 @@ def test_the_segmenter_follows_the_modality(channels):
     assert proposal.task == ("total_mr" if channels[0] == "t1" else "total")
     assert proposal.on_ct == (channels[0].lower() == "ct")
     assert ("fat" in proposal.structures) == proposal.on_ct
+
+
+def test_a_ct_is_one_for_nnunet_whatever_its_channel_is_called():
+    found = Found("x", [], ["ct_venous", "pet"], {"lesion": 1}, channel_names={"pet": "CT"})
+    proposal = propose(found, View([Part.ABDOMEN], ""))
+    assert proposal.on_ct and proposal.channel_names == {"ct_venous": "CT", "pet": "CT"}
 
 
 @examples()

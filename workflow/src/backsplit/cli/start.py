@@ -84,14 +84,15 @@ def init(
     labels: Annotated[
         list[str] | None,
         typer.Option(
-            help="SEGMENTER=PATTERN of anatomy in binary files: given={case}/seg/{name}.nii.gz.",
+            help="NAME=PATTERN of anatomy that somebody drew: given={case}/organs.nii.gz, or "
+            "given={case}/seg/{name}.nii.gz for a binary file each.",
             rich_help_panel=PATTERNS,
         ),
     ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE of the lesion files, as tumor=2; names tell lesions from anatomy.",
+            help="NAME=VALUE of the label files, as tumor=2; names tell lesions from anatomy.",
             rich_help_panel=PATTERNS,
         ),
     ] = None,
@@ -144,6 +145,8 @@ def init(
             _pairs("labels", labels or (), "given={case}/seg/{name}.nii.gz"),
             _values(label or ()),
         )
+        if taken := {"organs", "tissue"} & set(patterns.anatomy):
+            raise _wrong(f"--labels {min(taken)}: the proposal has that name", "call it `given`")
         chosen = None if preset is None else PRESETS[preset.value]
         layouts = tuple(LAYOUTS) if layout is None else (layout.value,)
         wanted = Wanted(

@@ -44,16 +44,18 @@ class FoundCase:
 
 @dataclass(frozen=True)
 class Given:
-    """Anatomy that label files hold, each structure in a binary file.
+    """Anatomy that label files of its own hold.
 
     Attributes
     ----------
-    path : as a `files` segmenter has it, with `{name}`
+    path : as a `files` segmenter has it, with `{name}` where each structure has a binary file
     names : of the structures
+    values : name to value, where they are in one file
     """
 
     path: str
     names: Sequence[str]
+    values: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -76,7 +78,7 @@ class Found:
     channel_names : channel to its name for nnU-Net, where that means something else
     suffixes : channel to its suffix in BIDS, where its name does not say it
     part : of the body, as `start.region` has them, where the layout is a known data set's
-    given : segmenter name to anatomy in binary files
+    given : segmenter name to anatomy in files of its own
     title : what the data set is called
     patients_known : whether each case is known to be a patient of its own
     licence : of the labels, where it is known

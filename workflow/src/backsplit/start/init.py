@@ -237,9 +237,10 @@ def _proposed(
     if targets and not anatomy and len(targets) > 1 and all(map(is_anatomy_name, targets)):
         decide.append("no label is called a lesion: all of them are targets")
     if not view.sure:
+        size = f" ({view.why})" if view.why else ""
         decide.append(
-            "what part of the body the images show could not be told"
-            f"{f' ({view.why})' if view.why else ''}: remove structures that are out of view"
+            f"what part of the body the images show could not be told by names{size}: structures "
+            f"of the {view.parts[0]} are proposed; correct them where it is another"
         )
     if (anatomy or found.given) and not found.licence:
         decide.append(

@@ -46,7 +46,8 @@ def _used(found: Found) -> set[Path]:
         used |= {*case.images.values(), *case.lesions.values()}
         used |= {case.lesion} if case.lesion is not None else set()
         for column, path in case.columns.items():
-            read = [g for g in found.given.values() if f"{{{column}}}" in g.path]
+            named = [g for g in found.given.values() if "{name}" in g.path]
+            read = [given for given in named if f"{{{column}}}" in given.path]
             for given in read:
                 tail = given.path.partition("}")[2]
                 used |= {Path(f"{path}{tail.replace('{name}', name)}") for name in given.names}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -25,15 +26,46 @@ MASK_VALUES = 8
 
 
 def with_values(found: Found) -> Found:
-    """Labels for the values of the first lesion files, where nothing names them."""
-    paths = [case.lesion for case in found.cases if case.lesion is not None][:LOOKED_AT]
-    if found.labels or (found.own_files and not paths):
-        return found
+    """Labels for the values of the first label files, where nothing names them."""
+    return _with_lesions(_with_anatomy(found))
+
+
+def _with_anatomy(found: Found) -> Found:
+    """Names for the values of files of anatomy, for a person to correct."""
+    given, said = dict(found.given), []
+    for segmenter, one in found.given.items():
+        if one.names:
+            continue
+        column = one.path.strip("{}")
+        paths = [case.columns[column] for case in found.cases if column in case.columns]
+        values = {f"{segmenter}_{value}": value for value in _values_of(paths[:LOOKED_AT])}
+        if not values:
+            del given[segmenter]
+            said.append(f"no value could be read from the files of {segmenter}: it is left out")
+            continue
+        given[segmenter] = replace(one, names=list(values), values=values)
+        said.append(
+            f"values {', '.join(map(str, values.values()))} were found in files of {segmenter}; "
+            "nothing says what they mean: name them (--label liver=1)"
+        )
+    return replace(found, given=given, decide=[*found.decide, *said])
+
+
+def _values_of(paths: Sequence[Path]) -> list[int]:
+    """Values above 0 that label files hold."""
     values: set[int] = set()
     for path in paths:
         with suppress(CaseError):  # DICOM has names; what is wrong with a file `check` says
             values.update(np.unique(read_labels(path).array).tolist())
-    above = sorted(values - {0})
+    return sorted(values - {0})
+
+
+def _with_lesions(found: Found) -> Found:
+    """Names for the values of lesion files."""
+    paths = [case.lesion for case in found.cases if case.lesion is not None][:LOOKED_AT]
+    if found.labels or (found.own_files and not paths):
+        return found
+    above = _values_of(paths)
     labels = {"lesion" if len(above) == 1 else f"lesion_{value}": value for value in above}
     read = f"the first {len(paths)} lesion files"
     if not above:
@@ -60,6 +92,12 @@ def masks_among(found: Found) -> list[str]:
         elif is_mask_name(channel):
             said.append(f"the channel {channel} is called as masks are: is it an image?")
     return said
+
+
+def holds_mask(path: Path) -> bool:
+    """Whether a file holds few values, all whole numbers; not where it cannot be read."""
+    values = _values(path)
+    return values is not None and _is_mask(values)
 
 
 def drawn_on(found: Found) -> tuple[str, list[str]]:

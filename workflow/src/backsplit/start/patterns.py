@@ -11,7 +11,7 @@ from pathlib import Path
 from backsplit.config.lesion_words import is_lesion
 from backsplit.errors import Code, RunError
 from backsplit.start.found import Found, FoundCase, Given
-from backsplit.start.names import is_config_name
+from backsplit.start.names import is_config_name, unlike
 
 FIELD = re.compile(r"\{(case|patient|name)\}")
 PIECES = re.compile(r"(\{case\}|\{patient\}|\{name\}|\*\*/|\*|\?|\[!?+\]?+[^\]/]*\])")
@@ -21,6 +21,9 @@ COLUMN = "anatomy"
 
 Key = tuple[str, str]
 """Patient (empty where a pattern does not name it) and case."""
+
+Binaries = Mapping[Key, Mapping[str, Path]]
+"""Case to a file for each name."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +38,9 @@ class Patterns:
     lesion : of label files, which may hold several targets and anatomy; with `{name}` of one
         binary file for each structure, lesions among them
     lesions : target to the pattern of its own files
-    anatomy : segmenter name to pattern, with `{name}`, of anatomy that somebody drew
-    labels : name to value, of the files of `lesion`
+    anatomy : segmenter name to pattern of anatomy that somebody drew; with `{name}` of one binary
+        file for each structure
+    labels : name to value; names of anatomy are those of `anatomy`, where it is in one file
     """
 
     images: Mapping[str, str]
@@ -55,43 +59,64 @@ def find_by_patterns(root: Path, patterns: Patterns) -> Found:
         LAYOUT_UNKNOWN when a pattern names no case, or two files fit for one case.
     """
     named = "{name}" in patterns.lesion
-    binaries = {**patterns.anatomy, **({"given": patterns.lesion} if named else {})}
+    binaries = {name: p for name, p in patterns.anatomy.items() if "{name}" in p}
+    if named:
+        binaries[unlike("given", patterns.anatomy)] = patterns.lesion
     images = {channel: _single(root, pattern) for channel, pattern in patterns.images.items()}
     lesion = _single(root, patterns.lesion) if patterns.lesion and not named else {}
     lesions = {target: _single(root, pattern) for target, pattern in patterns.lesions.items()}
     by_name = {segmenter: _by_name(root, pattern) for segmenter, pattern in binaries.items()}
     if named:
-        for name in sorted({n for files in by_name["given"].values() for n in files}):
-            if is_lesion(name):
-                files = by_name["given"]
-                lesions[name] = {key: found[name] for key, found in files.items() if name in found}
-    keys = _joined([*images.values(), lesion, *lesions.values(), *by_name.values()])
+        lesions |= _lesions_among(list(by_name.values())[-1])
+    columns = {
+        f"{COLUMN}_{name}": _heads(by_name[name], binaries[name])
+        if name in by_name
+        else _single(root, pattern)
+        for name, pattern in {**patterns.anatomy, **binaries}.items()
+    }
+    keys = _joined([*images.values(), lesion, *lesions.values(), *columns.values()])
     ids = _ids(keys.values())
     cases = []
-    for key in sorted(set(keys.values())):
-        mine = {k for k, joined in keys.items() if joined == key}
+    for key in sorted(ids):
+        mine = [k for k, joined in keys.items() if joined == key]
         cases.append(
             FoundCase(
                 ids[key],
-                {c: path for c, paths in images.items() for k, path in paths.items() if k in mine},
-                next((path for k, path in lesion.items() if k in mine), None),
+                _of(images, mine),
+                next((lesion[k] for k in mine if k in lesion), None),
                 key[0],
-                {t: path for t, paths in lesions.items() for k, path in paths.items() if k in mine},
-                columns=_columns(by_name, binaries, mine),
+                _of(lesions, mine),
+                columns=_of(columns, mine),
             )
         )
-    given = {
-        segmenter: Given(_files_path(segmenter, binaries), names)
-        for segmenter, files in by_name.items()
-        if (names := _organs(files))
-    }
-    return Found(
-        "patterns", cases, list(patterns.images), dict(patterns.labels), given=given,
-        decide=_incomplete(cases, patterns, bool(lesions)),
-    )  # fmt: skip
+    labels, given = _given(patterns, by_name, binaries)
+    decide = _incomplete(cases, patterns)
+    return Found("patterns", cases, list(images), labels, given=given, decide=decide)
 
 
-def _incomplete(cases: Sequence[FoundCase], patterns: Patterns, own: bool) -> list[str]:
+def _of(tables: Mapping[str, Mapping[Key, Path]], keys: Sequence[Key]) -> dict[str, Path]:
+    """What belongs to a case, by the names of the tables."""
+    return {name: table[key] for name, table in tables.items() for key in keys if key in table}
+
+
+def _given(
+    patterns: Patterns, by_name: Mapping[str, Binaries], binaries: Mapping[str, str]
+) -> tuple[dict[str, int], dict[str, Given]]:
+    """Labels of the lesion files, and the segmenters of anatomy in files of its own.
+
+    Where anatomy is in one file, the names that are no lesion's are its labels.
+    """
+    whole = [name for name in patterns.anatomy if name not in binaries]
+    labels = {n: v for n, v in patterns.labels.items() if not whole or is_lesion(n)}
+    others = {n: v for n, v in patterns.labels.items() if n not in labels}
+    given = {name: Given(f"{{{COLUMN}_{name}}}", list(others), others) for name in whole}
+    for name, files in by_name.items():
+        if organs := _organs(files):
+            given[name] = Given(_files_path(name, binaries[name]), organs)
+    return labels, given
+
+
+def _incomplete(cases: Sequence[FoundCase], patterns: Patterns) -> list[str]:
     """Cases that some pattern finds no file for."""
     decide = []
     for channel, pattern in patterns.images.items():
@@ -101,7 +126,7 @@ def _incomplete(cases: Sequence[FoundCase], patterns: Patterns, own: bool) -> li
                 f"{len(without)} of {len(cases)} cases match no image {pattern!r}: {_few(without)}"
             )
     lesions = list(dict.fromkeys(target for case in cases for target in case.lesions))
-    for target in lesions if own else ():
+    for target in lesions:
         without = [case.id for case in cases if target not in case.lesions]
         if without:
             decide.append(
@@ -166,8 +191,6 @@ def _single(root: Path, pattern: str) -> dict[Key, Path]:
 
 def _by_name(root: Path, pattern: str) -> dict[Key, dict[str, Path]]:
     """Key to a file for each name."""
-    if "{name}" not in pattern:
-        raise _wrong(f"the pattern {pattern!r} has no {{name}}", "it stands for each structure")
     tail = pattern.partition("{name}")[2]
     if not re.fullmatch(r"[^{}*?\[\]/]*", tail):
         raise _wrong(f"what follows {{name}} in {pattern!r} is not fixed", "end it with .nii.gz")
@@ -180,31 +203,31 @@ def _by_name(root: Path, pattern: str) -> dict[Key, dict[str, Path]]:
     return found
 
 
-def _organs(files: Mapping[Key, Mapping[str, Path]]) -> list[str]:
+def _organs(files: Binaries) -> list[str]:
     """Names of anatomy that the configuration can have."""
     names = sorted({name for found in files.values() for name in found})
     return [name for name in names if not is_lesion(name) and is_config_name(name)]
 
 
-def _columns(
-    by_name: Mapping[str, Mapping[Key, Mapping[str, Path]]],
-    patterns: Mapping[str, str],
-    mine: set[Key],
-) -> dict[str, Path]:
-    """What stands before the name in the paths of a case's anatomy: its folder, or more."""
-    columns = {}
-    for segmenter, files in by_name.items():
-        found = next((files[key] for key in mine if key in files), {})
-        tail = patterns[segmenter].partition("{name}")[2]
-        for name, path in found.items():
-            columns[f"{COLUMN}_{segmenter}"] = Path(path.as_posix()[: -len(name + tail)])
-            break
-    return columns
+def _lesions_among(files: Binaries) -> dict[str, dict[Key, Path]]:
+    """Lesion to its files, among those of all structures."""
+    names = sorted({name for found in files.values() for name in found if is_lesion(name)})
+    return {n: {key: found[n] for key, found in files.items() if n in found} for n in names}
 
 
-def _files_path(segmenter: str, patterns: Mapping[str, str]) -> str:
+def _heads(files: Binaries, pattern: str) -> dict[Key, Path]:
+    """What stands before `{name}` in the paths of a case: its folder, or more."""
+    tail = pattern.partition("{name}")[2]
+    return {
+        key: Path(path.as_posix()[: -len(name + tail)])
+        for key, found in files.items()
+        for name, path in found.items()
+    }
+
+
+def _files_path(segmenter: str, pattern: str) -> str:
     """Path of the segmenter's files, from the column."""
-    head, _, tail = patterns[segmenter].partition("{name}")
+    head, _, tail = pattern.partition("{name}")
     slash = "/" if head.endswith("/") or not head else ""
     return f"{{{COLUMN}_{segmenter}}}{slash}{{name}}{tail}"
 

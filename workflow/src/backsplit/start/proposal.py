@@ -64,20 +64,24 @@ class Proposal:
     Attributes
     ----------
     targets, anatomy : name to value, of the lesion files
+    channel_names : channel to its name for nnU-Net, where that means something else
     channel : the one that is segmented
     grid : the one on whose grid the label maps are
     on_mr, on_ct : what it is
     structures : name to `segmenter/class`, or wildcards of it
+    given : the segmenter that reads anatomy from the lesion files
     cysts : side to what becomes of kidney cysts that TotalSegmentator labels itself
     """
 
     targets: Mapping[str, Labelling]
     anatomy: Mapping[str, Labelling]
+    channel_names: Mapping[str, str]
     channel: str
     grid: str
     on_mr: bool
     on_ct: bool
     structures: Mapping[str, Sequence[str]]
+    given: str = "given"
     cysts: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -104,7 +108,8 @@ def propose(found: Found, view: View, drawn_on: str = "") -> Proposal:
     mr = [channel for channel in found.channels if MR.search(channel)]
     ct = [channel for channel in found.channels if channel.split("_")[0].lower() == "ct"]
     channel = [*ct, *mr, found.channels[0]][0]
-    drawn = dict.fromkeys(anatomy, "given")
+    own = unlike("given", found.given)
+    drawn = dict.fromkeys(anatomy, own)
     for segmenter, given in found.given.items():
         drawn |= {name: segmenter for name in given.names if name not in drawn}
     organs = structures_for(view.parts, mr=channel in mr, taken=[*targets, *drawn])
@@ -124,11 +129,13 @@ def propose(found: Found, view: View, drawn_on: str = "") -> Proposal:
     return Proposal(
         targets or {"lesion": 1},
         anatomy,
+        {**{c: "CT" for c in ct if c.lower() != "ct"}, **found.channel_names},
         channel,
         drawn_on or channel,
         channel in mr,
         channel in ct,
         structures,
+        own,
         cysts,
     )
 
@@ -138,6 +145,7 @@ def config_text(
 ) -> str:
     """The configuration as YAML."""
     drawn = {name: sources[0].partition("/")[0] for name, sources in proposal.structures.items()}
+    given = {proposal.given, *found.given}
     return render(
         "config.yaml.j2",
         found=found,
@@ -145,7 +153,7 @@ def config_text(
         view=view,
         summary=summary,
         where=where,
-        drawn=[name for name, segmenter in drawn.items() if segmenter in ("given", *found.given)],
+        drawn=[name for name, segmenter in drawn.items() if segmenter in given],
         uses=set(drawn.values()),
     )
 

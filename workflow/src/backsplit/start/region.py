@@ -96,7 +96,7 @@ def view_of(found: Found, root: Path) -> View:
             said = ", ".join(sorted({word for _, word in told}))
             return View(list(dict.fromkeys(part for part, _ in told)), f"{what}: {said}")
     if size is not None and all(HEAD_MM[0] <= side <= HEAD_MM[1] for side in size):
-        return View([Part.HEAD], shown)
+        return View([Part.HEAD], shown, sure=False)
     return View([Part.TRUNK], "" if size is None else shown, sure=False)
 
 

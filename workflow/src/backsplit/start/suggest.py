@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 
+from backsplit.config.lesion_words import is_lesion
+from backsplit.start.look import holds_mask
 from backsplit.start.names import is_mask_name, stem
 
 EXAMPLE = "--image ct='{case}/ct.nii.gz' --lesion '{case}/lesion.nii.gz'"
@@ -16,6 +18,9 @@ MOST_FILES = 5000
 
 ALIKE = 0.5
 """Two patterns go together when they share at least this part of their cases."""
+
+NO_CHANNEL = {"image", "images", "imaging", "img", "scan", "volume"}
+"""Words that say nothing of a channel."""
 
 Cases = Mapping[str, set[str]]
 """Pattern to the cases that it finds."""
@@ -35,14 +40,19 @@ def suggestion(root: Path) -> str:
     several = {p: cases for p, cases in found.items() if len(cases) > 1} or found
     masks = {p: cases for p, cases in several.items() if _is_mask(p)}
     images = {p: cases for p, cases in several.items() if not _is_mask(p)}
-    best = max(_pairs(images, masks), default=None)
-    if best is None:
+    lesion = max(masks, key=lambda p: _rank(p, several, images), default="")
+    fitting = [p for p, cases in images.items() if lesion and _alike(cases, masks[lesion])]
+    if not fitting:
         return EXAMPLE
-    _, _, lesion = best
-    fitting = [p for p, cases in images.items() if _shared(cases, masks[lesion]) >= ALIKE]
     chosen = _distinct(fitting, images)
-    options = [f"--image {_channel(p, n)}='{p}'" for n, p in enumerate(chosen)]
-    return " ".join([*options, f"--lesion '{lesion}'"])
+    drawn = [p for p in chosen if holds_mask(root / p.replace("{case}", min(images[p])))]
+    chosen = [p for p in chosen if p not in drawn]
+    names = [_channel(p) for p in chosen]
+    if len(set(names)) < len(names):
+        names = [_words(p) for p in chosen]
+    options = [f"--image {n or 'ct'}='{p}'" for n, p in zip(names, chosen, strict=True)]
+    options.append(f"--lesion '{lesion}'")
+    return " ".join([*options, *(f"--labels given='{p}'" for p in drawn[:1])])
 
 
 def _ways(path: Path) -> Iterator[tuple[str, str]]:
@@ -63,18 +73,22 @@ def _is_mask(pattern: str) -> bool:
     return any(is_mask_name(part) or "label" in part.lower() for part in pattern.split("/"))
 
 
-def _shared(one: set[str], other: set[str]) -> float:
-    return len(one & other) / max(len(one), len(other))
+def _alike(one: set[str], other: set[str]) -> bool:
+    return len(one & other) >= ALIKE * max(len(one), len(other))
 
 
-def _pairs(images: Cases, masks: Cases) -> Iterator[tuple[float, int, str]]:
-    """Patterns of masks, by how many cases they share with a pattern of images."""
-    for lesion, cases in masks.items():
-        shares = [(_shared(cases, others), len(cases & others)) for others in images.values()]
-        good = [(count, share) for share, count in shares if share >= ALIKE]
-        if good:
-            count, share = max(good)
-            yield count * share, -len(lesion), lesion
+def _rank(pattern: str, several: Cases, images: Cases) -> tuple[bool, bool, bool, int, int]:
+    """How good a pattern of masks is.
+
+    One that finds the cases of images, is called a lesion, and names no folder with a number, which
+    is that of a case; then the more files that go with it, the shorter.
+    """
+    cases = several[pattern]
+    files = sum(len(others) for others in several.values() if _alike(cases, others))
+    folder, _, name = pattern.rpartition("/")
+    plain = not re.search(r"\d", folder)
+    paired = any(_alike(cases, others) for others in images.values())
+    return paired, is_lesion(name), plain, files, -len(pattern)
 
 
 def _distinct(patterns: list[str], images: Cases) -> list[str]:
@@ -90,9 +104,14 @@ def _distinct(patterns: list[str], images: Cases) -> list[str]:
     return kept
 
 
-def _channel(pattern: str, number: int) -> str:
-    """A name for a channel: what is left of a file's name, else its folder's."""
-    name = stem(pattern.rpartition("/")[2]) or ""
-    words = [w for w in re.split(r"[^A-Za-z0-9]+", name.replace("{case}", "")) if w]
-    plain = "_".join(words).lower()
-    return plain if plain.isidentifier() else f"channel_{number}" if number else "ct"
+def _channel(pattern: str) -> str:
+    """A name for a channel: what is left of a file's name."""
+    return _words(stem(pattern.rpartition("/")[2]) or "")
+
+
+def _words(pattern: str) -> str:
+    """The fixed words of a pattern as a name; empty where they make none."""
+    name = (stem(pattern) or pattern).replace("{case}", "").lower()
+    words = [word for word in re.split(r"[^a-z0-9]+", name) if word]
+    plain = "_".join([word for word in words if word not in NO_CHANNEL] or words)
+    return plain if plain.isidentifier() else ""

@@ -10,6 +10,7 @@ from backsplit.config.base import words
 from backsplit.config.lesion_words import is_lesion
 from backsplit.errors import CaseError, Code
 from backsplit.start.found import Found, FoundCase
+from backsplit.start.look import holds_mask
 from backsplit.start.names import channel_of, is_mask_name, stem
 from backsplit.volume import read_geometry
 
@@ -19,6 +20,9 @@ FOLDERS = ("anat", "ct", "pet", "dwi", "perf", "swi")
 
 TISSUE = {"brain", "skull", "head", "gm", "wm", "csf", "aseg", "aparc", "tissue", "vessel", "body"}
 """Words of masks that are no lesion's."""
+
+LOOKED_AT = 2
+"""So many files of a channel are looked into."""
 
 Session = tuple[str, str]
 """Subject and session."""
@@ -37,9 +41,10 @@ def find_bids(root: Path) -> Found | None:
     everywhere = [set(found) for found in images.values()]
     channels = sorted(set.intersection(*everywhere)) if everywhere else []
     unused = []
-    for channel in [c for c in channels if _is_series(images, c)]:
-        channels.remove(channel)
-        unused.append((f"*_{_suffix(images, channel)}.*", "several volumes in a file"))
+    for channel in list(channels):
+        if why := _is_no_image(images, channel):
+            channels.remove(channel)
+            unused.append((f"*_{_suffix(images, channel)}.*", why))
     if not channels:
         return None
     for channel in sorted(set().union(*everywhere) - set(channels)):
@@ -144,15 +149,16 @@ def _suffix(images: Mapping[Session, Mapping[str, Sequence[Path]]], channel: str
     return _parsed(path)[1]
 
 
-def _is_series(images: Mapping[Session, Mapping[str, Sequence[Path]]], channel: str) -> bool:
-    """Whether the first image of a channel holds several volumes."""
-    for found in images.values():
-        try:
-            read_geometry(found[channel][0])
-        except CaseError as error:
-            return error.code is Code.NOT_3D
-        return False
-    return False
+def _is_no_image(images: Mapping[Session, Mapping[str, Sequence[Path]]], channel: str) -> str:
+    """Why the first files of a channel are no images; empty where they may be."""
+    paths = [found[channel][0] for found in images.values() if channel in found][:LOOKED_AT]
+    if paths and all(holds_mask(path) for path in paths):
+        return "a mask: it holds few values, all whole numbers"
+    try:
+        read_geometry(paths[0])
+    except CaseError as error:
+        return "several volumes in a file" if error.code is Code.NOT_3D else ""
+    return ""
 
 
 def _parsed(path: Path) -> tuple[Session, str]:
