@@ -90,6 +90,7 @@ def make_slices(
 
 def write_series(folder, array, cosines=AXIAL, edit=None, **how):
     """Slices of an array in a shuffled order of names; `edit` changes each before it is saved."""
+    assert len(array) % 7, "each slice needs a name of its own"
     folder.mkdir(parents=True, exist_ok=True)
     for z, data in enumerate(make_slices(array, cosines, **how)):
         if edit is not None:

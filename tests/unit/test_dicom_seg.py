@@ -1,9 +1,16 @@
-"""DICOM-SEG: masks that highdicom wrote come back, each frame at its own position."""
+"""DICOM-SEG: masks that highdicom and dcmqi wrote come back, each frame at its own position."""
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
 from pydicom import dcmread
@@ -239,3 +246,50 @@ def test_a_labelmap_with_values_that_it_does_not_describe_is_refused(series):
 
     assert code_of(series, edit, kind="LABELMAP") is Code.FILE_UNREADABLE
     assert dcmread(series.path).SegmentationType == "LABELMAP"
+
+
+def code(value, meaning):
+    return {"CodeValue": value, "CodingSchemeDesignator": "SCT", "CodeMeaning": meaning}
+
+
+@given(seed=st.integers(0, 2**32 - 1), skip=st.booleans())
+@examples(10)
+def test_masks_that_dcmqi_wrote_come_back(tmp_path_factory, seed, skip):
+    """dcmqi's converter, which 3D Slicer and the IDC use; `skip` leaves out empty frames."""
+    rng, folder = np.random.default_rng(seed), tmp_path_factory.mktemp("dcmqi")
+    series = write_series(folder / "series", image(), TILTED)
+    grid = read_geometry(series).grid
+    masks = rng.random((2, *SHAPE)) < 0.3
+    masks[:, rng.random(SHAPE[0]) < 0.4] = False
+    masks[:, 3, 5, 5] = True
+    files = [folder / f"{n}.nrrd" for n in range(2)]
+    for path, mask in zip(files, masks, strict=True):
+        given_image = sitk.GetImageFromArray(mask.astype(np.uint8))
+        given_image.SetSpacing(grid.spacing)
+        given_image.SetOrigin(grid.origin)
+        given_image.SetDirection(grid.direction)
+        sitk.WriteImage(given_image, str(path))
+    attributes = {
+        "labelID": 1,
+        "SegmentAlgorithmType": "MANUAL",
+        "SegmentedPropertyCategoryCodeSequence": code("123037004", "Anatomical Structure"),
+        "SegmentedPropertyTypeCodeSequence": code("10200004", "Liver"),
+    }
+    meta = {
+        **{"ContentCreatorName": "x", "SeriesDescription": "x", "ContentLabel": "SEG"},
+        **{"SeriesNumber": "3", "InstanceNumber": "1", "ContentDescription": "x"},
+        **{"ClinicalTrialSeriesID": "1", "ClinicalTrialTimePointID": "1"},
+        "segmentAttributes": [[attributes | {"SegmentLabel": f"part {n}"}] for n in (1, 2)],
+    }
+    (folder / "meta.json").write_text(json.dumps(meta))
+    command = [
+        *(str(Path(sys.executable).with_name("itkimage2segimage")), "--inputImageList"),
+        *(",".join(map(str, files)), "--inputDICOMDirectory", str(series), "--outputDICOM"),
+        *(str(folder / "seg.dcm"), "--inputMetadata", str(folder / "meta.json")),
+        *(["--skip"] if skip else []),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    labels = read_label_map(folder / "seg.dcm", grid)
+    for number, mask in enumerate(masks, start=1):
+        np.testing.assert_array_equal(mask_of(labels, labels.names[f"part {number}"]), mask)
+    shutil.rmtree(folder)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydicom import dcmread
 
+from backsplit.errors import shown
 from backsplit.volume.contours import Regions
 from backsplit.volume.seg_frames import SegFrames
 from backsplit.volume.segments import SegmentFile, unreadable
@@ -20,7 +21,7 @@ def is_segments(path: Path) -> bool:
         modality = dcmread(path, stop_before_pixels=True, specific_tags=["Modality"]).Modality
     except Exception:  # whoever reads it as an image says what is wrong
         return False
-    return modality in _KINDS
+    return str(modality) in _KINDS
 
 
 def open_segments(path: Path) -> SegmentFile:
@@ -33,8 +34,8 @@ def open_segments(path: Path) -> SegmentFile:
     """
     try:
         data = dcmread(path)
-        if data.Modality not in _KINDS:
-            raise ValueError(f"its modality is {data.Modality}")
-        return _KINDS[data.Modality](path, data)
+        if (modality := str(data.Modality)) not in _KINDS:
+            raise ValueError(f"its modality is {shown(modality, 40)}")
+        return _KINDS[modality](path, data)
     except Exception as error:  # pydicom raises all sorts of things
         raise unreadable(path, error) from None

@@ -13,6 +13,9 @@ from backsplit.volume.grid import Array
 COSINES_OFF = 1e-3
 """By how much direction cosines may miss length 1 and right angles: they have few decimals."""
 
+MOST_MM = 1e6
+"""Positions and spacings beyond this are none."""
+
 MOST_FRAMES = 100_000
 """More frames are no header of an image."""
 
@@ -57,11 +60,13 @@ def frame_count(data: Any) -> int:  # noqa: ANN401 (a pydicom Dataset)
     Raises
     ------
     ValueError
-        A number that no object has.
+        A number that no object has, or another one than frames are described.
     """
     count = int(data.get("NumberOfFrames") or 1)
-    if not 1 <= count <= MOST_FRAMES:
-        raise ValueError(f"it says that it has {count} frames")
+    groups = data.get("PerFrameFunctionalGroupsSequence")
+    if not 1 <= count <= MOST_FRAMES or (groups is not None and len(groups) != count):
+        described = "" if groups is None else f" and describes {len(groups)}"
+        raise ValueError(f"it says that it has {count} frames{described}")
     return count
 
 
@@ -103,7 +108,7 @@ def _numbers(item: Any, name: str, count: int) -> Array:  # noqa: ANN401
     if given is None:
         raise ValueError(f"it has no {name}")
     values = np.asarray([float(value) for value in np.atleast_1d(np.asarray(given))])
-    if len(values) != count or not np.isfinite(values).all():
+    if len(values) != count or not (np.abs(values) <= MOST_MM).all():  # nor is NaN
         raise ValueError(f"its {name} is {str(given)[:80]}")
     return values
 

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom.pixels import pixel_array
 
 from backsplit.errors import CaseError, Code, shown
 from backsplit.volume.drawn import Drawn, gaps_between
+from backsplit.volume.frames import frame_pixels
 from backsplit.volume.grid import Array, Grid, require_same_frame
 from backsplit.volume.lattice import on_lattice, place
 from backsplit.volume.planes import Plane, frame_count, group, plane_of
@@ -104,7 +104,7 @@ class SegFrames(SegmentFile):
 
     def _pixels(self, frame: int, number: int) -> Array:
         """Which pixels of a frame belong to a segment."""
-        pixels = self._stored(frame)
+        pixels = frame_pixels(self.data, frame)
         found = np.unique(pixels)
         if self.kind == "LABELMAP":
             known = {0, *self._numbers, int(self.data.get("PixelPaddingValue") or 0)}
@@ -122,20 +122,3 @@ class SegFrames(SegmentFile):
                 "threshold it and save it as binary",
             )
         return np.asarray(pixels != 0)
-
-    def _stored(self, frame: int) -> Array:
-        """Stored values of a frame.
-
-        pydicom 3.0 decodes no single frame of one-bit pixels that does not begin with a byte.
-        """
-        data, shape = self.data, (int(self.data.Rows), int(self.data.Columns))
-        count = shape[0] * shape[1]
-        if int(data.BitsAllocated) == 1 and not data.file_meta.TransferSyntaxUID.is_compressed:
-            first = frame * count
-            part = np.frombuffer(data.PixelData, np.uint8)[first // 8 : (first + count + 7) // 8]
-            bits = np.unpackbits(part, bitorder="little")[first % 8 :][:count]
-            return bits.reshape(shape)
-        pixels = np.asarray(pixel_array(data, index=frame))
-        if pixels.shape != shape:
-            raise ValueError(f"a frame has the shape {pixels.shape}")
-        return pixels

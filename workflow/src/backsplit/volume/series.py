@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 from pydicom import dcmread
-from pydicom.pixels import pixel_array
 
 from backsplit.errors import CaseError, Code, shown
+from backsplit.volume.frames import frame_pixels
 from backsplit.volume.geometry import Geometry, orthonormal
 from backsplit.volume.grid import Array, Grid, Volume
 from backsplit.volume.nifti import MOST_VOXELS
@@ -72,7 +72,7 @@ def _pixels(slices: Sequence[Slice]) -> Iterator[Array]:
         try:
             if opened is None or opened[0] != s.path:
                 opened = (s.path, dcmread(s.path))
-            stored = np.asarray(pixel_array(opened[1], index=s.frame))
+            stored = frame_pixels(opened[1], s.frame)
         except Exception as error:  # pydicom and its decoders raise all sorts of things
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise _unreadable(s.path, lines[-1]) from None

@@ -21,6 +21,9 @@ DIRECTORY = "1.2.840.10008.1.3.10"
 
 SLICE_ENDINGS = (".dcm", ".dicom", ".ima")
 
+SCALES = 1e-20, 1e20
+"""Slopes below or above make nothing, or infinity, of the values in float32."""
+
 TELLING = (
     "AcquisitionNumber",
     "TemporalPositionIdentifier",
@@ -128,8 +131,7 @@ def _sort_in(file: Path, found: _Folder) -> None:
             return
         if "Modality" not in data:
             raise ValueError("it has no Modality")
-        is_image = "Rows" in data and data.get("Modality") not in NOT_IMAGES
-        if not is_image or int(data.get("SamplesPerPixel", 1)) != 1:
+        if str(data.Modality) in NOT_IMAGES:
             found.aside.append(file)
             return
         series = str(data.get("SeriesInstanceUID", ""))
@@ -140,6 +142,10 @@ def _sort_in(file: Path, found: _Folder) -> None:
     except (ValueError, TypeError, AttributeError, OverflowError) as error:
         found.nowhere.append((file, series, str(error)[:200]))
         return
+    except CaseError:
+        raise
+    except Exception as error:
+        raise _damaged(file, str(error) or type(error).__name__) from None
     is_localizer = "LOCALIZER" in [str(v) for v in np.atleast_1d(data.get("ImageType") or "")]
     (found.localizers if is_localizer else found.slices).extend(slices)
 
@@ -154,6 +160,8 @@ def _slices(file: Path, data: Any, series: str) -> list[Slice]:  # noqa: ANN401 
     CaseError
         FILE_UNREADABLE: it does not say how their values are scaled.
     """
+    if (samples := int(data.get("SamplesPerPixel", 1))) != 1:
+        raise ValueError(f"it has {samples} values a pixel, as colours do")
     frames = frame_count(data)
     several = data.get("PerFrameFunctionalGroupsSequence") is not None or frames > 1
     planes = [plane_of(data, frame) for frame in range(frames)]
@@ -182,7 +190,7 @@ def _scale(file: Path, data: Any, frame: int) -> tuple[float, float]:  # noqa: A
     slope, intercept = source.get("RescaleSlope"), source.get("RescaleIntercept")
     try:
         values = float(1 if slope is None else slope), float(0 if intercept is None else intercept)
-        if np.isfinite(values).all() and values[0]:
+        if SCALES[0] <= abs(values[0]) <= SCALES[1] and abs(values[1]) <= SCALES[1]:  # nor NaN
             return values
     except (TypeError, ValueError):  # several numbers, or none
         pass
