@@ -101,6 +101,50 @@ def test_nested_sets_are_data_sets_that_agree_and_nnunet_takes_them(organs):
     assert before == {p: p.stat().st_mtime_ns for p in root.rglob("labelsTr/*")}
 
 
+@pytest.mark.parametrize("first", ["tissue", "given"])
+def test_what_ignored_voxels_can_be_is_told_and_true(organs, first):
+    """Composed with the missing file, each of those voxels is background or a listed structure."""
+    order = ["targets", first, "given" if first == "tissue" else "tissue"]
+    root = export(organs, nested=["kidney", "fat", "liver"], order=order)
+    whole = load(root / "Dataset007_Test" / "labelsTr" / "b.nii.gz")
+    kept = (organs.folder / "organs" / "b.nii.gz").read_bytes()
+    (organs.folder / "organs" / "b.nii.gz").unlink()
+    root = export(organs, nested=["kidney", "fat", "liver"], order=order)
+    described = json.loads((root / "Dataset007_Test" / "dataset.json").read_text())
+    hidden = [] if first == "tissue" else ["fat"]  # weaker bands are hidden too
+    assert described["unknown"] == {"b": [*hidden, "liver", "kidney"]}
+    names = described["labels"]
+    ignored = load(root / "Dataset007_Test" / "labelsTr" / "b.nii.gz") == names["ignore"]
+    could = [0, *(names[name] for name in described["unknown"]["b"])]
+    assert set(np.unique(whole[ignored])) == set(could)
+    nested = [json.loads(path.read_text()) for path in sorted(root.glob("*_nested?/dataset.json"))]
+    assert "unknown" not in nested[0]
+    assert [set(one["unknown"]["b"]) for one in nested[1:]] == [
+        {"kidney"}, {"kidney", *hidden}, {"kidney", "liver", *hidden},
+    ]  # fmt: skip
+    listed = json.loads((root.parent / "monai" / "datalist.json").read_text())
+    assert listed["unknown"] == described["unknown"]
+    (organs.folder / "organs" / "b.nii.gz").write_bytes(kept)
+    root = export(organs, order=order)
+    assert "unknown" not in json.loads((root / "Dataset007_Test" / "dataset.json").read_text())
+
+
+@pytest.mark.parametrize("gone", [False, True])
+def test_of_what_a_person_lets_be_ignored_nothing_is_told(organs, gone):
+    organs.settings["compose"] = {}
+    organs.settings["segmenters"]["given"]["labels"]["kidney_cyst"] = 3
+    labels = load(organs.folder / "organs" / "a.nii.gz")
+    labels[2:5, 15:17, 5:12] = 3
+    save(organs.folder / "organs" / "a.nii.gz", labels)
+    if gone:
+        (organs.folder / "organs" / "b.nii.gz").unlink()
+    lesions = {"given/kidney_cyst": "ignore"}
+    root = export(organs, segmenter_lesions=lesions, order=["targets", "given", "tissue"])
+    described = json.loads((root / "Dataset007_Test" / "dataset.json").read_text())
+    hidden = {"b": ["fat", "liver", "kidney"]} if gone else {}
+    assert described["unknown"] == {"a": None} | hidden
+
+
 def test_regions_are_what_nnunet_paints_back_to_the_same_ids(organs):
     regions = {"kidney_whole": ["kidney", "tumor", "cyst"], "disease": ["tumor", "cyst"]}
     root = export(organs, emit="regions", regions=regions)

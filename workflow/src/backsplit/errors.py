@@ -59,6 +59,7 @@ class Code(StrEnum):
     INTERNAL = "INTERNAL"
     # training
     PLANNING_FAILED = "PLANNING_FAILED"
+    TRAINING_UNSUITED = "TRAINING_UNSUITED"
     # where the results lie
     DISK_FULL = "DISK_FULL"
     RESULTS_READ_ONLY = "RESULTS_READ_ONLY"

@@ -118,6 +118,7 @@ def describe(
         "labels": {str(label): name for label, name in enumerate(names)},
         "targets": list(scheme.targets),
         **({"regions": regions} if regions else {}),
+        **({"unknown": described["unknown"]} if "unknown" in described else {}),
         "numTraining": len(training),
         "numTest": 0,
         "training": training,

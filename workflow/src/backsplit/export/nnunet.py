@@ -11,6 +11,7 @@ from pathlib import Path
 from backsplit.cases.table import Case
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.model import Config
+from backsplit.config.slices import merging
 from backsplit.errors import Code, RunError
 from backsplit.export.files import (
     Converted,
@@ -21,6 +22,7 @@ from backsplit.export.files import (
     place_labels,
 )
 from backsplit.export.folds import splits
+from backsplit.export.unknown import Unknown, hidden_structures, of_names
 from backsplit.scheme.resolve import own_labels
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
@@ -147,9 +149,13 @@ def export_nnunet(
     main, *nested = datasets(config)
     main.json.unlink(missing_ok=True)  # not finished until it is there again
     sidecars = (read_sidecar(composed.sidecar(case.id), ComposeSidecar) for case in cases)
-    ignored = any(sidecar.voxels[IGNORE] for sidecar in sidecars)
+    unknown = {
+        sidecar.case: hidden_structures(scheme, merging(config), sidecar)
+        for sidecar in sidecars
+        if sidecar.voxels[IGNORE]
+    }
     for dataset in (*nested, main):
-        _write(dataset, config, scheme, cases, composed, ignored=ignored)
+        _write(dataset, config, scheme, cases, composed, unknown)
     return main
 
 
@@ -159,8 +165,7 @@ def _write(
     scheme: Scheme,
     cases: Sequence[Case],
     composed: StageFolder,
-    *,
-    ignored: bool,
+    unknown: Unknown,
 ) -> None:
     dataset.json.unlink(missing_ok=True)
     images, labels = dataset.images, dataset.labels
@@ -168,9 +173,9 @@ def _write(
     keep_only(images, {image_name(c.id, n) for c in cases for n in range(len(channels))})
     keep_only(labels, {label_name(case.id) for case in cases})
     link = config.export.nnunet.mode == "symlink"
-    table = (
-        None if dataset.nested is None else scheme.nested_table(dataset.nested, keep_ignore=ignored)
-    )
+    table = None
+    if dataset.nested is not None:
+        table = scheme.nested_table(dataset.nested, keep_ignore=bool(unknown))
     converted = Converted(config.results.converted(dataset.folder.name))
     for case in cases:
         geometries = {channel: read_geometry(case.images[channel]) for channel in channels}
@@ -184,17 +189,17 @@ def _write(
     converted.save()
     with atomic_path(dataset.splits) as temporary:
         temporary.write_text(json.dumps(splits(cases), indent=1) + "\n", "utf-8")
-    description = describe(config, scheme, len(cases), nested=dataset.nested, ignored=ignored)
+    description = describe(config, scheme, len(cases), nested=dataset.nested, unknown=unknown)
     write_json(dataset.json, description)
 
 
 def describe(
-    config: Config, scheme: Scheme, count: int, *, nested: int | None = None, ignored: bool
+    config: Config, scheme: Scheme, count: int, *, nested: int | None = None, unknown: Unknown
 ) -> dict[str, object]:
     """Content of dataset.json.
 
     `ignore` is declared only when a label map holds it: declaring it makes nnU-Net train with a
-    partial loss.
+    partial loss. `unknown` then says case by case what those voxels can be.
     """
     names = label_names(scheme, nested)
     ids = {name: label for label, name in enumerate(names)}
@@ -205,8 +210,10 @@ def describe(
         labels |= {r: sorted(ids[n] for n in members) for r, members in scheme.regions.items()}
         own = own_labels(scheme.regions)
         order = {"regions_class_order": [ids[own[region]] for region in scheme.regions]}
-    if ignored and nested != 0:
+    table: dict[str, object] = {}
+    if unknown and nested != 0:
         labels[IGNORE] = len(names)
+        table = {"unknown": of_names(unknown, names)}
     return {
         "channel_names": {
             str(i): config.export.nnunet.channel_name(channel)
@@ -218,6 +225,7 @@ def describe(
         "file_ending": VOLUME_ENDING,
         "name": config.dataset.name,
         "targets": list(scheme.targets),
+        **table,
     }
 
 
