@@ -39,6 +39,7 @@ rule judge:
         "<results>/qc/measures.parquet",
         "<results>/qc/lesions.parquet",
         "<results>/qc/agreement.parquet",
+        "<results>/qc/drawn.parquet",
         "<results>/qc/burden.tsv",
         report(
             "<results>/qc/flags.tsv",

@@ -107,7 +107,7 @@ def test_excluded_and_missing_structures_are_unknown(project):
     assert status["b", "liver"] == "unknown" and status["b", "kidney"] == "labelled"
     assert status["c", "liver"] == "labelled" and status["c", "kidney"] == "unknown"
     reasons = {(r.case, r.structure): r.reason for r in known.itertuples()}
-    assert "excluded" in reasons["b", "liver"] and "no file" in reasons["c", "kidney"]
+    assert "excluded" in reasons["b", "liver"] and "does not exist" in reasons["c", "kidney"]
     ids = json.loads((project.results / "labels" / "labels.json").read_text())
     doubted = load(project.results / "labels" / "b.nii.gz")
     trusted = load(project.results / "labels" / "a.nii.gz")

@@ -96,16 +96,30 @@ def test_what_check_said_is_read_again(project, configured):
             load_checked(table, name)
         said = [
             Checked(case, Status.REFUSED, "NOT_3D", "flat") if case.id == "b" else
-            Checked(case, Status.OK, "", "a note")
+            Checked(case, Status.OK, "", "a note", "tumor: 4 voxels, 2 ml")
             for case in table.batch(name)
         ]  # fmt: skip
         write_checked(said, config.results.check.table(name))
+    assert [c.drawn for c in load_checked(table)] == [
+        "tumor: 4 voxels, 2 ml",
+        "",
+        "tumor: 4 voxels, 2 ml",
+    ]
     found = [(c.case.id, str(c.status), c.code, c.message) for c in load_checked(table)]
     assert found == [("a", "ok", "", "a note"), ("b", "refused", "NOT_3D", "flat"),
                      ("c", "ok", "", "a note")]  # fmt: skip
     assert [c.case.id for c in load_checked(table, "00002")] == ["c"]
     header, row = config.results.check.table("00002").read_text().splitlines()
-    assert header.split("\t") == ["case", "status", "code", "message", "image_ct", "lesion", "site"]
+    assert header.split("\t") == [
+        "case",
+        "status",
+        "code",
+        "message",
+        "drawn",
+        "image_ct",
+        "lesion",
+        "site",
+    ]
     assert row.split("\t")[:2] == ["c", "ok"] and row.endswith("\tsite c")
     project.rows[2]["case"] = "other"
     with pytest.raises(RunError, match="other cases than the case table"):
@@ -116,4 +130,5 @@ def test_what_check_said_is_read_again(project, configured):
         "status",
         "code",
         "message",
+        "drawn",
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 from collections.abc import Iterator
@@ -9,11 +10,13 @@ from collections.abc import Iterator
 import pandas as pd
 from typer.main import get_command
 
+from backsplit.cases.table import DRAWN_COLUMN
 from backsplit.cli import app
 from backsplit.config.quality import AnatomyRules
 from backsplit.errors import Code
 from backsplit.flow.gather import STATUS_OF_STRUCTURES
 from backsplit.judge import cohort
+from backsplit.judge import lesions as judge_lesions
 from backsplit.judge.verdicts import DECISION_COLUMNS, FLAG_COLUMNS, VERDICT_COLUMNS
 from backsplit.measure import agreement, lesions
 from backsplit.measure import table as measure
@@ -147,12 +150,13 @@ def columns_of_tables() -> dict[str, list[str]]:
         "qc/measures.parquet": list(measure.COLUMNS),
         "qc/lesions.parquet": list(lesions.COLUMNS),
         "qc/agreement.parquet": list(agreement.COLUMNS),
+        "qc/drawn.parquet": list(lesions.DRAWN),
         "qc/burden.tsv": list(burden.columns),
         "qc/flags.tsv": list(FLAG_COLUMNS),
         "qc/verdicts.tsv": list(VERDICT_COLUMNS),
         "qc/decisions.tsv": list(DECISION_COLUMNS),
         "labels/status.parquet": list(STATUS_OF_STRUCTURES),
-        "cases.tsv": list(STATUS_COLUMNS),
+        "cases.tsv": [*STATUS_COLUMNS, DRAWN_COLUMN],
     }
 
 
@@ -167,6 +171,7 @@ def test_exactly_the_rules_that_can_be_turned_off_are_listed():
     listed = quoted(TABLES[TABLES.index("Rules in `flags.tsv`") :].partition("systematic_")[0])
     found = {f.name for f in vars(cohort).values() if isinstance(f, cohort.Feature)}
     kinds = set(AnatomyRules.model_fields) - {"several", "paired", "midline"}  # say, flag nothing
+    kinds |= set(re.findall(r'"(lesion_[a-z]+)"', inspect.getsource(judge_lesions)))
     others = {"agreement", "too_few", "flags.tsv", "qc.off", "systematic_"}
     assert found | kinds <= set(listed)
     assert {word for word in listed if not word.startswith("cohort_")} <= kinds | others

@@ -50,7 +50,7 @@ def read(config):
     (case,), values = read_cases(config), lesion_values(config)
     grid = read_grid(case.images["ct"])
     lesion = read_lesion(case, values, grid)
-    notes = [n for c in case.lesion_files for n in check_lesion(case, c, values, grid)]
+    notes = [n for c in case.lesion_files for n in check_lesion(case, c, values, grid).notes]
     return lesion, notes
 
 

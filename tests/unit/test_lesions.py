@@ -30,7 +30,7 @@ def measured(labels, image, grid, host):
         centroid_mm=(0, 0, 0), box_zyx=((0, 1),) * 3, host=host, host_basis="inside",
         inside_fraction=0.5, shell_fraction=0.4, closed_fraction=0.3, distance_mm=1.5,
     )  # fmt: skip
-    return measure_lesion(image, labels, grid, instance, NAMES, found)
+    return measure_lesion(image, labels, grid, instance, NAMES, found, None)
 
 
 @pytest.mark.parametrize("host", ["liver", "spleen"])

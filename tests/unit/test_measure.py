@@ -238,7 +238,9 @@ def test_a_lesion_is_measured_against_its_host():
     places = np.flatnonzero(labels == 1)
     (instance,) = find_instances(labels, places, 1, grid)
     found = lesion(host="liver", host_basis="inside", inside_fraction=1.0, distance_mm=0.0)
-    row = measure_lesion(image, labels, grid, instance, ["background", "tumor", "liver"], found)
+    row = measure_lesion(
+        image, labels, grid, instance, ["background", "tumor", "liver"], found, None
+    )
     assert row["volume_ml"] == pytest.approx(0.072) and row["host"] == "liver"
     assert row["max_diameter_mm"] == pytest.approx(np.sqrt(9 + 25 + 4))
     assert row["max_axial_diameter_mm"] == pytest.approx(np.sqrt(25 + 4))
@@ -270,7 +272,7 @@ def test_lesions_on_anisotropic_and_oblique_grids_equal_simpleitk_s(direction):
     found = {}
     axis, _ = grid.array_axis(2)
     for instance in find_instances(labels, np.flatnonzero(labels), 1, grid):
-        row = measure_lesion(image, labels, grid, instance, ["background", "tumor"], lesion())
+        row = measure_lesion(image, labels, grid, instance, ["background", "tumor"], lesion(), None)
         centroid = tuple(np.round([row[f"centroid_{a}"] for a in "xyz"], 6))
         found[centroid] = row["volume_ml"], row["max_diameter_mm"], row["touches_border"]
         index = np.stack(np.unravel_index(instance.places, labels.shape), axis=1)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
+from backsplit.cases.drawn import DrawnTarget, told
 from backsplit.cases.labels import label_files, require_placeable
 from backsplit.cases.lesion import check_lesion
 from backsplit.cases.table import (
@@ -41,10 +42,16 @@ MOST_ROWS_SHOWN = 10
 
 @dataclass(frozen=True)
 class Found:
-    """What the check of one case found: what is wrong, and what was noted though it is right."""
+    """What the check of one case found: what is wrong, and what was noted though it is right.
+
+    Attributes
+    ----------
+    drawn : what the sound lesion files say of each target
+    """
 
     problems: tuple[Problem, ...]
     notes: tuple[str, ...]
+    drawn: tuple[DrawnTarget, ...]
 
 
 def check_cases(
@@ -78,7 +85,7 @@ def check_cases(
         wrong = [*_check_id(case, seen[case.id.lower()], str(table))]
         files = _FileCheck(case, inputs, str(table))
         files.run()
-        return Found((*wrong, *files.problems), tuple(files.notes))
+        return Found((*wrong, *files.problems), tuple(files.notes), tuple(files.drawn))
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         found = list(pool.map(check, members))
@@ -89,10 +96,10 @@ def check_cases(
 def _judge(case: Case, found: Found) -> Checked:
     """Give a row of the table its status."""
     if not found.problems:
-        return Checked(case, Status.OK, "", one_line("; ".join(found.notes)))
+        return Checked(case, Status.OK, "", one_line("; ".join(found.notes)), told(found.drawn))
     codes = list(dict.fromkeys(str(p.code) for p in found.problems))
     message = "; ".join(f"{p.column}: {p.what}; {p.remedy}" for p in found.problems)
-    return Checked(case, Status.REFUSED, ",".join(codes), one_line(message))
+    return Checked(case, Status.REFUSED, ",".join(codes), one_line(message), told(found.drawn))
 
 
 class _FileCheck:
@@ -104,6 +111,7 @@ class _FileCheck:
         self.table = table
         self.problems: list[Problem] = []
         self.notes: list[str] = []
+        self.drawn: list[DrawnTarget] = []
 
     def run(self) -> None:
         grids = {channel: self._image(channel) for channel in self.case.images}
@@ -139,7 +147,9 @@ class _FileCheck:
         for column, path in self.case.lesions.items():
             if path is not None:
                 with self._noting(column):
-                    self.notes += check_lesion(self.case, column, self.inputs.lesions, reference)
+                    found = check_lesion(self.case, column, self.inputs.lesions, reference)
+                    self.notes += found.notes
+                    self.drawn += found.drawn
             elif self.case.columns[column] != NO_LESION:
                 remedy = f"give the lesion file, or `{NO_LESION}` where the patient has no lesion"
                 self._add(column, Code.FILE_MISSING, "is empty", remedy)

@@ -9,21 +9,19 @@ from pathlib import Path
 import numpy as np
 
 from backsplit.cases.claims import FileValues, file_values, target_claims, values_in
+from backsplit.cases.drawn import DrawnTarget, drawn_targets, resampled
 from backsplit.cases.instances import Given
 from backsplit.cases.labels import placing_note, put_on_grid, require_placeable, snap_note
 from backsplit.cases.table import Case
 from backsplit.config.base import MOST_LABEL
 from backsplit.config.slices import LesionValues
-from backsplit.errors import CaseError, Code
+from backsplit.errors import CaseError, Code, shown
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
 from backsplit.volume.labels import segment_file
 from backsplit.volume.pieces import count_values, places_of
 from backsplit.volume.resample import require_labels_inside, resample_lesions
 from backsplit.volume.same_lattice import find_lattice
-
-VOLUME_TOLERANCE = 0.1
-"""A target whose volume changes by more than this share through resampling is worth a word."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +34,13 @@ class Lesion:
     claims : value to the ids that it claims, targets in their order, `ignore` last
     numbers : [value, id]: number of the lesion that a voxel of that value and id belongs to; None
         where values tell no lesions apart
+    drawn : what each file says of each of its targets, before any conversion
     """
 
     map: LabelMap
     claims: Claims
     numbers: Array | None = None
+    drawn: tuple[DrawnTarget, ...] = ()
 
     @property
     def given(self) -> Given | None:
@@ -61,36 +61,47 @@ def read_lesion(case: Case, values: LesionValues, grid: Grid) -> Lesion | None:
         mine = file_values(case, column, values)
         labels = _read(path, grid, mine)
         claims = target_claims(path, labels, mine)
+        _require_all(path, labels, claims)
+        drawn = drawn_targets(labels, claims, mine)
         moved = put_on_grid(path, labels, grid, case, values.placing, resample_lesions)
         if not labels.grid.is_same(grid):
             require_labels_inside(str(path), labels.array, labels.grid, grid)
             if find_lattice(labels.grid, grid) is None:
+                drawn = _resampled(labels, drawn, claims, mine, grid)
                 moved = _with_volumes(path, labels, moved, claims, mine)
-        parts.append(Lesion(moved, claims, _numbers(moved, claims, mine)))
+        parts.append(Lesion(moved, claims, _numbers(moved, claims, mine), tuple(drawn)))
     return _merged(parts, grid) if parts else None
 
 
-def check_lesion(
-    case: Case, column: str, values: LesionValues, grid: Grid | None
-) -> tuple[str, ...]:
+@dataclass(frozen=True)
+class CheckedLesion:
+    """What a sound lesion file says, and what was snapped or will be done to it."""
+
+    drawn: tuple[DrawnTarget, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def check_lesion(case: Case, column: str, values: LesionValues, grid: Grid | None) -> CheckedLesion:
     """Check a lesion file without resampling it; `grid` is the image's, where it is sound.
 
-    Returns what was snapped or will be done to it, for a person. Raises as `read_lesion`.
+    Raises as `read_lesion`.
     """
     path = case.lesion_files[column]
     if grid is None and segment_file(path) is not None:
-        return ()  # contours say nothing without their image
+        return CheckedLesion()  # contours say nothing without their image
     mine = file_values(case, column, values)
     labels = _read(path, grid or read_grid(path), mine)
     claims = target_claims(path, labels, mine)
-    notes = (*labels.notes, *_notes(path, labels, claims, mine))
-    if grid is None:
-        return notes
-    if not labels.grid.is_same(grid):
+    _require_all(path, labels, claims)
+    drawn = drawn_targets(labels, claims, mine)
+    notes = [*labels.notes, *_notes(path, labels, claims, drawn, mine)]
+    if grid is not None and labels.grid.is_same(grid):
+        notes += snap_note(path, labels.grid, grid)
+    elif grid is not None:
         require_placeable(path, labels.grid, grid, case, values.placing)
         require_labels_inside(str(path), labels.array, labels.grid, grid)
-        return (*notes, placing_note(path, labels.grid, grid))
-    return (*notes, *snap_note(path, labels.grid, grid))
+        notes.append(placing_note(path, labels.grid, grid))
+    return CheckedLesion(tuple(drawn), tuple(notes))
 
 
 def _read(path: Path, grid: Grid, values: FileValues) -> LabelMap:
@@ -100,21 +111,67 @@ def _read(path: Path, grid: Grid, values: FileValues) -> LabelMap:
     return read_label_map(path, grid, wanted, is_mask=is_mask)
 
 
-def _notes(path: Path, labels: LabelMap, claims: Claims, values: FileValues) -> list[str]:
+def _require_all(path: Path, labels: LabelMap, claims: Claims) -> None:
+    """Refuse a file of which a segment or region has no voxel on the grid that it was put on.
+
+    Raises
+    ------
+    CaseError
+        LESION_LOST.
+    """
+    there = {
+        member
+        for value in values_in(labels.array, {})
+        for member in labels.overlaps.get(value, (value,))
+    }
+    for name, value in labels.names.items():
+        drawn = labels.drawn.get(value)
+        if value in claims and drawn is not None and drawn.parts and value not in there:
+            raise CaseError(
+                Code.LESION_LOST,
+                f"{path}: {shown(name)!r} ({drawn.parts} {drawn.kind}, {drawn.ml:.3g} ml) has no "
+                "voxel on the image's grid",
+                "set dataset.grid to the channel that it was drawn on, or look at both together",
+            )
+
+
+def _notes(
+    path: Path,
+    labels: LabelMap,
+    claims: Claims,
+    drawn: Sequence[DrawnTarget],
+    values: FileValues,
+) -> list[str]:
     """What a person should know of a sound file."""
     found = {label for ids in claims.values() for label in ids}
     lacking = [values.names[target] for target in values.targets if target not in found]
     if labels.names and lacking:
         return [f"{path.name} has no segment of {', '.join(lacking)}"]
-    held = values_in(labels.array, {})
-    lesions = [v for v in held if set(claims.get(v, ())) & set(values.targets)]
-    if not lesions:
+    if all(target.is_empty for target in drawn):
         remedy = "" if values.anatomy else "; write `none` if the patient has no lesion"
         return [f"{path.name} holds no lesion voxel{remedy}"]
+    held = values_in(labels.array, {})
+    lesions = [v for v in held if set(claims.get(v, ())) & set(values.targets)]
     if values.mask_of is not None and lesions != list(values.targets[values.mask_of]):
         name = values.names[values.mask_of]
         return [f"{path.name}: every voxel that is not 0 is {name} (value {lesions[0]})"]
     return []
+
+
+def _resampled(
+    labels: LabelMap,
+    drawn: Sequence[DrawnTarget],
+    claims: Claims,
+    values: FileValues,
+    grid: Grid,
+) -> list[DrawnTarget]:
+    """What was drawn, with the tolerance of a map that is resampled."""
+    found = []
+    for target, of_target in zip(values.targets, drawn, strict=True):
+        table = np.zeros(int(labels.array.max()) + 1, np.uint8)
+        table[[v for v, ids in claims.items() if target in ids and v < len(table)]] = 1
+        found.append(resampled(of_target, table[labels.array], grid))
+    return found
 
 
 def _numbers(labels: LabelMap, claims: Claims, values: FileValues) -> Array | None:
@@ -161,7 +218,9 @@ def _merged(parts: Sequence[Lesion], grid: Grid) -> Lesion:
     }  # fmt: skip
     notes = tuple(note for part in parts for note in part.map.notes)
     labels = LabelMap(array.reshape(grid.shape), grid, notes=notes)
-    return Lesion(labels, {v: c for v, c in claims.items() if c}, _numbers_of(parts, members))
+    drawn = tuple(target for part in parts for target in part.drawn)
+    held = {value: ids for value, ids in claims.items() if ids}
+    return Lesion(labels, held, _numbers_of(parts, members), drawn)
 
 
 def _numbers_of(parts: Sequence[Lesion], members: Sequence[tuple[int, ...]]) -> Array | None:
@@ -196,7 +255,7 @@ def _whole(part: Lesion) -> Array:
 def _with_volumes(
     path: Path, before: LabelMap, after: LabelMap, claims: Claims, values: FileValues
 ) -> LabelMap:
-    """Hold the volumes before and after resampling against each other.
+    """Note the volumes before and after resampling.
 
     Raises
     ------
@@ -218,7 +277,5 @@ def _with_volumes(
                 "set dataset.grid to the channel that it was drawn on",
             )
         if old_ml:
-            change = new_ml / old_ml - 1
-            large = " (CHANGED)" if abs(change) > VOLUME_TOLERANCE else ""
-            notes.append(f"{name}: {old_ml:.4g} ml before, {new_ml:.4g} ml after{large}")
+            notes.append(f"{name}: {old_ml:.4g} ml before, {new_ml:.4g} ml after")
     return replace(after, notes=tuple(notes))

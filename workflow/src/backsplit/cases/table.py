@@ -9,12 +9,14 @@ from pathlib import Path
 
 from backsplit.config.model import Config
 from backsplit.errors import Code, RunError, shown
-from backsplit.store.status import STATUS_COLUMNS, Status, outcomes_in
-from backsplit.store.tsv import one_line, read_table, write_rows
+from backsplit.store.status import STATUS_COLUMNS, Status
+from backsplit.store.tsv import one_line, read_rows, read_table, write_rows
 
 LESION = "lesion"
 """Column of the lesion files of all targets that have no column of their own."""
 NO_LESION = "none"
+DRAWN_COLUMN = "drawn"
+"""Column of `check`'s own tables: what the lesion files say of each target."""
 EXCLUDE_COLUMN = "exclude"
 """Optional column with structures that a person does not trust in a case: `liver; vertebrae*`."""
 
@@ -62,12 +64,18 @@ class Case:
 
 @dataclass(frozen=True)
 class Checked:
-    """A case with the verdict of `check`: ok, or refused with code and message."""
+    """A case with the verdict of `check`: ok, or refused with code and message.
+
+    Attributes
+    ----------
+    drawn : what its lesion files say of each target, in words
+    """
 
     case: Case
     status: Status
     code: str = ""
     message: str = ""
+    drawn: str = ""
 
 
 @dataclass(frozen=True)
@@ -240,14 +248,15 @@ def batches(count: int, batch_size: int) -> dict[str, range]:
 
 
 def write_checked(checked: Sequence[Checked], path: Path) -> None:
-    """Write cases with their status: case, status, code, message, and the input columns."""
+    """Write cases: id, status, code, message, what was drawn, and the input columns."""
     columns = list(checked[0].case.columns) if checked else []
-    others = [name for name in columns if name not in STATUS_COLUMNS]
+    own = (*STATUS_COLUMNS, DRAWN_COLUMN)
+    others = [name for name in columns if name not in own]
     rows = (
-        (c.case.id, c.status, c.code, c.message, *(c.case.columns[name] for name in others))
+        (c.case.id, c.status, c.code, c.message, c.drawn, *(c.case.columns[n] for n in others))
         for c in checked
     )
-    write_rows((*STATUS_COLUMNS, *others), rows, path)
+    write_rows((*own, *others), rows, path)
 
 
 def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
@@ -269,14 +278,14 @@ def load_checked(table: CaseTable, batch: str | None = None) -> list[Checked]:
 def _load_batch(path: Path, members: Sequence[Case]) -> list[Checked]:
     if not path.exists():
         raise RunError(Code.TABLE_INVALID, f"{path} does not exist", "run `backsplit check` first")
-    rows = list(outcomes_in(path))
-    if [row.case for row in rows] != [one_line(case.id) for case in members]:
+    rows = list(read_rows(path))
+    if [row["case"] for row in rows] != [one_line(case.id) for case in members]:
         raise RunError(
             Code.TABLE_INVALID,
             f"{path} has other cases than the case table",
             "run `backsplit check` again",
         )
     return [
-        Checked(case, row.status, row.code, row.message)
+        Checked(case, Status(row["status"]), row["code"], row["message"], row.get(DRAWN_COLUMN, ""))
         for case, row in zip(members, rows, strict=True)
     ]

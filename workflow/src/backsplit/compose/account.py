@@ -11,6 +11,7 @@ from backsplit.compose.case import TARGETS, ComposedCase, LesionFound, Rules
 from backsplit.compose.layers import Overruled
 from backsplit.store.sidecars import (
     ComposeDetails,
+    DrawnEntry,
     Known,
     LayerEntry,
     LesionEntry,
@@ -31,6 +32,7 @@ def details(
     notes: tuple[str, ...],
     found: Mapping[str, SegmentDetails],
     failed: Mapping[str, str],
+    drawn: tuple[DrawnEntry, ...] = (),
 ) -> ComposeDetails:
     """Content of the sidecar, names for ids.
 
@@ -42,6 +44,7 @@ def details(
     notes : what was done to the lesion files to have them on the grid
     found : segmenter to what it found in the case
     failed : segmenter to why it found nothing
+    drawn : what the lesion files say, held against the label map
     """
     names = rules.scheme.all_names
     ml = grid.voxel_ml
@@ -50,6 +53,7 @@ def details(
         summary=tuple(_summary(composed, rules, ml, notes)),
         voxel_ml=round(ml, 9),
         voxels={name: int(composed.counts[i]) for name, i in rules.scheme.ids.items()},
+        drawn=drawn,
         lesions=tuple(_lesion(lesion, names, ml) for lesion in composed.lesions),
         structures=composed.structures,
         layers=tuple(LayerEntry(**asdict(account)) for account in composed.accounts),

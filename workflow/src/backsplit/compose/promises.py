@@ -16,7 +16,7 @@ from backsplit.volume.pieces import apply_table, pieces
 
 def assert_promises(
     path: Path, grid: Grid, lesion: Lesion | None, scheme: Scheme, precedence: Precedence
-) -> None:
+) -> Array:
     """Hold a written label map against the promises; called before it gets its name.
 
     Parameters
@@ -26,6 +26,11 @@ def assert_promises(
     lesion : the lesion files, on that grid; None for no lesion
     scheme : names and ids
     precedence : pairs of labels for which the configuration lets a lesion yield
+
+    Returns
+    -------
+    counts
+        voxels of each target in the written file, by id, and 0 for what is none
 
     Raises
     ------
@@ -43,6 +48,7 @@ def assert_promises(
     keep = np.zeros(scheme.ignore_id + 1, scheme.dtype)
     keep[: count + 1] = np.arange(count + 1)
     flat = written.array.reshape(-1)
+    counts = np.zeros(count + 1, np.int64)
     targets = None if lesion is None else _target_table(lesion, precedence)
     given = None if lesion is None else lesion.map.array.reshape(-1)
     for at in pieces(len(flat)):
@@ -51,12 +57,15 @@ def assert_promises(
         if not said.any() and not (piece - 1 < count).any():  # 0 - 1 is the highest value
             continue
         found = apply_table(keep, piece)
+        counts += np.bincount(found, minlength=count + 1)
         wanted = np.zeros(len(piece), keep.dtype) if targets is None else apply_table(targets, said)
         still_ignored = (wanted == scheme.ignore_id) & (piece == scheme.ignore_id)
         off = np.flatnonzero((found != wanted) & ~still_ignored)
         given_away = zip(piece[off].tolist(), wanted[off].tolist(), strict=True)
         if len(off) and not all(precedence.takes(new, old) for new, old in set(given_away)):
             raise _broken(path, "does not hold the lesion voxels of the lesion files")
+    counts[0] = 0
+    return counts
 
 
 def _target_table(lesion: Lesion, precedence: Precedence) -> Array:

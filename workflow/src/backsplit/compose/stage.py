@@ -13,6 +13,7 @@ import numpy as np
 from backsplit.cases.lesion import read_lesion
 from backsplit.cases.table import Case, excluded
 from backsplit.compose.account import details
+from backsplit.compose.balance import hold_balance
 from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.layers import Layer
 from backsplit.compose.promises import assert_promises
@@ -96,7 +97,7 @@ class ComposeStage:
             inputs[segmenter] = input_sha256(self._layers_of(segmenter).output(case.id))
         return {
             "stage": "compose",
-            "version": 4,
+            "version": 5,
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),
@@ -125,9 +126,17 @@ class ComposeStage:
         output = self.outputs(case)["labels"]
         with atomic_path(output) as temporary:
             save_nifti(temporary, composed.labels, grid, geometry.like(image))
-            assert_promises(temporary, grid, lesion, self.scheme, self.rules.precedence)
+            written = assert_promises(temporary, grid, lesion, self.scheme, self.rules.precedence)
+            drawn = hold_balance(
+                case.lesion_files,
+                () if lesion is None else lesion.drawn,
+                written,
+                composed.overruled,
+                grid.voxel_ml,
+                self.scheme.ids,
+            )
         notes = () if lesion is None else lesion.map.notes
-        return details(composed, grid, self.rules, notes, sidecars, failed)
+        return details(composed, grid, self.rules, notes, sidecars, failed, drawn)
 
     def _failed(self, case: Case) -> dict[str, str]:
         """Segmenters that could not label this case, and why."""

@@ -35,7 +35,8 @@ def _judge(project: Project, say: Say) -> None:
     import pandas as pd
 
     from backsplit.flow.gather import join_measures, join_statuses
-    from backsplit.judge.flags import all_flags
+    from backsplit.judge.flags import all_flags, without_off
+    from backsplit.judge.lesions import flag_lesions
     from backsplit.judge.verdicts import flag_absences, flag_failures, read_decisions, verdicts
     from backsplit.measure.lesions import burden
     from backsplit.measure.stage import TABLES
@@ -51,6 +52,7 @@ def _judge(project: Project, say: Say) -> None:
     flags = pd.concat(
         [
             flag_failures(stages),
+            without_off(flag_lesions(tables["drawn"], tables["lesions"]), config.qc.off),
             flag_absences(measures[measures["source"] == "labels"], scheme.structures),
             all_flags(
                 measures, tables["agreement"], scheme.sources, _groups(project, done), config.qc

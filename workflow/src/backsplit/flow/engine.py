@@ -27,7 +27,7 @@ from backsplit.store.provenance import read_json
 from backsplit.store.results import VOLUME_ENDING, Results, StageFolder, key_path, names_in
 from backsplit.store.status import Status, outcomes_in
 
-MEASURED = ("measures", "lesions", "agreement")
+MEASURED = ("measures", "lesions", "agreement", "drawn")
 """Tables of every case's measures, by the names that `measure` gives them."""
 
 LOCKS = Path(".snakemake") / "locks"

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from backsplit.cases.instances import Instance, grown
-from backsplit.store.sidecars import LesionEntry
+from backsplit.measure.body import Body
+from backsplit.store.sidecars import DrawnEntry, LesionEntry
 from backsplit.volume import Array, Grid
 from backsplit.volume.distance import distance_mm
 
@@ -25,8 +26,38 @@ COLUMNS = (
     *("case", "instance", "target", "voxels", "volume_ml", "max_diameter_mm"),
     *("max_axial_diameter_mm", "centroid_x", "centroid_y", "centroid_z", "host", "host_basis"),
     *("inside_fraction", "distance_mm", "mean", "host_mean", "contrast", "contrast_to_noise"),
-    "touches_border",
+    *("touches_border", "outside_fraction"),
 )
+
+DRAWN = (
+    *("case", "target", "column", "kind", "parts", "gaps", "drawn_voxels", "drawn_ml"),
+    *("voxels", "volume_ml", "taken_voxels", "body_fraction"),
+)
+"""Columns of what lesion files say of each target, and of what became of it."""
+
+
+def drawn_row(entry: DrawnEntry, voxel_ml: float, body_voxels: int) -> dict[str, Any]:
+    """What a file says of a target, and what of it is in the label map: `DRAWN` but case.
+
+    Parameters
+    ----------
+    entry : what composing noted
+    voxel_ml : of the image's grid
+    body_voxels : of the patient's body, or of the image where none is found
+    """
+    return {
+        "target": entry.target,
+        "column": entry.column,
+        "kind": entry.kind,
+        "parts": entry.parts,
+        "gaps": entry.gaps,
+        "drawn_voxels": entry.voxels,
+        "drawn_ml": entry.ml,
+        "voxels": entry.written_voxels,
+        "volume_ml": entry.written_voxels * voxel_ml,
+        "taken_voxels": entry.taken_voxels,
+        "body_fraction": entry.written_voxels / body_voxels,
+    }
 
 
 def measure_lesion(
@@ -36,6 +67,7 @@ def measure_lesion(
     instance: Instance,
     names: Sequence[str],
     found: LesionEntry,
+    body: Body | None,
 ) -> dict[str, Any]:
     """Measure one lesion.
 
@@ -46,6 +78,7 @@ def measure_lesion(
     instance : the lesion
     names : name of each id
     found : what composing found out about the lesion
+    body : where the patient is, None where nobody knows
 
     Returns
     -------
@@ -82,6 +115,9 @@ def measure_lesion(
         "contrast": contrast,
         "contrast_to_noise": contrast / noise if noise > 0 else float("nan"),
         "touches_border": bool(at_edge),
+        "outside_fraction": (
+            float("nan") if body is None else body.outside(instance.places, labels.shape)
+        ),
     }
 
 

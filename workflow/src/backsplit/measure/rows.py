@@ -21,7 +21,10 @@ from backsplit.store.disk import atomic_path
 if TYPE_CHECKING:
     import pandas as pd
 
-TEXT = frozenset({"case", "source", "structure", "target", "host", "host_basis", "first", "second"})
+TEXT = frozenset(
+    {"case", "source", "structure", "target", "host", "host_basis", "first", "second"}
+    | {"column", "kind"}
+)
 """Columns of names."""
 
 FLAGS = frozenset({"touches_border"})

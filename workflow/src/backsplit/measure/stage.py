@@ -16,6 +16,7 @@ from backsplit.cases.table import Case
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.measure import agreement, lesions
+from backsplit.measure.body import find_body
 from backsplit.measure.filled import in_label_map, in_segmentation
 from backsplit.measure.rows import write_rows
 from backsplit.measure.table import COLUMNS, measure
@@ -39,6 +40,7 @@ TABLES = {
     "measures": COLUMNS,
     "lesions": lesions.COLUMNS,
     "agreement": agreement.COLUMNS,
+    "drawn": lesions.DRAWN,
 }
 """Tables that every case has rows of, with their columns."""
 
@@ -117,7 +119,7 @@ class MeasureStage:
         layers = self._layers(case)
         return {
             "stage": "measure",
-            "version": 7,
+            "version": 8,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.inputs.lesions.placing.grid_channel]),
@@ -167,6 +169,8 @@ class MeasureStage:
         names = self.scheme.all_names
         found = measure(image.array, labels.array, names, image.grid, filled)
         del filled
+        drawn = self._composed(case).drawn
+        body = find_body(image) if any(entry.written_voxels for entry in drawn) else None
         tables = {
             "measures": pd.concat(
                 [
@@ -177,9 +181,15 @@ class MeasureStage:
             ),
             "lesions": pd.DataFrame(
                 lesions.measure_lesion(
-                    image.array, labels.array, image.grid, instance, names, entry
+                    image.array, labels.array, image.grid, instance, names, entry, body
                 )
                 for entry, instance in mine
+            ),
+            "drawn": pd.DataFrame(
+                lesions.drawn_row(
+                    entry, image.grid.voxel_ml, body.voxels if body else image.array.size
+                )
+                for entry in drawn
             ),
             "agreement": pd.DataFrame(self._compare_layers(case, image.grid)),
         }

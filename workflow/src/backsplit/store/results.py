@@ -187,7 +187,7 @@ class Results:
         return self.labels.path / "tables" / f"{batch}.jsonl"
 
     def quality(self, table: str) -> Path:
-        """A table of measures of the data set: measures, lesions, agreement."""
+        """A table of measures of the data set: measures, lesions, agreement, drawn."""
         return self.quality_folder / f"{table}.parquet"
 
     @property

@@ -148,6 +148,33 @@ class LesionEntry(Entry):
     repair: RepairEntry | None = None
 
 
+class DrawnEntry(Entry):
+    """What a lesion file says of a target before any conversion, and what became of it.
+
+    Attributes
+    ----------
+    column : of the case table
+    kind : what the file consists of: voxels, contours, frames
+    parts : contours, or frames that hold a voxel of it
+    gaps : image slices between the first and the last without a contour or frame
+    voxels : on the file's own lattice; None for contours, and where they are resampled
+    tolerance_ml : by how much the volume may differ
+    written_voxels : in the label map
+    taken_voxels : that another target has, or a structure that is placed above it
+    """
+
+    target: str
+    column: str
+    kind: str
+    parts: int
+    gaps: int
+    voxels: int | None
+    ml: float
+    tolerance_ml: float
+    written_voxels: int
+    taken_voxels: int
+
+
 class StructureEntry(Entry):
     """What is known of one structure: a row of `status.parquet`.
 
@@ -194,6 +221,7 @@ class ComposeDetails(Entry):
     ----------
     summary : what a person wants to know first, in words
     voxels : of every label
+    drawn : what the lesion files say of each target, held against the label map
     classes_without_structure : segmenter to class to voxels that no structure takes
     failed_segmenters : segmenter to the reason
     """
@@ -201,6 +229,7 @@ class ComposeDetails(Entry):
     summary: tuple[str, ...]
     voxel_ml: float
     voxels: dict[str, int]
+    drawn: tuple[DrawnEntry, ...]
     lesions: tuple[LesionEntry, ...]
     structures: tuple[StructureEntry, ...]
     layers: tuple[LayerEntry, ...]

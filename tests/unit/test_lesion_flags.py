@@ -1,0 +1,99 @@
+"""Flags of lesions: empty files, gaps, masks that cover the body, lesions outside it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from backsplit.judge.lesions import flag_lesions
+from backsplit.judge.verdicts import verdicts
+from backsplit.measure.body import find_body
+from backsplit.measure.lesions import COLUMNS, DRAWN, drawn_row
+from backsplit.store.sidecars import DrawnEntry
+from backsplit.volume import Volume
+from support.composing import grid_of
+
+ENTRY = {
+    "target": "tumor", "column": "lesion", "kind": "voxels", "parts": 0, "gaps": 0, "voxels": 9,
+    "ml": 0.9, "tolerance_ml": 0.0, "written_voxels": 9, "taken_voxels": 0,
+}  # fmt: skip
+
+
+def drawn(*entries):
+    """The table of what was drawn; entries as (case, changes), and the share of the body."""
+    rows = [
+        {"case": case, **drawn_row(DrawnEntry(**ENTRY | entry), 0.1, 1), "body_fraction": share}
+        for case, entry, share in entries
+    ]
+    return pd.DataFrame(rows, columns=DRAWN)
+
+
+def lesions(*rows):
+    known = [dict(zip(("case", "target", "instance", "volume_ml", "outside_fraction"), row,
+                      strict=True)) for row in rows]  # fmt: skip
+    return pd.DataFrame(known, columns=COLUMNS)
+
+
+def flagged(table, of_lesions=None):
+    found = flag_lesions(table, lesions() if of_lesions is None else of_lesions)
+    return [(f.case, f.subject, f.rule, str(f.severity)) for f in found.itertuples()]
+
+
+NOTHING = {"voxels": 0, "ml": 0.0, "written_voxels": 0}
+
+
+def test_a_file_without_any_lesion_is_said_and_a_target_that_is_not_there_is_not():
+    table = drawn(
+        ("a", NOTHING, 0.0), ("a", NOTHING | {"target": "cyst"}, 0.0),
+        ("b", NOTHING, 0.0), ("b", {"target": "cyst"}, 0.01),
+        ("c", NOTHING | {"column": "lesion_tumor"}, 0.0),
+        ("c", {"target": "cyst", "column": "lesion_cyst"}, 0.0),
+    )  # fmt: skip
+    assert flagged(table) == [
+        ("a", "tumor, cyst", "lesion_empty", "info"), ("c", "tumor", "lesion_empty", "info"),
+    ]  # fmt: skip
+
+
+def test_contours_that_leave_out_slices_are_a_warning():
+    with_gaps = {"kind": "contours", "parts": 4, "gaps": 3, "voxels": None}
+    table = drawn(
+        ("a", with_gaps, 0.0), ("b", with_gaps | {"gaps": 0}, 0.0),
+        ("c", with_gaps | {"kind": "frames", "voxels": 9}, 0.0),  # a frame is what a mask has
+    )  # fmt: skip
+    assert flagged(table) == [("a", "tumor", "lesion_gaps", "warn")]
+
+
+@pytest.mark.parametrize(("share", "said"), [(0.49, False), (0.51, True), (np.nan, False)])
+def test_a_lesion_that_is_most_of_the_body_is_for_review(share, said):
+    table = drawn(("a", {}, share))
+    assert flagged(table) == ([("a", "tumor", "lesion_covers", "review")] if said else [])
+    verdict = verdicts(["a"], flag_lesions(table, lesions()), pd.DataFrame({"case": []}))
+    assert verdict["verdict"].tolist() == ["review" if said else "accept"]
+
+
+def test_a_lesion_outside_the_body_is_said_once_a_target():
+    rows = lesions(("a", "tumor", 1, 2.0, 0.6), ("a", "tumor", 2, 5.0, 1.0),
+                   ("a", "cyst", 3, 1.0, 0.4), ("b", "tumor", 1, 1.0, np.nan))  # fmt: skip
+    found = flag_lesions(drawn(), rows)
+    assert found["rule"].tolist() == ["lesion_outside"] and found["case"].tolist() == ["a"]
+    assert "lesion 2 (tumor) lies outside the body by 100% (and 1 more)" in found["message"][0]
+
+
+@pytest.mark.parametrize("spacing", [(0.8, 0.8, 1.0), (2.0, 2.0, 3.0), (5.0, 5.0, 8.0)])
+def test_the_body_is_where_tissue_is(spacing):
+    """An ellipsoid of tissue in air, with a couch below; to within a few mm."""
+    size_mm = np.array([60.0, 100.0, 140.0])
+    shape = tuple(int(n) for n in size_mm / spacing[::-1])
+    axes = np.meshgrid(*[(np.arange(n) + 0.5) / n - 0.5 for n in shape], indexing="ij")
+    inside = (axes[1] / 0.35) ** 2 + (axes[2] / 0.42) ** 2 < 1
+    image = np.where(inside, 40, -1000).astype(np.int16)
+    image[:, -1] = 0
+    body = find_body(Volume(image, grid_of(shape, spacing)))
+    assert body is not None
+    assert body.voxels == pytest.approx(inside.sum(), rel=0.06)
+    well_in = (axes[1] / 0.30) ** 2 + (axes[2] / 0.36) ** 2 < 1
+    well_out = (axes[1] / 0.41) ** 2 + (axes[2] / 0.48) ** 2 > 1
+    assert body.outside(np.flatnonzero(well_in), shape) < 0.01
+    assert body.outside(np.flatnonzero(well_out), shape) > 0.97
+    assert find_body(Volume(np.full((4, 5, 6), -1000, np.int16), grid_of((4, 5, 6)))) is None
