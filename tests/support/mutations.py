@@ -58,6 +58,25 @@ NRRD_FIELDS = {
     ),
 }  # fmt: skip
 
+META_FIELDS = {
+    "ObjectType": ("Image", "Tube", ""),
+    "NDims": ("3", "0", "-3", "17", "x", "99999999999"),
+    "BinaryData": ("True", "False", "perhaps"),
+    "BinaryDataByteOrderMSB": ("False", "True", "middle"),
+    "CompressedData": ("False", "True"),
+    "TransformMatrix": (
+        "1 0 0 0 1 0 0 0 1", "0 0 0 0 1 0 0 0 1", "nan 0 0 0 1 0 0 0 1", "1 0 0 1 0 0 0 0 1", "1",
+        "1e308 0 0 0 1 0 0 0 1", "",
+    ),
+    "Offset": ("0 0 0", "nan 0 0", "1e308 0 0", "0", ""),
+    "ElementSpacing": ("2 2 2", "0 2 2", "-2 2 2", "nan 2 2", "1e-320 2 2", "2 2"),
+    "DimSize": ("12 12 12", "0 12 12", "-1 12 12", "99999 99999 99999", "12 12", "12 12 13", "é"),
+    "ElementNumberOfChannels": ("1", "3", "-1", "many"),
+    "HeaderSize": ("0", "-1", "99", "-99"),
+    "ElementType": ("MET_SHORT", "MET_DOUBLE", "MET_OTHER", ""),
+    "ElementDataFile": ("LOCAL", "LIST", "../../../etc/passwd", "other.raw", ".", "x%03d.raw 1 2"),
+}  # fmt: skip
+
 
 def sound(values: np.ndarray) -> bytes:
     """A sound NIfTI file, not compressed; `values` are (x, y, z)."""
@@ -77,6 +96,7 @@ def broken(values: np.ndarray, seed: int, count: int) -> Iterator[tuple[str, str
             yield f"{field}={choice!r}", ".nii.gz", gzip.compress(bytes(data), 1)
             yield f"{field}={choice!r}", ".nii", bytes(data)
     yield from _nrrds(values)
+    yield from _metaimages(values)
     yield from _streams(good)
     rng = np.random.default_rng(seed)
     for number in range(count):
@@ -92,6 +112,24 @@ def _nrrds(values: np.ndarray) -> Iterator[tuple[str, str, bytes]]:
             body = gzip.compress(payload, 1) if choice == "gzip" else payload
             yield f"nrrd {field}={choice[:20]!r}", ".nrrd", header + body
     yield "nrrd without end", ".nrrd", b"NRRD0004\ntype: short"
+
+
+def _metaimages(values: np.ndarray) -> Iterator[tuple[str, str, bytes]]:
+    payload = values.astype("<i2").tobytes(order="F")
+    plain = {field: choices[0] for field, choices in META_FIELDS.items()}
+    for field, choices in META_FIELDS.items():
+        for choice in choices:
+            lines = {**plain, field: choice}
+            header = "".join(f"{key} = {value}\n" for key, value in lines.items()).encode()
+            packed = zlib.compress(payload)
+            yield f"mha {field}={choice[:20]!r}", ".mha", header + payload
+            yield f"mha {field}={choice[:20]!r}, zlib", ".mha", header + packed
+    cut = "".join(
+        f"{key} = {value}\n" for key, value in (plain | {"CompressedData": "True"}).items()
+    )
+    for share in (0.0, 0.5, 0.99):
+        yield f"mha cut at {share}", ".mha", cut.encode() + packed[: int(share * len(packed))]
+    yield "mha without end", ".mha", b"ObjectType = Image\nNDims = 3\n"
 
 
 def _streams(good: bytes) -> Iterator[tuple[str, str, bytes]]:

@@ -87,7 +87,7 @@ def test_no_damaged_file_crashes_hangs_or_takes_all_memory(tmp_path):
     assert sum(codes.values()) >= 2000
     assert {"ok", "FILE_UNREADABLE", "SPACING_INVALID", "ORIENTATION_AMBIGUOUS"} <= set(codes)
     written = {path.name for path in tmp_path.iterdir()}
-    ours = {"image.nii", "lesion.nii", "broken.nii", "broken.nii.gz", "broken.nrrd"}
+    ours = {"image.nii", "lesion.nii", "broken.nii", "broken.nii.gz", "broken.nrrd", "broken.mha"}
     assert written == ours  # nothing else was written
 
 

@@ -18,7 +18,7 @@ import pytest
 
 from backsplit.cases.table import Case, Checked
 from backsplit.errors import BacksplitError, Code
-from backsplit.store.disk import atomic_path, remove_leftovers
+from backsplit.store.disk import atomic_path, parts_of, remove_leftovers
 from backsplit.store.locks import claim_run, claimed
 from backsplit.store.provenance import file_sha256, input_sha256, read_json
 from backsplit.store.results import Results, sidecar_path
@@ -239,3 +239,30 @@ def test_file_hashes_follow_content_not_time(tmp_path):
         os.utime(path, ns=(10**18, 10**18))
         seen.add(file_sha256(path))
     assert len(seen) == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("a.mhd", "ElementDataFile = my voxels.raw"),
+        ("A.MHD", "ElementDataFile=my voxels.raw"),
+        ("a.nhdr", "data file: my voxels.raw"),
+        ("a.nhdr", "datafile: ./my voxels.raw"),
+    ],
+)
+def test_voxels_beside_a_header_are_part_of_it(tmp_path, name, line):
+    header, voxels = tmp_path / name, tmp_path / "my voxels.raw"
+    header.write_text(f"NDims = 3\n{line}\r\n")
+    alone = file_sha256(header)
+    assert parts_of(header) == [header]
+    seen = {alone}
+    for content in (b"one", b"two"):
+        voxels.write_bytes(content)
+        assert [path.resolve() for path in parts_of(header)] == [header, voxels]
+        seen.add(file_sha256(header))
+    assert len(seen) == 3
+    header.write_text("ElementDataFile = LOCAL\n")
+    assert parts_of(header) == [header] and parts_of(voxels) == [voxels]
+    assert parts_of(tmp_path) == sorted([header, voxels])
+    with pytest.raises(OSError, match="none"):
+        parts_of(tmp_path / f"none{header.suffix}")

@@ -5,7 +5,11 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import shlex
+import subprocess
+import sys
 import zlib
+from pathlib import Path
 
 import h5py
 import nibabel as nib
@@ -121,6 +125,17 @@ def test_pairs_of_header_and_voxels_are_refused(tmp_path):
     for half in ("old.hdr", "old.img"):
         assert "Analyze" in text_of(tmp_path / half)
     assert "pair" in text_of(tmp_path / "pair.img")
+
+
+@pytest.mark.parametrize("name", ["it's old.mgz", "pair.hdr"])
+def test_the_command_that_converts_can_be_pasted(tmp_path, name):
+    path = tmp_path / name
+    kind = nib.Nifti1Pair if path.suffix == ".hdr" else nib.MGHImage
+    nib.save(kind(MASK.transpose(2, 1, 0), AFFINE), path)
+    command = shlex.split(text_of(path).partition("convert it: ")[2].partition(" (code")[0])
+    subprocess.run([Path(sys.executable).with_name(command[0]), *command[1:]], check=True)
+    converted = tmp_path / f"{path.stem}.nii.gz"
+    np.testing.assert_array_equal(read_labels(converted).array, MASK)
 
 
 def test_names_in_messages_are_quoted_for_a_shell(tmp_path):

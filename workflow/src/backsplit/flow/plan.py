@@ -16,7 +16,7 @@ from backsplit.config.model import Config
 from backsplit.config.slices import checking
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
-from backsplit.store.disk import atomic_path, disk_errors
+from backsplit.store.disk import atomic_path, disk_errors, parts_of
 from backsplit.store.provenance import digest, plain
 from backsplit.store.results import StageFolder, key_path
 
@@ -192,10 +192,9 @@ def note_of(path: Path) -> str | None:
 
 
 def _stat(path: Path) -> list[object]:
-    """Size and times of a file; of a folder of slices, of each file in it."""
+    """Size and times of each file that an input consists of."""
     try:
-        folder = path.is_dir()
-        return [str(path), *map(_times_of, sorted(path.iterdir()) if folder else [path])]
+        return [str(path), *map(_times_of, parts_of(path))]
     except (OSError, ValueError):
         return [str(path), None]
 

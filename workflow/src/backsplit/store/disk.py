@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -133,6 +134,32 @@ def is_there(path: Path) -> bool:
         return path.is_file() or path.is_dir()
     except (OSError, ValueError):  # too long; with a NUL
         return False
+
+
+def parts_of(path: Path) -> list[Path]:
+    """Files that an input consists of: a folder's; a header, and the voxels beside it.
+
+    Raises
+    ------
+    OSError
+        It can not be read.
+    """
+    if path.is_dir():
+        return sorted(path.iterdir())
+    if path.suffix.lower() not in DETACHED:
+        return [path]
+    with path.open("rb") as stream:
+        named = _DATA.search(stream.read(DETACHED_BYTES))
+    data = path.parent / os.fsdecode(named[1]).strip() if named else path
+    return [path, data] if data != path and is_there(data) and data.is_file() else [path]
+
+
+DETACHED = (".mhd", ".nhdr")
+"""Headers of MetaImage and NRRD that have their voxels in a file beside them."""
+
+DETACHED_BYTES = 1 << 16
+
+_DATA = re.compile(rb"^[ \t]*(?:ElementDataFile[ \t]*=|data ?file:)([^\r\n]+)", re.M | re.I)
 
 
 def _umask() -> int:

@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from backsplit.errors import CaseError, Code
-from backsplit.store.disk import atomic_path
+from backsplit.store.disk import atomic_path, parts_of
 
 YOUNG_NS = 2_000_000_000
 """A file that was written this short a time ago is hashed each time: file systems count time in
@@ -24,9 +24,17 @@ steps (4 ms on ext4, 2 s on FAT), within which a second change would not show.""
 
 
 def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, as hexadecimal text; of a folder, of all files in it."""
-    if path.is_dir():
-        return digest([[p.name, file_sha256(p)] for p in sorted(path.iterdir()) if p.is_file()])
+    """SHA-256 of a file's bytes, as hexadecimal text; of several parts, of all of them.
+
+    The parts are the files of a folder, or a header and the file of its voxels.
+    """
+    parts = parts_of(path)
+    if parts != [path]:
+        return digest([[p.name, _file_sha256(p)] for p in parts if p.is_file()])
+    return _file_sha256(path)
+
+
+def _file_sha256(path: Path) -> str:
     status = path.stat()
     touched = max(status.st_mtime_ns, status.st_ctime_ns)
     if time.time_ns() - touched < YOUNG_NS:
