@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -225,7 +226,8 @@ def _without_slices(path: Path, found: _Folder) -> CaseError:
             f"{path} can not be placed in the patient: {missing} ({file.name})",
             "give the original series: this is a copy without geometry, such as a screenshot",
         )
-    inside = next((p.parent for p in sorted(path.glob("*/**/*"))[:1000] if is_dicom_file(p)), None)
+    below = sorted(islice(path.glob("*/**/*"), 1000))  # of `/` there would be millions
+    inside = next((p.parent for p in below if is_dicom_file(p)), None)
     held = f"it holds {names(found.aside)}" if found.aside else "it is empty"
     return CaseError(
         Code.FILE_UNREADABLE,
