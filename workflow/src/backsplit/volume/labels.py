@@ -11,6 +11,7 @@ import numpy as np
 
 from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code, shown
+from backsplit.store.disk import is_there
 from backsplit.volume.drawn import Drawn, drawn_voxels
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.planes import is_dicom_file
@@ -69,6 +70,8 @@ def segment_file(path: Path) -> Path | None:
     CaseError
         SERIES_AMBIGUOUS for a folder that holds more than that.
     """
+    if not is_there(path):
+        return None  # whoever reads it says what is wrong
     files = [p for p in (sorted(path.iterdir()) if path.is_dir() else [path]) if is_dicom_file(p)]
     if not files:
         return None
@@ -116,8 +119,8 @@ def read_label_map(
 
 def _slicer_file(path: Path) -> SegmentFile | None:
     """The segmentation of 3D Slicer that a file is."""
-    if not path.is_file() or not is_slicer_file(path):
-        return None
+    if not is_there(path) or path.is_dir() or not is_slicer_file(path):
+        return None  # whoever reads it says what is wrong
     try:
         return SlicerSegments(path)
     except UNREADABLE as error:
