@@ -40,6 +40,7 @@ CASES = {
     "kits21": (downloads.kits21, [], ["CT"], {}),
     "kits19": (downloads.kits19, [], ["CT"], {}),
     "panther": (downloads.panther, [], ["mr"], {"10000": 2}),
+    "panther2": (partial(downloads.panther, task=2), [], ["mr"], {}),
     "nsclc": (downloads.nsclc, [], ["CT"], {}),
     "nsclc_seg": (nsclc_of_segments, ["--from", "SEG"], ["CT"], {}),
     "autopet": (downloads.autopet, [], ["CT", "pet"], {"PETCT_0410759456": 2}),
@@ -85,7 +86,7 @@ def test_a_preset_runs_to_the_data_set(tmp_path, monkeypatch, name):
     make, options, channels, several = CASES[name]
     monkeypatch.chdir(tmp_path)
     scans = make(Path("data"))
-    preset = {"autopet3": "autopet", "nsclc_seg": "nsclc"}.get(name, name)
+    preset = {"autopet3": "autopet", "nsclc_seg": "nsclc", "panther2": "panther"}.get(name, name)
     done = CliRunner().invoke(app, ["init", "data", "--preset", preset, *options])
     assert done.exit_code == 0, done.output
     ids = dict(zip(scans, case_ids(list(scans)), strict=True))

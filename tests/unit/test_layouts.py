@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given
+from hypothesis import strategies as st
 
 from backsplit.cli.start import DrawnAs, Layout, PresetName
 from backsplit.errors import BacksplitError, Code
@@ -15,6 +17,7 @@ from backsplit.start.layouts import LAYOUTS
 from backsplit.start.presets import PRESETS
 from backsplit.start.readers.dicom import DRAWN
 from support import downloads
+from support.examples import examples
 from support.project import load, save
 from support.start import (
     V1,
@@ -257,9 +260,19 @@ def test_regions_give_each_value_a_name(tmp_path, labels, order, values):
 
 def test_an_ignore_value_is_ignored(tmp_path):
     described = V2 | {"labels": {"background": 0, "tumor": 1, "edema": 2, "ignore": 3}}
-    config, report, _ = started(nnunet_folder(tmp_path, description=described))
+    config, report, said = started(nnunet_folder(tmp_path, description=described))
+    assert any(line.startswith("value 3 of the lesion files") for line in section(said, "found"))
     assert config.ignore == (3,) and list(config.targets) == ["tumor", "edema"]
     assert statuses(report) == ["ok", "ok"]
+
+
+def test_patients_of_brats_are_told_by_the_names(tmp_path):
+    names = [f"BraTS-GLI-0000{patient}-00{scan}" for patient in (1, 2) for scan in (0, 1)]
+    images = [f"{name}_0000.nii.gz" for name in names]
+    root = nnunet_folder(tmp_path, images, [f"{name}.nii.gz" for name in names])
+    _, report, _ = started(root)
+    patients = [checked.case.patient for checked in report.checked]
+    assert patients == ["BraTS-GLI-00001"] * 2 + ["BraTS-GLI-00002"] * 2
 
 
 def test_two_channels_of_one_name_keep_what_the_name_means(tmp_path):
@@ -470,3 +483,45 @@ def test_volumes_that_no_reader_asked_for_are_counted(tmp_path):
     save(tmp_path / "mine_too" / "scan_17.nrrd", np.zeros((3, 3, 3), np.uint8))
     _, _, said = started(tmp_path)
     assert "1 file mine_too/scan_#.nrrd: not part of this layout" in section(said, "left out")
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-3, 9) | st.text("0aCT/.", max_size=4),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(["0", "1", "labels", "channel_names", "modality", "training", "dataset",
+                         "image", "images", "label", "val", "train", "ignore", "c_1"]),
+        inner,
+        max_size=4,
+    ),
+    max_leaves=12,
+)  # fmt: skip
+
+
+@examples(300)
+@given(data=PLAIN, splits=PLAIN)
+def test_whatever_a_description_holds_is_read_or_refused(tmp_path_factory, data, splits):
+    root = tmp_path_factory.mktemp("data")
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir()
+        (root / folder / "c_1.nii.gz").touch()
+    (root / "dataset.json").write_text(json.dumps(data))
+    (root / "splits_final.json").write_text(json.dumps(splits))
+    try:
+        found_in(root)
+    except BacksplitError as error:
+        assert error.code is Code.LAYOUT_UNKNOWN
+
+
+@pytest.mark.parametrize("content", [b"", b"\0\xff\xfe", b"a,b\n1\n", b"Modality,File Location\n"])
+def test_a_list_that_is_none_leaves_it_to_the_headers(tmp_path, content):
+    downloads.nsclc(tmp_path)
+    next(tmp_path.glob("*/metadata.csv")).write_bytes(content)
+    assert len(found_in(tmp_path).cases) == 3
+
+
+def test_links_that_go_round_in_circles_end(tmp_path):
+    nnunet_folder(tmp_path)
+    (tmp_path / "imagesTr" / "again").symlink_to(tmp_path, target_is_directory=True)
+    _, report, said = started(tmp_path)
+    assert statuses(report) == ["ok", "ok"] and section(said, "left out") == ["nothing"]

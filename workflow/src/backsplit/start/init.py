@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from backsplit.config.file import load_config
+from backsplit.config.lesion_words import is_lesion
 from backsplit.config.segmenters import TotalSegmentator
 from backsplit.errors import Code, RunError
 from backsplit.start.found import Found
@@ -20,7 +21,7 @@ from backsplit.start.patterns import Patterns, find_by_patterns
 from backsplit.start.presets import Preset, doubts, preset_text
 from backsplit.start.proposal import Summary, Where, config_text, propose, render
 from backsplit.start.readers.files import FOLDS_KEPT
-from backsplit.start.readers.known import patient_in
+from backsplit.start.readers.known import patient_in, patient_pattern
 from backsplit.start.region import view_of
 from backsplit.start.split import needs_split, split_volumes
 from backsplit.start.suggest import suggestion
@@ -111,6 +112,8 @@ def find(root: Path, wanted: Wanted) -> Found:
 def _with_patients(found: Found, pattern: str) -> Found:
     """Patients by a regular expression, and what is odd about patients."""
     decide = list(found.decide)
+    if not (pattern or found.patients_known or any(case.patient for case in found.cases)):
+        pattern = patient_pattern([case.id for case in found.cases])
     if pattern:
         try:
             re.compile(pattern)
@@ -194,9 +197,9 @@ def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = Fa
     found = with_values(found)
     places = [(into / path).as_posix() for path in (TABLE, RESULTS)]
     preset = target.preset
-    title = name_of(root.resolve().name).replace(".", "_") if preset is None else preset.title
-    number = target.number or (FIRST_ID if preset is None else preset.number)
-    where = Where(target.name or title, number, *places)
+    own = (name_of(root.resolve().name).replace(".", "_"), FIRST_ID)
+    title, number = own if preset is None else preset.named(found)
+    where = Where(target.name or title, target.number or number, *places)
     if preset is None:
         text, summary = _proposed(root, found, ids, left, where)
     else:
@@ -234,7 +237,7 @@ def _proposed(
     unclear = [name for name in anatomy if not is_anatomy_name(name)]
     if unclear:
         decide.append(f"taken for anatomy though the name does not say so: {', '.join(unclear)}")
-    if targets and not anatomy and len(targets) > 1 and all(map(is_anatomy_name, targets)):
+    if len(targets) > 1 and not found.lesions and not any(map(is_lesion, targets)):
         decide.append("no label is called a lesion: all of them are targets")
     if not view.sure:
         size = f" ({view.why})" if view.why else ""
@@ -262,6 +265,8 @@ def _found_lines(found: Found, ids: Sequence[str]) -> list[str]:
     names = [*anatomy, *(name for given in found.given.values() for name in given.names)]
     lines += [f"lesions: {', '.join(targets)}"] if targets else []
     lines += [f"anatomy that was drawn: {', '.join(names)}"] if names else []
+    if found.ignore is not None:
+        lines.append(f"value {found.ignore} of the lesion files means that nobody looked: ignore")
     renamed = [(c.id, i) for c, i in zip(found.cases, ids, strict=True) if c.id != i]
     if renamed:
         old, new = renamed[0]

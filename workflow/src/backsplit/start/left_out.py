@@ -56,8 +56,12 @@ def _used(found: Found) -> set[Path]:
 
 
 def _files(root: Path) -> Iterator[Path]:
+    """Files below a folder, through links as well, but no folder twice."""
+    seen = {root.resolve()}
     for folder, folders, files in os.walk(root, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        inside = {name: (Path(folder) / name).resolve() for name in folders}
+        folders[:] = sorted(n for n in folders if not n.startswith(".") and inside[n] not in seen)
+        seen.update(inside[name] for name in folders)
         yield from (Path(folder) / name for name in sorted(files))
 
 

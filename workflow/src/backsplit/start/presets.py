@@ -21,6 +21,7 @@ class Preset:
     title : name of the data set
     number : nnU-Net's id, unless another one is asked for
     cases : pattern of its cases' names
+    tasks : (pattern, title, number) of its parts, where they are data sets of their own
     """
 
     layouts: Sequence[str]
@@ -28,18 +29,29 @@ class Preset:
     title: str
     number: int
     cases: str
+    tasks: Sequence[tuple[str, str, int]] = ()
+
+    def named(self, found: Found) -> tuple[str, int]:
+        """Name and id of the data set, or of the part that all cases are of."""
+        for pattern, title, number in self.tasks:
+            if all(re.fullmatch(pattern, case.id) for case in found.cases):
+                return title, number
+        return self.title, self.number
 
 
 PRESETS: Mapping[str, Preset] = {
     "kits19": Preset(["kits"], "kits", "KiTS19", 507, r"case_\d{5}"),
     "kits21": Preset(["kits"], "kits", "KiTS21", 508, r"case_\d{5}"),
     "kits23": Preset(["kits"], "kits", "KiTS23", 501, r"case_\d{5}"),
-    "panther": Preset(["panther"], "panther", "PANTHER", 502, r"\d{5}(_\d{4})?"),
+    "panther": Preset(
+        ["panther"], "panther", "PANTHER", 502, r"\d{5}(_\d{4})?",
+        [(r"\d{5}_\d{4}", "PANTHER1", 502), (r"\d{5}", "PANTHER2", 503)],
+    ),
     "nsclc": Preset(["nbia"], "nsclc", "NSCLC_Radiomics", 504, r"LUNG1-\d+"),
     "autopet": Preset(["autopet", "autopet3"], "autopet", "AutoPET", 505, r"(PETCT|fdg|psma)_.+"),
     "mswal": Preset(["mswal"], "mswal", "MSWAL", 506, r"MSWAL_\d+"),
     "lits": Preset(["lits"], "lits", "LiTS", 509, r"volume-\d+"),
-}
+}  # fmt: skip
 
 
 def doubts(preset: Preset, found: Found) -> list[str]:

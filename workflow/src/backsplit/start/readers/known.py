@@ -44,6 +44,15 @@ KNOWN = (
 """PANTHER's task 1 has several images a patient (10000_0001), task 2 one (10303)."""
 
 
+PATIENTS = (r"^BraTS-[A-Za-z]+-\d+(?=-\d{3}$)",)
+"""Patterns of patients in names of cases that tell them wherever they are: BraTS-GLI-00005-100."""
+
+
+def patient_pattern(cases: Sequence[str]) -> str:
+    """The pattern that gives each case's patient; empty where none fits all."""
+    return next((p for p in PATIENTS if cases and all(re.search(p, c) for c in cases)), "")
+
+
 def known_set(cases: Sequence[str], ending: str, channels: int) -> Known | None:
     """The data set that these names are of; None where they are of none."""
     for known in KNOWN:
