@@ -116,15 +116,36 @@ def test_other_formats_are_named_and_refused(tmp_path, kind, name):
         assert kind in text_of(path, reader)
 
 
-def test_pairs_of_header_and_voxels_are_refused(tmp_path):
-    pair = nib.Nifti1Pair(MASK.transpose(2, 1, 0), AFFINE)
-    nib.save(pair, tmp_path / "pair.img")
-    said = text_of(tmp_path / "pair.hdr")
-    assert "NIfTI pair" in said and "nib-convert" in said and "pair.nii.gz" in said
-    nib.save(nib.AnalyzeImage(MASK.transpose(2, 1, 0), AFFINE), tmp_path / "old.img")
-    for half in ("old.hdr", "old.img"):
-        assert "Analyze" in text_of(tmp_path / half)
-    assert "pair" in text_of(tmp_path / "pair.img")
+@pytest.mark.parametrize("shout", [False, True])
+@pytest.mark.parametrize("packed", [False, True])
+def test_pairs_of_header_and_voxels_are_refused(tmp_path, packed, shout):
+    ending = ".img.gz" if packed else ".img"
+    nib.save(nib.Nifti1Pair(MASK.transpose(2, 1, 0), AFFINE), tmp_path / f"pair{ending}")
+    nib.save(nib.AnalyzeImage(MASK.transpose(2, 1, 0), AFFINE), tmp_path / f"old{ending}")
+    for path in list(tmp_path.iterdir()):
+        name = path.name if not shout else path.name.upper()
+        path.rename(tmp_path / name)
+    for path in tmp_path.iterdir():
+        said = text_of(path)
+        if path.name.lower().startswith("pair"):
+            assert "NIfTI pair" in said and "nib-convert" in said and ".nii.gz" in said
+        else:
+            assert "Analyze" in said and "nib-convert" not in said
+    (tmp_path / "lone.img").write_bytes(bytes(range(7, 90)))
+    assert "Analyze" in text_of(tmp_path / "lone.img")
+
+
+def test_links_and_files_that_can_only_be_read_are_read(tmp_path):
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "content").write_bytes(gzip.compress(nifti()))
+    (store / "content").chmod(0o444)
+    link = tmp_path / "a link (1).NII"
+    link.symlink_to("store/content")
+    np.testing.assert_array_equal(read_labels(link).array, MASK)
+    link.unlink()
+    link.symlink_to("nowhere")
+    text_of(link, code=Code.FILE_MISSING)
 
 
 @pytest.mark.parametrize("name", ["it's old.mgz", "pair.hdr"])

@@ -123,8 +123,8 @@ def _format(path: Path, head: bytes, around: str) -> Format:
         if other.pattern.match(head):
             remedy = other.remedy.format(file=_quoted(path), nifti=_quoted(_as_nifti(path)))
             raise _refused(path, f"it is {around}{other.name}", remedy)
-    if path.suffix.lower() == ".img" and path.with_suffix(".hdr").exists():
-        _require_one_file(path, b"")
+    if _half_of_pair(path):
+        _require_one_file(path, _header_of_pair(path))
     if _TEXT.fullmatch(head) and len(head) > 3:
         raise _refused(path, f"it is {around}a text: {_excerpt(head)}", _AGAIN)
     raise _refused(
@@ -135,16 +135,29 @@ def _format(path: Path, head: bytes, around: str) -> Format:
 
 
 def _require_one_file(path: Path, head: bytes) -> None:
-    """Refuse the header, or the voxels, of a pair of files."""
-    if head[344:347] in (b"n+1", b"n+2") or (head[4:7] == b"n+2"):
+    """Refuse the header, or the voxels, of a pair of files; `head` is how the header begins."""
+    if not _half_of_pair(path) or b"n+" in (head[344:346], head[4:6]):
         return
     if head[344:347] == b"ni1" or head[4:7] == b"ni2":
-        remedy = _CONVERT.format(
-            file=_quoted(path.with_suffix(".hdr")), nifti=_quoted(_as_nifti(path))
-        )
-        raise _refused(path, "it is one half of a NIfTI pair (.hdr and .img, mark ni1)", remedy)
-    if path.suffix.lower() in (".hdr", ".img"):
-        raise _refused(path, "it is one half of an Analyze 7.5 pair (.hdr and .img)", _ORIGINAL)
+        remedy = _CONVERT.format(file=_quoted(path), nifti=_quoted(_as_nifti(path)))
+        raise _refused(path, "it is one half of a NIfTI pair (.hdr and .img)", remedy)
+    raise _refused(path, "it is one half of an Analyze 7.5 pair (.hdr and .img)", _ORIGINAL)
+
+
+def _half_of_pair(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith((".hdr", ".img"))
+
+
+def _header_of_pair(path: Path) -> bytes:
+    """How the header beside a file of voxels begins; nothing where there is none."""
+    name = re.sub(r"(?i)\.img(\.gz)?$", "", path.name)
+    for ending in (".hdr", ".HDR", ".hdr.gz", ".HDR.GZ"):
+        header = path.with_name(name + ending)
+        if header.is_file():
+            with header.open("rb") as stream:
+                packed = stream.peek(2).startswith(GZIP_MAGIC)
+                return (igzip.GzipFile(fileobj=stream) if packed else stream).read(HEAD_BYTES)
+    return b""
 
 
 def _refused(path: Path, what: str, remedy: str) -> CaseError:
