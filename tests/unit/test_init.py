@@ -94,7 +94,7 @@ def test_cases_of_other_names_than_the_presets_are_asked_about(folder):
     done = CliRunner().invoke(app, ["init", "tcia", "--preset", "nsclc"])
     assert done.exit_code == 0, done.output
     first = section(done.output.splitlines(), "to decide")[0]
-    assert first.startswith("1 cases are not called as those of NSCLC_Radiomics (R01-002)")
+    assert first.startswith("names unlike those of NSCLC_Radiomics in 1 case (R01-002)")
 
 
 def test_a_preset_says_what_was_found_and_takes_a_name(folder):

@@ -227,7 +227,7 @@ def test_what_is_no_case_is_said(tmp_path, images, labels, why):
 def test_an_image_without_a_label_stays_in_the_table(tmp_path):
     _, report, said = started(nnunet_folder(tmp_path, labels=["c_1.nii.gz"]))
     assert statuses(report) == ["ok", "refused"]
-    assert any("1 of 2 cases have no lesion file (c_2" in x for x in section(said, "to decide"))
+    assert any("1 of 2 cases have no lesion file (c_2)" in x for x in section(said, "to decide"))
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from backsplit.errors import BacksplitError, Code
 from backsplit.start.patterns import Patterns, as_expression
+from support import downloads
 from support.examples import examples
 from support.start import by_patterns, found_in, section, started, statuses, volume
 
@@ -78,6 +79,29 @@ def test_a_file_for_each_structure_lesions_among_them(tmp_path):
     assert statuses(report) == ["ok", "ok"]
     columns = report.checked[0].case.columns
     assert columns["anatomy_given"].endswith("LabelTr/P 1/seg")
+
+
+def test_images_beside_the_structures_are_no_structures(tmp_path):
+    for case in ("a", "b"):
+        for name in ("image", "Brain", "GTVp"):
+            volume(tmp_path / case / f"{name}.nii.gz", *([1] * (name != "image")))
+    config, report, _ = by_patterns(tmp_path, {"ct": "{case}/image.nii.gz"}, "{case}/{name}.nii.gz")
+    assert config.segmenters["given"].labels == ("Brain",) and list(config.targets) == ["GTVp"]
+    assert statuses(report) == ["ok", "ok"]
+
+
+@pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
+def test_names_in_lesion_files_of_dicom_become_targets(tmp_path, kind):
+    downloads.nsclc(tmp_path)
+    (root,) = tmp_path.glob("*/NSCLC-Radiomics")
+    number = "3" if kind == "RTSTRUCT" else "300"
+    config, report, said = by_patterns(
+        root, {"ct": "{case}/*/0.000000-*"}, f"{{case}}/*/{number}.000000-*/*.dcm"
+    )
+    names = ["GTV-1", "gtv-2", "gtv-pre-op"] if kind == "RTSTRUCT" else ["Neoplasm_Primary"]
+    assert list(config.targets) == names
+    assert any("and how often: " in line for line in section(said, "found"))
+    assert statuses(report)[:2] == ["ok", "ok"]
 
 
 def test_anatomy_whose_files_are_named_after_case_and_structure(tmp_path):
@@ -176,10 +200,14 @@ def test_cases_of_one_name_in_several_patients_are_told_apart(tmp_path):
 @pytest.mark.parametrize(
     ("expression", "patients", "said"),
     [
-        (r"^[0-9]+", ["1", "1", "2"], "2 patients make 2 folds instead of 5"),
-        (r"^(\d)_", ["1", "1", "2"], "2 patients make 2 folds instead of 5"),
+        (r"^[0-9]+", ["1", "1", "2"], "only 2 patients: 2 folds instead of 5"),
+        (r"^(\d)_", ["1", "1", "2"], "only 2 patients: 2 folds instead of 5"),
         (r"_x$", ["_x", "_x", "_x"], "all 3 cases are of one patient (_x)"),
-        (r"nothing", ["1_a_x", "1_b_x", "2_a_x"], "--patient fits no part of 3 cases (1_a_x)"),
+        (
+            r"nothing",
+            ["1_a_x", "1_b_x", "2_a_x"],
+            "--patient fits no part of 3 cases (1_a_x, 1_b_x, 2_a_x)",
+        ),
     ],
 )
 def test_a_regular_expression_gives_the_patient(tmp_path, expression, patients, said):

@@ -16,7 +16,14 @@ from backsplit.start.found import Found
 from backsplit.start.layouts import LAYOUTS, find_by_layout
 from backsplit.start.left_out import left_out
 from backsplit.start.look import drawn_on, masks_among, with_values
-from backsplit.start.names import case_ids, is_anatomy_name, lesions_and_anatomy, name_of
+from backsplit.start.names import (
+    case_ids,
+    counted,
+    few,
+    is_anatomy_name,
+    lesions_and_anatomy,
+    name_of,
+)
 from backsplit.start.patterns import Patterns, find_by_patterns
 from backsplit.start.presets import Preset, doubts, preset_text
 from backsplit.start.proposal import Summary, Where, config_text, propose, render
@@ -124,10 +131,9 @@ def _with_patients(found: Found, pattern: str) -> Found:
         cases = [replace(case, patient=patient_in(case.id, pattern)) for case in found.cases]
         without = [case.id for case in cases if not case.patient]
         if without:
-            decide.append(
-                f"--patient fits no part of {len(without)} cases ({without[0]}): each counts as a "
-                "patient"
-            )
+            number = counted(len(without), "case")
+            said = f"--patient fits no part of {number} ({few(without)}): each counts as a patient"
+            decide.append(said)
         found = replace(found, cases=cases)
     elif not found.patients_known and not any(case.patient for case in found.cases):
         return replace(found, decide=[*decide, PATIENTS])
@@ -140,7 +146,8 @@ def _with_patients(found: Found, pattern: str) -> Found:
             "second one there is nothing to validate on; is the pattern right?"
         )
     elif len(patients) < FOLDS:
-        decide.append(f"{len(patients)} patients make {len(patients)} folds instead of {FOLDS}")
+        folds = f"{counted(len(patients), 'fold')} instead of {FOLDS}"
+        decide.append(f"only {counted(len(patients), 'patient')}: {folds}")
     return replace(found, decide=decide)
 
 
@@ -257,9 +264,11 @@ def _proposed(
 def _found_lines(found: Found, ids: Sequence[str]) -> list[str]:
     """What was found."""
     several = len({case.patient or case.id for case in found.cases})
-    patients = f" of {several} patients" if any(case.patient for case in found.cases) else ""
+    patients = (
+        f" of {counted(several, 'patient')}" if any(case.patient for case in found.cases) else ""
+    )
     channels = ", ".join(found.channels)
-    lines = [f"{len(ids)} cases{patients}, layout {found.layout}; channels {channels}"]
+    lines = [f"{counted(len(ids), 'case')}{patients}, layout {found.layout}; channels {channels}"]
     targets, anatomy = lesions_and_anatomy(found.labels, found.lesions)
     targets = {**dict.fromkeys(found.own_files, 1), **targets}
     names = [*anatomy, *(name for given in found.given.values() for name in given.names)]
@@ -270,7 +279,8 @@ def _found_lines(found: Found, ids: Sequence[str]) -> list[str]:
     renamed = [(c.id, i) for c, i in zip(found.cases, ids, strict=True) if c.id != i]
     if renamed:
         old, new = renamed[0]
-        lines.append(f"{len(renamed)} cases have other names in the table, as {new} for {old!r}")
+        number = counted(len(renamed), "case")
+        lines.append(f"other names in the table for {number}, as {new} for {old!r}")
     return [*lines, *found.notes]
 
 
@@ -280,18 +290,18 @@ def _decide_lines(found: Found, ids: Sequence[str]) -> list[str]:
     lines = []
     if bare:
         lines.append(
-            f"{len(bare)} of {len(ids)} cases have no lesion file ({bare[0]}, …): write `none` in "
+            f"{len(bare)} of {len(ids)} cases have no lesion file ({few(bare)}): write `none` in "
             "the table where the patient has no lesion, or remove the row"
         )
     blind = [i for c, i in zip(found.cases, ids, strict=True) if not c.images]
     if blind and found.layout != "patterns":
-        lines.append(f"{len(blind)} cases have no image ({blind[0]}, …)")
+        lines.append(f"no image for {counted(len(blind), 'case')} ({few(blind)})")
     return [*lines, *found.decide]
 
 
 def _tell(summary: Summary, into: Path, layout: str, count: int, say: Say) -> None:
     """Say what was found, what was left out, what to decide, and what comes next."""
-    say(f"[backsplit] init: {count} cases ({layout}) in {into / TABLE}")
+    say(f"[backsplit] init: {counted(count, 'case')} ({layout}) in {into / TABLE}")
     for heading, lines in (
         ("found", summary.found),
         ("left out", summary.left_out or ["nothing"]),

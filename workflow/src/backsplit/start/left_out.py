@@ -10,7 +10,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 
 from backsplit.start.found import Found
-from backsplit.start.names import stem
+from backsplit.start.names import counted, stem
 from backsplit.start.readers.dicom import may_be_dicom
 
 OTHERWISE = "not part of this layout"
@@ -32,11 +32,11 @@ def left_out(root: Path, found: Found) -> list[str]:
         why = next((why for p, why in found.unused if _fits(name, p)), OTHERWISE)
         groups[(_kind(name), why)] += 1
     lines = [
-        f"{count} file{'s' if count > 1 else ''} {kind}: {why}"
+        f"{counted(count, 'file')} {kind}: {why}"
         for (kind, why), count in groups.most_common(MOST_GROUPS)
     ]
     rest = sum(count for _, count in groups.most_common()[MOST_GROUPS:])
-    return [*lines, *([f"{rest} files of other kinds: {OTHERWISE}"] if rest else [])]
+    return [*lines, *([f"{counted(rest, 'file')} of other kinds: {OTHERWISE}"] if rest else [])]
 
 
 def _used(found: Found) -> set[Path]:

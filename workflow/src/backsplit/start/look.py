@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import replace
@@ -11,7 +12,8 @@ import numpy as np
 
 from backsplit.errors import CaseError
 from backsplit.start.found import Found
-from backsplit.start.names import is_mask_name
+from backsplit.start.names import counted, is_mask_name
+from backsplit.start.written import listed, names_in, targets_among
 from backsplit.volume import Array, read_grid, read_labels, read_volume
 from backsplit.volume.planes import is_dicom_file
 
@@ -65,9 +67,12 @@ def _with_lesions(found: Found) -> Found:
     paths = [case.lesion for case in found.cases if case.lesion is not None][:LOOKED_AT]
     if found.labels or (found.own_files and not paths):
         return found
+    if names := Counter(name for path in paths for name in names_in(path)):
+        note = listed(names, len(paths), "lesion")
+        return replace(found, labels=targets_among(names), notes=[*found.notes, note])
     above = _values_of(paths)
     labels = {"lesion" if len(above) == 1 else f"lesion_{value}": value for value in above}
-    read = f"the first {len(paths)} lesion files"
+    read = f"the first {counted(len(paths), 'lesion file')}"
     if not above:
         said = f"no value could be read from {read}: `lesion: 1` is a guess"
         return replace(found, decide=[*found.decide, said])

@@ -128,6 +128,16 @@ def is_anatomy_name(name: str) -> bool:
     return bool(set(ANATOMY.split()) & {_singular(word) for word in words(name)})
 
 
+def counted(count: int, noun: str) -> str:
+    """A number with its noun: 1 case, 2 cases."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def few(names: Sequence[str], most: int = 5) -> str:
+    """The first of several names, for a message."""
+    return ", ".join(names[:most]) + (", …" if len(names) > most else "")
+
+
 def is_mask_name(name: str) -> bool:
     """Whether a file is called as masks are: by such a word, or by a lesion."""
     return bool(MASK_WORDS & set(words(name))) or is_lesion(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import translate
 from pathlib import Path
@@ -11,7 +11,7 @@ from pathlib import Path
 from backsplit.config.lesion_words import is_lesion
 from backsplit.errors import Code, RunError
 from backsplit.start.found import Found, FoundCase, Given
-from backsplit.start.names import is_config_name, unlike
+from backsplit.start.names import few, is_config_name, unlike
 
 FIELD = re.compile(r"\{(case|patient|name)\}")
 PIECES = re.compile(r"(\{case\}|\{patient\}|\{name\}|\*\*/|\*|\?|\[!?+\]?+[^\]/]*\])")
@@ -65,7 +65,8 @@ def find_by_patterns(root: Path, patterns: Patterns) -> Found:
     images = {channel: _single(root, pattern) for channel, pattern in patterns.images.items()}
     lesion = _single(root, patterns.lesion) if patterns.lesion and not named else {}
     lesions = {target: _single(root, pattern) for target, pattern in patterns.lesions.items()}
-    by_name = {segmenter: _by_name(root, pattern) for segmenter, pattern in binaries.items()}
+    taken = {path for table in (*images.values(), *lesions.values()) for path in table.values()}
+    by_name = {segmenter: _by_name(root, p, taken) for segmenter, p in binaries.items()}
     if named:
         lesions |= _lesions_among(list(by_name.values())[-1])
     columns = {
@@ -123,7 +124,7 @@ def _incomplete(cases: Sequence[FoundCase], patterns: Patterns) -> list[str]:
         without = [case.id for case in cases if channel not in case.images]
         if without:
             decide.append(
-                f"{len(without)} of {len(cases)} cases match no image {pattern!r}: {_few(without)}"
+                f"{len(without)} of {len(cases)} cases match no image {pattern!r}: {few(without)}"
             )
     lesions = list(dict.fromkeys(target for case in cases for target in case.lesions))
     for target in lesions:
@@ -131,14 +132,10 @@ def _incomplete(cases: Sequence[FoundCase], patterns: Patterns) -> list[str]:
         if without:
             decide.append(
                 f"{len(without)} of {len(cases)} cases have no file of {target} "
-                f"({_few(without)}): write `none` in the column lesion_{target} where the patient "
+                f"({few(without)}): write `none` in the column lesion_{target} where the patient "
                 "has none"
             )
     return decide
-
-
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", …" if len(names) > 5 else "")
 
 
 def _joined(tables: Sequence[Mapping[Key, object]]) -> dict[Key, Key]:
@@ -189,14 +186,16 @@ def _single(root: Path, pattern: str) -> dict[Key, Path]:
     return found
 
 
-def _by_name(root: Path, pattern: str) -> dict[Key, dict[str, Path]]:
-    """Key to a file for each name."""
+def _by_name(root: Path, pattern: str, taken: Collection[Path]) -> dict[Key, dict[str, Path]]:
+    """Key to a file for each name, without files that are taken for something else."""
     tail = pattern.partition("{name}")[2]
     if not re.fullmatch(r"[^{}*?\[\]/]*", tail):
         raise _wrong(f"what follows {{name}} in {pattern!r} is not fixed", "end it with .nii.gz")
     found: dict[Key, dict[str, Path]] = {}
     for path, fields in _matching(root, pattern):
         key = (fields.get("patient", ""), fields["case"])
+        if path in taken:
+            continue
         if fields["name"] in found.setdefault(key, {}):
             raise _wrong(f"two files fit {pattern!r} for {key[1]}: {path}", "make it narrower")
         found[key][fields["name"]] = path

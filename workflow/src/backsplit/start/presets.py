@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from backsplit.start.found import Found
+from backsplit.start.names import counted, few
 from backsplit.start.proposal import Summary, Where, render
 
 
@@ -59,10 +60,8 @@ def doubts(preset: Preset, found: Found) -> list[str]:
     others = [case.id for case in found.cases if not re.fullmatch(preset.cases, case.id)]
     if not others:
         return []
-    return [
-        f"{len(others)} cases are not called as those of {preset.title} ({others[0]}): is it that "
-        "data set?"
-    ]
+    number = counted(len(others), "case")
+    return [f"names unlike those of {preset.title} in {number} ({few(others)}): is it that one?"]
 
 
 def preset_text(preset: Preset, found: Found, summary: Summary, where: Where) -> str:

@@ -11,21 +11,20 @@ from typing import Any
 
 import pydicom
 
+from backsplit.start.written import CONTOURS, NAMES, SEGMENTS, object_names
 from backsplit.volume.planes import is_dicom_file
 
 LIST = "metadata.csv"
 """What the download tool of the NBIA writes beside the folders."""
 
-CONTOURS, SEGMENTS = "RTSTRUCT", "SEG"
 DRAWN = (CONTOURS, SEGMENTS)
 
 TAGS = ["PatientID", "StudyInstanceUID", "SeriesInstanceUID", "Modality"]
 REFERENCES = [
     *TAGS,
+    *NAMES,
     "ReferencedFrameOfReferenceSequence",
-    "StructureSetROISequence",
     "ReferencedSeriesSequence",
-    "SegmentSequence",
 ]
 
 
@@ -81,7 +80,7 @@ def drawn_in(series: Series) -> Iterator[Drawn]:
         try:
             data = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=REFERENCES)
             kind = str(data.Modality)
-            yield Drawn(path, kind, series, frozenset(_referenced(data)), _names(data, kind))
+            yield Drawn(path, kind, series, frozenset(_referenced(data)), object_names(data))
         except Exception:  # noqa: S112 (damaged in whatever way: `check` reads it)
             continue
 
@@ -135,9 +134,3 @@ def _referenced(data: Any) -> Iterator[str]:  # noqa: ANN401 (a data set of pydi
         for study in frame.get("RTReferencedStudySequence", ()):
             for item in study.get("RTReferencedSeriesSequence", ()):
                 yield str(item.SeriesInstanceUID)
-
-
-def _names(data: Any, kind: str) -> list[str]:  # noqa: ANN401 (a data set of pydicom)
-    if kind == CONTOURS:
-        return [str(item.get("ROIName", "")) for item in data.get("StructureSetROISequence", ())]
-    return [str(item.get("SegmentLabel", "")) for item in data.get("SegmentSequence", ())]

@@ -10,16 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from backsplit.config.lesion_words import is_lesion
-from backsplit.start.found import Found, FoundCase, Labelling
-from backsplit.start.names import name_of
-from backsplit.start.readers.dicom import CONTOURS, DRAWN, Drawn, Series, drawn_in, series_below
+from backsplit.start.found import Found, FoundCase
+from backsplit.start.readers.dicom import DRAWN, Drawn, Series, drawn_in, series_below
+from backsplit.start.written import CONTOURS, listed, targets_among
 
 CHANNELS = {"CT": "ct", "MR": "mr", "PT": "pet"}
 """Modality of DICOM to channel; of several images of a study the first kind counts."""
-
-MOST_NAMES = 40
-"""So many names are listed."""
 
 
 def find_nbia(root: Path, kind: str | None = None) -> Found | None:
@@ -43,7 +39,8 @@ def find_nbia(root: Path, kind: str | None = None) -> Found | None:
     chosen = [one for one in used if one.modality == modality]
     bare = _without_drawing(images, used, modality)
     cases, decide = _cases([*chosen, *bare], of, kind, CHANNELS[modality])
-    lesions, names = _targets([item for items in of.values() for item in items], kind)
+    placed = [item for items in of.values() for item in items]
+    lesions = targets_among(name for item in placed if item.kind == kind for name in item.names)
     other = next(each for each in DRAWN if each != kind)
     if have[other]:
         decide.append(
@@ -55,7 +52,7 @@ def find_nbia(root: Path, kind: str | None = None) -> Found | None:
         cases,
         [CHANNELS[modality]],
         lesions,
-        notes=[*notes, *names],
+        notes=[*notes, *_names(placed)],
         decide=decide,
         unused=_unused(root, series, drawn, of),
         title=_collection(root, series),
@@ -111,31 +108,14 @@ def _cases(
     return cases, decide
 
 
-def _targets(drawn: Sequence[Drawn], kind: str) -> tuple[dict[str, Labelling], list[str]]:
-    """Targets from names that mean lesions, spellings together, and a count of all names."""
+def _names(drawn: Sequence[Drawn]) -> list[str]:
+    """What regions and segments are called, for a person to choose."""
     notes = []
-    for each in DRAWN:
-        counts = Counter(name for item in drawn if item.kind == each for name in item.names)
-        files = sum(item.kind == each for item in drawn)
+    for kind in DRAWN:
+        counts = Counter(name for item in drawn if item.kind == kind for name in item.names)
         if counts:
-            shown = ", ".join(f"{name} ({n})" for name, n in _ranked(counts)[:MOST_NAMES])
-            more = f", and {len(counts) - MOST_NAMES} more" if len(counts) > MOST_NAMES else ""
-            notes.append(f"names in {files} {each} files, and how often: {shown}{more}")
-    names = Counter(name for item in drawn if item.kind == kind for name in item.names)
-    lesions = [name for name, _ in _ranked(names) if is_lesion(name)] or list(names)
-    spellings: dict[str, list[str]] = defaultdict(list)
-    for name in lesions:
-        spellings[re.sub(r"[^a-z0-9]+", "", name.lower())].append(name)
-    targets: dict[str, Labelling] = {}
-    for several in spellings.values():
-        patterns = tuple(re.sub(r"([\[*?])", r"[\1]", name) for name in several)
-        targets[name_of(several[0])] = patterns if len(patterns) > 1 else patterns[0]
-    return targets, notes
-
-
-def _ranked(counts: Counter[str]) -> list[tuple[str, int]]:
-    """Names with their counts, the most frequent first."""
-    return sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+            notes.append(listed(counts, sum(item.kind == kind for item in drawn), kind))
+    return notes
 
 
 def _unused(
