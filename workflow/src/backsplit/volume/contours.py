@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydicom.dataelem import RawDataElement
 
 from backsplit.errors import CaseError, Code, shown
 from backsplit.volume import even_odd
@@ -137,8 +138,7 @@ def _points(path: Path, region: str, items: list[Any]) -> tuple[list[Array], int
     contours: dict[bytes, Array] = {}
     copies = 0
     for item in items:
-        given = item.get("ContourData")
-        values = np.asarray([] if given is None else given, float).ravel()
+        values = _coordinates(item)
         count = item.get("NumberOfContourPoints", len(values) // 3)
         if not len(values) or len(values) % 3 or len(values) != 3 * int(count):
             raise CaseError(
@@ -153,6 +153,16 @@ def _points(path: Path, region: str, items: list[Any]) -> tuple[list[Array], int
         copies += points.tobytes() in contours
         contours[points.tobytes()] = points
     return list(contours.values()), copies
+
+
+def _coordinates(item: Any) -> Array:  # noqa: ANN401
+    """Numbers of a contour, from the text in the file: pydicom makes an object of each."""
+    raw = item.get_item("ContourData")
+    if isinstance(raw, RawDataElement) and isinstance(raw.value, bytes):
+        text = raw.value.strip(b" \0")
+        return np.array(text.split(b"\\") if text else [], "S").astype(float)
+    given = item.get("ContourData")
+    return np.asarray([] if given is None else given, float).ravel()
 
 
 def _axis(indices: list[Array]) -> int:
