@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from pydicom import dcmread
+from pydicom import dcmread, dcmwrite
 from pydicom.pixels import apply_modality_lut
 from pydicom.uid import (
+    ExplicitVRBigEndian,
+    ImplicitVRLittleEndian,
     JPEG2000Lossless,
     JPEGLosslessSV1,
     JPEGLSLossless,
@@ -149,6 +151,21 @@ def test_compressed_slices_are_read(tmp_path, syntax):
     np.testing.assert_array_equal(read_volume(folder).array, array)
 
 
+@pytest.mark.parametrize("syntax", [ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_other_encodings_are_read(tmp_path, syntax):
+    array = stored() - np.int16(1000)
+    folder = write_series(tmp_path / "series", array)
+    for path in folder.iterdir():
+        data = dcmread(path)
+        data.decode()
+        if not syntax.is_little_endian:
+            data.PixelData = data.pixel_array.byteswap().tobytes()
+        data.file_meta.TransferSyntaxUID = syntax
+        encoding = {"implicit_vr": syntax.is_implicit_VR, "little_endian": syntax.is_little_endian}
+        dcmwrite(path, data, **encoding)
+    np.testing.assert_array_equal(read_volume(folder).array, array)
+
+
 def test_bits_beside_the_stored_ones_are_no_value(tmp_path):
     """Old scanners kept an overlay in the upper bits of the pixels."""
     raw = stored()
@@ -241,6 +258,14 @@ def test_two_acquisitions_are_two_volumes(tmp_path, tag):
         rf"{tag} \(3(\.0)?, 7(\.0)?\)", found
     )
     assert code_of(folder) is code_of(folder, read_geometry) is Code.SERIES_AMBIGUOUS
+
+
+def test_instance_numbers_that_follow_each_other_tell_volumes_apart(folder):
+    def edit(z, data):
+        data.InstanceNumber = 7 + z
+
+    second(folder, edit=edit)
+    assert "InstanceNumber (1 to 6, 7 to 12)" in said(folder)
 
 
 def test_volumes_that_no_tag_tells_apart_are_refused(folder):

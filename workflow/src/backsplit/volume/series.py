@@ -95,9 +95,7 @@ def _sorted_slices(path: Path) -> tuple[list[Slice], list[str]]:
     slices, notes = find_slices(path)
     _require_one_series(path, slices)
     _require_alike(path, slices)
-    normal = slices[0].plane.normal
-    slices.sort(key=lambda s: float(s.plane.position @ normal))
-    positions = _by_position(slices)
+    positions = _by_position(_along(slices))
     if len(positions) < len(slices):
         positions, copies = _without_copies(positions)
         if copies:
@@ -112,7 +110,7 @@ def _require_one_series(path: Path, slices: Sequence[Slice]) -> None:
     for s in slices:
         files.setdefault(s.series, []).append(s.path)
     if len(files) > 1:
-        described = {s.series: shown(s.description or s.series, 80) for s in slices}
+        described = {s.series: shown(s.description or f"…{s.series[-12:]}", 80) for s in slices}
         most = sorted(files, key=lambda uid: -len(files[uid]))
         found = "; ".join(
             f"{described[uid]}, {len(files[uid])} slices: {names(files[uid])}" for uid in most[:5]
@@ -150,6 +148,12 @@ def _require_alike(path: Path, slices: Sequence[Slice]) -> None:
             f"of reference than the others: {names([s.path for s in odd])}",
             "take out what does not belong to it, such as localizers",
         )
+
+
+def _along(slices: Sequence[Slice]) -> list[Slice]:
+    """Slices in the direction of their normal."""
+    normal = slices[0].plane.normal
+    return sorted(slices, key=lambda s: float(s.plane.position @ normal))
 
 
 def _by_position(slices: Sequence[Slice]) -> list[list[Slice]]:
@@ -207,6 +211,7 @@ def _require_one_volume(path: Path, positions: list[list[Slice]]) -> None:
         for tag in slices[0].tags
         if _tells_apart(tag, positions)
     ]
+    tags += _instances(slices, len(positions))
     what = "frames" if slices[0].frame is not None else "files"
     apart = f"told apart by {'; '.join(tags)[:300]}" if tags else "which no tag tells apart"
     raise CaseError(
@@ -214,6 +219,18 @@ def _require_one_volume(path: Path, positions: list[list[Slice]]) -> None:
         f"{path} holds {len(slices)} {what} on {len(positions)} positions: {most} volumes, {apart}",
         "give a folder with the slices of one of them",
     )
+
+
+def _instances(slices: Sequence[Slice], count: int) -> list[str]:
+    """Ranges of InstanceNumber that are a volume each, where they follow each other."""
+    ordered = sorted(slices, key=lambda s: s.instance)
+    volumes = [ordered[at : at + count] for at in range(0, len(ordered), count)]
+    last = [0] + [volume[-1].instance for volume in volumes]
+    apart = all(volume[0].instance > before for volume, before in zip(volumes, last, strict=False))
+    if not apart or any(len(_by_position(_along(volume))) < count for volume in volumes):
+        return []
+    ranges = ", ".join(f"{volume[0].instance} to {volume[-1].instance}" for volume in volumes)
+    return [f"InstanceNumber ({ranges})"]
 
 
 def _tells_apart(tag: str, positions: list[list[Slice]]) -> bool:

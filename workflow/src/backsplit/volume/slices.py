@@ -32,7 +32,10 @@ TELLING = (
     "EchoTime",
     "DiffusionBValue",
     "TriggerTime",
+    "InversionTime",
+    "FlipAngle",
     "FrameReferenceTime",
+    "ConvolutionKernel",
     "ImageType",
     "AcquisitionTime",
 )
@@ -51,6 +54,7 @@ class Slice:
     uid : of the object itself
     plane : where it lies
     slope, intercept : value = stored value x slope + intercept
+    instance : InstanceNumber; 0 where it has none
     tags : values of `TELLING` that it has
     """
 
@@ -63,6 +67,7 @@ class Slice:
     plane: Plane
     slope: float
     intercept: float
+    instance: int
     tags: dict[str, str] = field(default_factory=dict)
 
 
@@ -178,6 +183,7 @@ def _slices(file: Path, data: Any, series: str) -> list[Slice]:  # noqa: ANN401 
             str(data.get("SOPInstanceUID", "")),
             plane,
             *_scale(file, data, frame),
+            int(data.get("InstanceNumber") or 0),
             _tags(data, frame),
         )
         for frame, plane in enumerate(planes)
@@ -224,11 +230,11 @@ def _without_slices(path: Path, found: _Folder) -> CaseError:
         return CaseError(
             Code.ORIENTATION_UNKNOWN,
             f"{path} can not be placed in the patient: {missing} ({file.name})",
-            "give the original series: this is a copy without geometry, such as a screenshot",
+            "give the original series: a copy without geometry, as a screenshot is, is no image",
         )
     below = sorted(islice(path.glob("*/**/*"), 1000))  # of `/` there would be millions
     inside = next((p.parent for p in below if is_dicom_file(p)), None)
-    held = f"it holds {names(found.aside)}" if found.aside else "it is empty"
+    held = f"it holds {names(found.aside)}" if found.aside else "it holds no file itself"
     return CaseError(
         Code.FILE_UNREADABLE,
         f"{path} can not be read as a DICOM series (no file of it is a slice; {held})",
