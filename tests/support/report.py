@@ -33,7 +33,7 @@ def make_config(tmp_path: Path) -> Config:
 
 def make_scheme() -> Scheme:
     return Scheme(
-        {"tumor": 2, "cyst": 3},
+        {"tumor": (2,), "cyst": (3,)},
         ("background", "tumor", "cyst", "kidney", "liver"),
         {"given": {"kidney": "kidney"}, "organs": {"liver": "liver"}},
     )

@@ -16,7 +16,7 @@ from support.composing import grid_of
 
 ENTRY = {
     "target": "tumor", "column": "lesion", "kind": "voxels", "parts": 0, "gaps": 0, "voxels": 9,
-    "ml": 0.9, "tolerance_ml": 0.0, "written_voxels": 9, "taken_voxels": 0,
+    "value": None, "ml": 0.9, "tolerance_ml": 0.0, "written_voxels": 9, "taken_voxels": 0,
 }  # fmt: skip
 
 
@@ -53,6 +53,19 @@ def test_a_file_without_any_lesion_is_said_and_a_target_that_is_not_there_is_not
     assert flagged(table) == [
         ("a", "tumor, cyst", "lesion_empty", "info"), ("c", "tumor", "lesion_empty", "info"),
     ]  # fmt: skip
+
+
+def test_a_mask_of_another_value_than_most_is_a_warning():
+    """A file with 2 where others have 1 may hold another kind of lesion."""
+    usual = [(case, {"value": 1}, 0.0) for case in "abc"]
+    odd = flag_lesions(drawn(*usual, ("d", {"value": 2}, 0.0), ("e", {}, 0.0)), lesions())
+    assert odd[["case", "rule", "severity", "value", "expected"]].values.tolist() == [
+        ["d", "lesion_value", "warn", "2", "1, as in 3 of 4 cases"]
+    ]
+    assert flagged(drawn(*usual)) == []
+    assert flagged(drawn(("a", {"value": 1}, 0.0), ("b", {"value": 255}, 0.0))) == []
+    apart = ("d", {"value": 255, "column": "lesion_cyst", "target": "cyst"}, 0.0)
+    assert flagged(drawn(*usual, apart)) == []
 
 
 def test_contours_that_leave_out_slices_are_a_warning():

@@ -31,6 +31,7 @@ class DrawnTarget:
     voxels : on the file's own lattice; None for contours, and where they are resampled
     ml : volume; what two masks of the target share counts once
     tolerance_ml : by how much the volume on the image's grid may differ; 0 where voxels are exact
+    value : of the target's voxels, in a file of it alone; None where a value says what it is
     """
 
     target: str
@@ -41,6 +42,7 @@ class DrawnTarget:
     voxels: int | None
     ml: float
     tolerance_ml: float = 0.0
+    value: int | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -88,7 +90,13 @@ def _of_target(labels: LabelMap, claims: Claims, values: FileValues, target: int
         None if None in voxels else sum(v for v in voxels if v is not None) - twice,
         sum(drawn.ml for drawn in mine) - twice * labels.grid.voxel_ml,
         tolerance * (2 if twice else 1),
+        _value_of_mask(labels, claims, values, target),
     )
+
+
+def _value_of_mask(labels: LabelMap, claims: Claims, values: FileValues, target: int) -> int | None:
+    held = [value for value, ids in claims.items() if ids == (target,) and value in labels.drawn]
+    return held[0] if values.mask_of is not None and not labels.names and held else None
 
 
 def resampled(drawn: DrawnTarget, mask: Array, grid: Grid) -> DrawnTarget:

@@ -92,6 +92,7 @@ def _held(
         parts=drawn.parts,
         gaps=drawn.gaps,
         voxels=drawn.voxels,
+        value=drawn.value,
         ml=round(drawn.ml, 6),
         tolerance_ml=round(drawn.tolerance_ml, 6),
         written_voxels=kept,

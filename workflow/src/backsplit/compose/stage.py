@@ -94,10 +94,11 @@ class ComposeStage:
         inputs |= {column: input_sha256(path) for column, path in case.lesion_files.items()}
         sidecars = self._sidecars(case)
         for segmenter in sidecars:
-            inputs[segmenter] = input_sha256(self._layers_of(segmenter).output(case.id))
+            layer = self._layers_of(segmenter).output(case.id)
+            inputs[f"segment/{segmenter}"] = input_sha256(layer)  # it may be called `lesion`
         return {
             "stage": "compose",
-            "version": 5,
+            "version": 6,
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),

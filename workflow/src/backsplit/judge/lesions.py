@@ -26,7 +26,8 @@ def flag_lesions(drawn: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
     ----------
     drawn, lesions : the tables of `results/qc`
     """
-    rows = [*_empty(drawn), *_gaps(drawn), *_covering(drawn), *_outside(lesions)]
+    rows = [*_empty(drawn), *_odd_value(drawn), *_gaps(drawn)]
+    rows += [*_covering(drawn), *_outside(lesions)]
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
@@ -39,6 +40,26 @@ def _empty(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
                 f"the file in {column} holds no {targets}: the patient has none, or it is lost"
             )
             yield _flag(case, targets, "lesion_empty", Severity.INFO, "0 ml", "> 0 ml", message)
+
+
+def _odd_value(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Masks of another value than most: whatever is not 0 is the target, and may be another."""
+    masks = drawn[drawn["value"].notna()]
+    for (target, _), mine in masks.groupby(["target", "column"], sort=False):
+        counts = mine["value"].value_counts()
+        usual = counts.index[0]
+        if counts.iloc[0] <= len(mine) / 2:
+            continue  # no value is usual
+        expected = f"{usual:.0f}, as in {counts.iloc[0]} of {len(mine)} cases"
+        for row in mine[mine["value"] != usual].to_dict("records"):
+            value = f"{row['value']:.0f}"
+            message = (
+                f"{target} has the value {value} in its file where {usual:.0f} is usual: as "
+                "whatever is not 0 is taken for it, it may be something else"
+            )
+            yield _flag(
+                row["case"], target, "lesion_value", Severity.WARN, value, expected, message
+            )
 
 
 def _gaps(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -30,7 +30,7 @@ COLUMNS = (
 )
 
 DRAWN = (
-    *("case", "target", "column", "kind", "parts", "gaps", "drawn_voxels", "drawn_ml"),
+    *("case", "target", "column", "kind", "parts", "gaps", "value", "drawn_voxels", "drawn_ml"),
     *("voxels", "volume_ml", "taken_voxels", "body_fraction"),
 )
 """Columns of what lesion files say of each target, and of what became of it."""
@@ -51,6 +51,7 @@ def drawn_row(entry: DrawnEntry, voxel_ml: float, body_voxels: int) -> dict[str,
         "kind": entry.kind,
         "parts": entry.parts,
         "gaps": entry.gaps,
+        "value": entry.value,
         "drawn_voxels": entry.voxels,
         "drawn_ml": entry.ml,
         "voxels": entry.written_voxels,

@@ -119,13 +119,13 @@ class MeasureStage:
         layers = self._layers(case)
         return {
             "stage": "measure",
-            "version": 8,
+            "version": 9,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.inputs.lesions.placing.grid_channel]),
                 "labels": input_sha256(labels),
                 "composed": self._composed(case).fingerprint,
-                **{s: input_sha256(path) for s, path in layers.items()},
+                **{f"segment/{s}": input_sha256(path) for s, path in layers.items()},
             },
             "config": plain(self.inputs),
         }

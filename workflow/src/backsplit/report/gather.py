@@ -52,7 +52,8 @@ def gather(config: Config, scheme: Scheme) -> ReportFacts:
     exported = _exported(config)
     cases = gather_cases(results, scheme, table, measures, flags, composed, exported or frozenset())
     by_id = {case.id: case for case in cases if case.status is Status.OK}
-    structures = sums.structures(scheme, measures, read_unknown(results, ready))
+    unknown = read_unknown(results, ready)
+    structures = sums.structures(scheme, measures, unknown, table.columns)
     return ReportFacts(
         name=config.dataset.name,
         dataset_id=config.dataset.id,

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 
+from backsplit.cases.table import lesion_column
 from backsplit.config.model import Config
 from backsplit.config.quality import Severity
 from backsplit.report.facts import (
@@ -35,7 +36,10 @@ SEVERITIES = (Severity.REJECT, Severity.REVIEW, Severity.WARN)
 
 
 def structures(
-    scheme: Scheme, measures: pd.DataFrame, unknown: Mapping[str, int]
+    scheme: Scheme,
+    measures: pd.DataFrame,
+    unknown: Mapping[str, int],
+    columns: Collection[str] = (),
 ) -> tuple[StructureFacts, ...]:
     """Sum up each label of the scheme over the cases that hold it.
 
@@ -44,13 +48,16 @@ def structures(
     scheme : names and ids
     measures : of the label maps
     unknown : structure to the number of cases in which it is unknown
+    columns : of the case table, which may have one of lesion files for each target
     """
     sources: dict[str, list[str]] = defaultdict(list)
     for segmenter, classes in scheme.sources.items():
         for name, structure in classes.items():
             sources[structure].append(f"{segmenter}/{name}")
-    for target, value in scheme.targets.items():
-        sources[target].append(f"lesion file, value {value}")
+    for target, values in scheme.targets.items():
+        own = lesion_column(target)
+        from_all = f"lesion: {', '.join(map(str, values))}"
+        sources[target].append(own if own in columns else from_all)
     ids = scheme.ids
     colours = label_colours(len(ids), len(scheme.targets), has_ignore=True)
     held = dict(iter(measures[measures["voxels"] > 0].groupby("structure")))

@@ -158,6 +158,7 @@ class DrawnEntry(Entry):
     parts : contours, or frames that hold a voxel of it
     gaps : image slices between the first and the last without a contour or frame
     voxels : on the file's own lattice; None for contours, and where they are resampled
+    value : of its voxels, in a file of it alone
     tolerance_ml : by how much the volume may differ
     written_voxels : in the label map
     taken_voxels : that another target has, or a structure that is placed above it
@@ -169,6 +170,7 @@ class DrawnEntry(Entry):
     parts: int
     gaps: int
     voxels: int | None
+    value: int | None
     ml: float
     tolerance_ml: float
     written_voxels: int
