@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given
 from hypothesis import strategies as st
+from typer.testing import CliRunner
 
+from backsplit.cli import app
 from backsplit.cli.start import DrawnAs, Layout, PresetName
 from backsplit.errors import BacksplitError, Code
 from backsplit.start.layouts import LAYOUTS
@@ -455,6 +458,9 @@ def test_a_folder_of_no_layout_gets_patterns_proposed(tmp_path):
          "--lesion '{case}/ptv_gtv.nii.gz' --labels given='{case}/organs.nii.gz'"),
         ("{c}/CT/scan {c}/PT/scan {c}/CT/seg", "--image ct='{case}/CT/scan.nii.gz' "
          "--image pt='{case}/PT/scan.nii.gz' --lesion '{case}/CT/seg.nii.gz'"),
+        ("R001/{c}/ses-1/{c}_T1w R001/{c}/ses-1/{c}_lesion_mask",
+         "--image t1w='*/{case}/*/{case}_T1w.nii.gz' "
+         "--lesion '*/{case}/*/{case}_lesion_mask.nii.gz'"),
         ("{c}/scan/ct {c}/masks/gtv",
          "--image ct='{case}/scan/ct.nii.gz' --lesion '{case}/masks/gtv.nii.gz'"),
     ],
@@ -462,11 +468,16 @@ def test_a_folder_of_no_layout_gets_patterns_proposed(tmp_path):
 def test_patterns_are_proposed_for_other_folders(tmp_path, files, options):
     for case in ("CHUM-001", "CHUM-007", "CHUS_3"):
         for name in files.split():
-            values = [1] if any(word in name for word in ("label", "seg", "gtv", "organs")) else []
+            drawn = ("label", "seg", "gtv", "organs", "mask")
+            values = [1] if any(word in name for word in drawn) else []
             volume(tmp_path / f"{name.replace('{c}', case)}.nii.gz", *values)
     with pytest.raises(BacksplitError) as caught:
         found_in(tmp_path)
     assert caught.value.remedy.endswith(options)
+    into = ["--into", str(tmp_path / "mine")]
+    done = CliRunner().invoke(app, ["init", str(tmp_path), *shlex.split(options), *into])
+    assert done.exit_code == 0 and "init: 3 cases (patterns)" in done.output
+    assert not [line for line in done.output.splitlines() if "match no image" in line]
 
 
 def test_a_case_that_lacks_a_file_stays_in_the_table(tmp_path):

@@ -115,7 +115,14 @@ def init(
         str, typer.Option(help="Name of the data set. Default: the folder's, or the preset's.")
     ] = "",
     number: Annotated[
-        int, typer.Option("--id", min=0, max=999, help="nnU-Net's id. Default: 501.")
+        int,
+        typer.Option(
+            "--id",
+            min=0,
+            max=999,
+            show_default=False,
+            help="nnU-Net's id. Default: 501, or the preset's.",
+        ),
     ] = 0,
 ) -> None:
     """Write a case table and a first configuration for a folder of images."""

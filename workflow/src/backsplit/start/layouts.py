@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from backsplit.errors import Code, RunError
+from backsplit.errors import Code, RunError, shown
 from backsplit.start.found import Found
 from backsplit.start.readers.atlas import find_atlas
 from backsplit.start.readers.autopet import find_autopet, find_longitudinal
@@ -15,6 +15,7 @@ from backsplit.start.readers.kits import find_kits
 from backsplit.start.readers.lits import find_lits
 from backsplit.start.readers.nbia import find_nbia
 from backsplit.start.readers.nnunet import find_nnunet, find_undescribed
+from backsplit.start.suggest import suggestion
 
 Reader = Callable[[Path], Found | None]
 
@@ -66,7 +67,9 @@ def find_by_layout(
     if len(inside) > 1:
         paths = ", ".join(str(child) for _, child in inside)
         raise RunError(
-            Code.LAYOUT_UNKNOWN, f"{root} holds several data sets ({paths})", "name one of them"
+            Code.LAYOUT_UNKNOWN,
+            f"{root} holds several data sets ({shown(paths)})",
+            "give the folder of one, or name the files of all by patterns: " + suggestion(root),
         )
     return inside[0] if inside else None
 

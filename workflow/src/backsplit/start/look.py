@@ -67,6 +67,9 @@ def _with_lesions(found: Found) -> Found:
     paths = [case.lesion for case in found.cases if case.lesion is not None][:LOOKED_AT]
     if found.labels or (found.own_files and not paths):
         return found
+    if not paths:
+        said = "no lesion file was found: `lesion: 1` only holds the place"
+        return replace(found, decide=[*found.decide, said])
     if names := Counter(name for path in paths for name in names_in(path)):
         note = listed(names, len(paths), "lesion")
         return replace(found, labels=targets_among(names), notes=[*found.notes, note])

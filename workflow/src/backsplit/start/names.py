@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 MASK_WORDS = {
     "mask", "masks", "msk", "seg", "segs", "dseg", "probseg", "segmentation", "segmentations",
     "label", "labels", "roi", "rois", "annotation", "annotations", "contour", "contours",
-    "groundtruth", "gt", "lesionmask",
+    "groundtruth", "gt", "lesionmask", "oar", "oars", "organs",
 }  # fmt: skip
 """Words by which files of labels are called."""
 
