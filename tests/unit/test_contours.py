@@ -265,6 +265,31 @@ def test_slices_left_out_and_copies_are_noted(tmp_path):
     assert "1 contours twice" in labels.notes[0] and "2 of the slices" in labels.notes[1]
 
 
+def renamed(path, **changes):
+    """A structure set with two regions, of which the second is changed."""
+    write_rtstruct(path, {"GTV": [square(1, 5, 9)], "organ": [square(3, 5, 10)]})
+    data = dcmread(path)
+    for name, value in changes.items():
+        setattr(data.StructureSetROISequence[1], name, value)
+    data.save_as(path)
+    return path
+
+
+def test_all_regions_of_a_name_are_that_name(tmp_path):
+    labels = read_label_map(renamed(tmp_path / "rt.dcm", ROIName="GTV"), GRID, ["GTV"])
+    assert list(labels.names) == ["GTV", "GTV (2)"]
+    assert labels.values_of("GTV") == list(labels.names.values())
+    assert labels.values_of("GTV (2)") == [labels.names["GTV (2)"]]
+    assert (labels.array[1] > 0).sum() == 25 and (labels.array[3] > 0).sum() == 36
+
+
+def test_regions_of_one_number_are_refused(tmp_path):
+    path = renamed(tmp_path / "rt.dcm", ROINumber=3)
+    with pytest.raises(CaseError) as caught:
+        read_label_map(path, GRID, ["GTV"])
+    assert caught.value.code is Code.FILE_UNREADABLE and "the number 3" in caught.value.what
+
+
 def test_contours_a_little_off_their_planes_are_noted(tmp_path):
     mask, labels = gtv(tmp_path / "rt.dcm", [square(2.1, 5, 9)])
     assert mask[2].sum() == 25 and "0.3 mm off the planes" in labels.notes[0]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import numpy as np
 import pytest
 import slicerio
@@ -174,3 +176,54 @@ def test_layers_are_no_image_and_plain_files_have_no_names(folder):
     assert not read_label_map(path, GRID).names
     path.write_bytes(path.read_bytes()[:-9])
     assert code_of(path) is Code.FILE_UNREADABLE
+
+
+ODD = ("", "-1", "0", "1.5", "x", "9" * 30, "9" * 4500, "nan", "(1,2,3)", "none", "ä", "%s")
+KEYS = ("Segment0_ID", "Segment0_Name", "Segment0_Layer", "Segment0_LabelValue",
+        "Segment1_Layer", "Segment1_LabelValue", "Segmentation_ContainedRepresentationNames",
+        "sizes", "dimension", "space", "space directions", "space origin", "kinds", "type",
+        "encoding", "endian")  # fmt: skip
+
+
+def hostile(content):
+    """Headers in which a field is missing, odd or said twice; and damaged bytes."""
+    lines = content.split(b"\n\n")[0].split(b"\n")
+    rest = content[len(b"\n".join(lines)) :]
+    for key in KEYS:
+        (at,) = [n for n, line in enumerate(lines) if line.startswith(key.encode() + b":")] or [-1]
+        sign = b":=" if key.startswith("Segment") else b": "
+        for value in ODD:
+            line = key.encode() + sign + value.encode()
+            changed = [*lines[:at], line, *lines[at + 1 :]] if at > 0 else [*lines, line]
+            yield b"\n".join(changed) + rest
+        if at > 0:
+            yield b"\n".join([*lines[:at], *lines[at + 1 :]]) + rest
+            yield b"\n".join([*lines, lines[at]]) + rest
+    rng = np.random.default_rng(0)
+    for _ in range(100):
+        data = bytearray(content)
+        for place in rng.integers(4, len(data), rng.integers(1, 10)):
+            data[place] = rng.integers(0, 256)
+        yield bytes(data)
+
+
+def test_hostile_headers_are_read_right_or_refused(folder):
+    masks = np.concatenate([one(), np.roll(one(), 1, axis=1)]).astype(bool)
+    path = write(folder / "a.seg.nrrd", masks, [("tumor", 0, 1), ("cyst", 1, 1)])
+    whole = {mask.tobytes() for mask in masks}
+    codes = Counter()
+    for content in hostile(path.read_bytes()):
+        path.write_bytes(content)
+        try:
+            labels = read_label_map(path, GRID)
+        except CaseError as error:
+            codes[str(error.code)] += 1
+            continue
+        codes["read"] += 1
+        if not labels.grid.is_same(GRID):  # it says that it lies elsewhere
+            continue
+        found = [mask_of(labels, name) for name in labels.names]
+        assert {mask.tobytes() for mask in found if mask.any()} <= whole, content[:2000]
+        assert sum(not mask.any() for mask in found) == len(labels.notes)
+    print(codes)
+    assert sum(codes.values()) > 250 and codes["FILE_UNREADABLE"] > 50

@@ -15,7 +15,7 @@ from backsplit.store.disk import is_there
 from backsplit.volume.drawn import Drawn, drawn_voxels
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.planes import is_dicom_file
-from backsplit.volume.read import UNREADABLE, read_grid, read_labels
+from backsplit.volume.read import read_grid, read_labels
 from backsplit.volume.seg_nrrd import SlicerSegments, is_slicer_file
 from backsplit.volume.segments import SegmentFile, unreadable
 
@@ -35,6 +35,7 @@ class LabelMap:
     drawn : value to what the source itself says of it, before any conversion; a value that stands
         for several has none of its own, each of them is counted whole. It stays as it was when
         the map is put on another grid.
+    own_names : name in `names` to the file's own, where the file calls several segments alike
     """
 
     array: Array
@@ -43,6 +44,7 @@ class LabelMap:
     overlaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     drawn: Mapping[int, Drawn] = field(default_factory=dict)
+    own_names: Mapping[str, str] = field(default_factory=dict)
 
     def values_of(self, wanted: int | str) -> list[int]:
         """Values that a value, or a name or wildcard, stands for; none where the file lacks it.
@@ -51,7 +53,11 @@ class LabelMap:
         """
         if isinstance(wanted, int):
             return [wanted] if not self.names or wanted in self.names.values() else []
-        return [value for name, value in self.names.items() if fnmatchcase(name, wanted)]
+        return [
+            value
+            for name, value in self.names.items()
+            if fnmatchcase(name, wanted) or fnmatchcase(self.own_names.get(name, name), wanted)
+        ]
 
 
 def read_label_grid(path: Path, grid: Grid) -> Grid:
@@ -123,7 +129,9 @@ def _slicer_file(path: Path) -> SegmentFile | None:
         return None  # whoever reads it says what is wrong
     try:
         return SlicerSegments(path)
-    except UNREADABLE as error:
+    except CaseError:
+        raise
+    except Exception as error:  # whatever its header makes of it
         raise unreadable(path, error) from None
 
 
@@ -134,7 +142,9 @@ def _read_segments(file: SegmentFile, grid: Grid, wanted: Iterable[int | str] | 
         for segment in file.segments
         if patterns is None
         or any(
-            segment.number == p if isinstance(p, int) else fnmatchcase(segment.name, p)
+            segment.number == p
+            if isinstance(p, int)
+            else fnmatchcase(segment.name, p) or fnmatchcase(segment.own, p)
             for p in patterns
         )
     ]
@@ -151,7 +161,10 @@ def _read_segments(file: SegmentFile, grid: Grid, wanted: Iterable[int | str] | 
     highest = max((segment.number for segment in file.segments), default=0)
     array, overlaps = stack_masks(masks(), grid.shape, highest)
     names = {segment.name: segment.number for segment in file.segments}
-    return LabelMap(array, grid, names, overlaps, tuple(notes), drawn)
+    own_names = {
+        segment.name: segment.own for segment in file.segments if segment.name != segment.own
+    }
+    return LabelMap(array, grid, names, overlaps, tuple(notes), drawn, own_names)
 
 
 def stack_masks(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,10 +16,18 @@ from backsplit.volume.grid import Array, Grid
 
 @dataclass(frozen=True)
 class SegmentName:
-    """A segment or region: its number in label maps, and its name in the file."""
+    """A segment or region.
+
+    Attributes
+    ----------
+    number : in label maps
+    name : one of its own; the second that the file calls `GTV` is `GTV (2)`
+    own : as the file has it
+    """
 
     number: int
     name: str
+    own: str
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,7 @@ class SegmentFile(ABC):
         self.path = path
         self.segments = tuple(_named(given))
         self._numbers = [number for number, _ in given]
+        self._doubled = {n for n, count in Counter(self._numbers).items() if count > 1}
 
     def read(self, segment: SegmentName, grid: Grid) -> Segment:
         """One segment on a grid.
@@ -61,6 +71,8 @@ class SegmentFile(ABC):
         """
         number = self._numbers[self.segments.index(segment)]
         try:
+            if number in self._doubled:
+                raise ValueError(f"several of its segments have the number {number}")
             return self._read(number, segment.name, grid)
         except CaseError:
             raise
@@ -95,4 +107,4 @@ def _named(given: Sequence[tuple[int, str]]) -> Iterator[SegmentName]:
     for position, (number, name) in enumerate(given, start=1):
         seen[name] = seen.get(name, 0) + 1
         shown = name if seen[name] == 1 else f"{name} ({seen[name]})"
-        yield SegmentName(number if own else position, shown)
+        yield SegmentName(number if own else position, shown, name)
