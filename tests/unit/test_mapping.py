@@ -55,6 +55,12 @@ def test_only_cases_that_have_the_structure_count():
     assert parts(table)["liver"].where == "16 of 20 cases"
 
 
+@pytest.mark.parametrize("name", ["liver_tumor", "gallstones", "GTVn", "lymph_node"])
+def test_lesions_come_in_any_number(name):
+    table = changed(cohort(20), names_of(20), "liver", TORN)
+    assert "liver" in parts(table) and not parts(table, liver=name)
+
+
 def test_parts_that_may_touch_are_two_halves_of_one_thing():
     near = TORN | {"spread_mm": apart(1500, 0.99)}
     assert not parts(changed(cohort(20), names_of(20), "liver", near))

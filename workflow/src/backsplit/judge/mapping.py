@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from backsplit.config.lesion_words import is_lesion
 from backsplit.config.quality import AnatomyRules, Cohort
 from backsplit.judge.anatomy import fits
 from backsplit.judge.cohort import POSITION, USUAL, VOLUME
@@ -34,15 +35,15 @@ PURE = 0.9
 def several_parts(cube: Cube, rules: AnatomyRules) -> Iterator[Fault]:
     """Find structures that nearly always come in more far-apart parts than their name allows.
 
-    A name allows one part, a plural any number (`several` in the rules), and `components` says
-    otherwise of some.
+    A name allows one part, a plural or a lesion any number (`several` in the rules, and
+    `config.lesion_words`), and `components` says otherwise of some.
     """
     several = tuple(name for rule in rules.several for name in rule.of)
     diameter = np.cbrt(6 / np.pi * where(cube.there, cube["volume_ml"]) * 1000)
     apart = cube["spread_mm"] > TOUCHING * diameter
     for j, structure in enumerate(cube.structures):
         most = next((r.most for r in rules.components if fits(structure, r.of)), 1.0)
-        if fits(structure, several):
+        if is_lesion(structure) or fits(structure, several):  # lesions come in any number
             continue
         odd = apart[:, j] & (cube["components_large"][:, j] > most)
         if hit := _nearly_all(cube, j, odd):
