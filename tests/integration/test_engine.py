@@ -25,7 +25,6 @@ from backsplit.demo.phantoms import make_phantom
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment import build, device, network
 from backsplit.segment.nnunet import NnUNetSegmenter
-from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.stage import SegmentStage
 from backsplit.segment.totalseg.tasks import engine_task, private_home
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
@@ -62,7 +61,9 @@ def phantom(folder: Path, name: str) -> Path:
 
 def label(*cases: Case, run: Run = RUN) -> list:
     config = TotalSegmentator(kind="totalsegmentator", task="total", fastest=True, weights="demo")
-    return [r for _, r in TotalSegmentatorSegmenter(config, INPUTS, run).label(cases)]
+    labelled = TotalSegmentatorSegmenter(config, INPUTS, run).label(cases)
+    results = {case.id: result for case, result in labelled}  # as they are done, in no order
+    return [results[case.id] for case in cases]
 
 
 def test_a_bad_image_fails_alone_with_a_code(tmp_path):
@@ -173,34 +174,6 @@ def test_every_failure_of_a_case_has_a_code(tmp_path, error, code):
 
     result = attempt(case_of(tmp_path / "a.nii.gz"), fails)
     assert isinstance(result, CaseError) and result.code is code
-
-
-def test_steps_overlap_and_failures_stay_in_their_case(tmp_path):
-    cases = [case_of(tmp_path / name, name) for name in "abcdef"]
-    running: set[str] = set()
-    most = 0
-
-    def step(name: str, fails: str):
-        def work(given):
-            nonlocal most
-            running.add(name)
-            most = max(most, len(running))
-            time.sleep(0.05)
-            running.discard(name)
-            key = given.id if isinstance(given, Case) else given
-            if key in fails:
-                raise CaseError(Code.INTERNAL, f"{name} {key}", "x")
-            return key
-
-        return work
-
-    steps = Steps(step("prepare", "b"), step("run", "d"), step("finish", "e"))
-    results = {case.id: result for case, result in overlap(cases, steps)}
-    assert most == 3  # all three steps at once, each on a case of its own
-    failed = {k: r.message.split()[0] for k, r in results.items() if isinstance(r, CaseError)}
-    assert failed == {"b": "prepare", "d": "run", "e": "finish"}
-    assert [k for k, r in results.items() if r == k] == ["a", "c", "f"]
-    assert list(overlap([], steps)) == []
 
 
 def test_jobs_on_one_machine_take_different_gpus(tmp_path):

@@ -1,13 +1,13 @@
 """The resident nnU-Net: a network is loaded once per process and stays; arrays in, labels out.
 
-nnU-Net's own classes do preprocessing, sliding window and the resampling of logits. What differs
-is the order of the work: one channel of logits is resampled at a time and the largest is kept
-(`labels`), so that memory does not grow with the number of classes, and nothing goes through
-worker processes or temporary files.
+nnU-Net's own sliding window runs the network. What comes before and after are its steps in compiled
+form (`preparation.py`, `logits.py`); where the plans ask for functions of somebody else, these are
+called. Nothing goes through worker processes or temporary files.
 """
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -19,6 +19,13 @@ from typing import Any
 import numpy as np
 
 from backsplit.errors import CaseError, Code
+from backsplit.segment.logits import Lattice, largest_channel, lattice, regions
+from backsplit.segment.preparation import (
+    Source,
+    normalised,
+    resampled,
+    usual_resampling,
+)
 from backsplit.segment.weights import require_accepted
 from backsplit.store.provenance import read_json
 from backsplit.volume import Array
@@ -37,6 +44,10 @@ PLAIN_TRAINERS = frozenset(
 )
 """nnU-Net's trainers, of those that TotalSegmentator used, that build the network of the plans. A
 trainer may build another one: for any that is not named here nnU-Net is asked."""
+
+
+LOGIT_BYTES = 2
+"""Of a voxel and channel: nnU-Net keeps float16."""
 
 
 @dataclass(frozen=True)
@@ -72,11 +83,12 @@ class Prepared:
 
     Attributes
     ----------
-    data : float32 (channel, z, y, x) in the network's spacing and axis order
-    properties : what nnU-Net needs to bring labels back
+    data : float32 tensor (channel, z, y, x) in the network's spacing and axis order; in pinned
+        memory where the network is on CUDA
+    properties : what is needed to bring labels back
     """
 
-    data: Array
+    data: Any
     properties: dict[str, Any]
 
 
@@ -107,20 +119,111 @@ class Network:
         """Ending of the files that the model was trained on."""
         return str(self._predictor.dataset_json["file_ending"])
 
-    def prepare(self, image: Array, properties: dict[str, Any]) -> Prepared:
+    @property
+    def heads(self) -> int:
+        """Channels of its logits."""
+        return int(self._predictor.label_manager.num_segmentation_heads)
+
+    @property
+    def on_card(self) -> bool:
+        """Whether its logits are made, and kept, in a GPU's own memory."""
+        return bool(self._predictor.device.type == "cuda")
+
+    @property
+    def previous_stage(self) -> str | None:
+        """Configuration whose labels this one takes beside the image (a cascade)."""
+        return self._predictor.configuration_manager.previous_stage_name  # type: ignore[no-any-return]
+
+    def prepare(self, source: Source, previous: Array | None = None) -> Prepared:
         """Crop, normalise and resample an image.
 
         Parameters
         ----------
-        image : (channel, z, y, x) in the axis order of the model's reader
-        properties : the reader's; `spacing` is (z, y, x) in mm
+        source : the image; the networks of a task share it
+        previous : labels of the previous stage of a cascade, (z, y, x) on the image's grid
+        """
+        import torch
+
+        p = self._predictor
+        if self._is_usual:
+            data, properties = self._prepared(source)
+            seg = None if previous is None else self._previous(source, previous, data.shape[1:])
+        else:
+            preprocessor = p.configuration_manager.preprocessor_class(verbose=False)
+            data, seg, properties = preprocessor.run_case_npy(
+                source.image.astype(np.float32),
+                None if previous is None else previous[None],
+                dict(source.properties),
+                p.plans_manager,
+                p.configuration_manager,
+                p.dataset_json,
+            )
+        if previous is not None:
+            assert seg is not None
+            one_hot = [seg[0] == value for value in p.label_manager.foreground_labels]
+            data = np.vstack([data, np.stack(one_hot).astype(np.float32)])
+        tensor = torch.from_numpy(data)
+        if self.on_card:
+            tensor = tensor.pin_memory()  # the card fetches it while the CPU goes on
+        return Prepared(tensor, properties)
+
+    @property
+    def _is_usual(self) -> bool:
+        from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+        return self._predictor.configuration_manager.preprocessor_class is DefaultPreprocessor
+
+    def _prepared(self, source: Source) -> tuple[Array, dict[str, Any]]:
+        """The steps of `DefaultPreprocessor`."""
+        p = self._predictor
+        cropped = source.cropped(p.plans_manager.transpose_forward)
+        properties = {
+            **source.properties,
+            "shape_before_cropping": cropped.whole,
+            "bbox_used_for_cropping": cropped.box,
+            "shape_after_cropping_and_before_resampling": cropped.data.shape[1:],
+        }
+        data = normalised(
+            cropped,
+            p.configuration_manager,
+            p.plans_manager.foreground_intensity_properties_per_channel,
+        )
+        spacing, own = self._spacings(properties)
+        shape = own_shape(data.shape[1:], spacing, own)
+        function = p.configuration_manager.resampling_fn_data
+        return resampled(data, shape, function, spacing, own), properties
+
+    def voxels(self, shape: Sequence[int], spacing: Sequence[float]) -> int:
+        """Voxels of an image in the network's spacing, at most: nothing cropped.
+
+        Parameters
+        ----------
+        shape, spacing : of the image in the reader's order of axes
+        """
+        axes = self._predictor.plans_manager.transpose_forward
+        given, own = self._spacings({"spacing": spacing})
+        return math.prod(own_shape([shape[axis] for axis in axes], given, own))
+
+    def _spacings(self, properties: Mapping[str, Any]) -> tuple[list[float], list[float]]:
+        """The image's spacing in the network's order of axes, and the network's own.
+
+        A 2D network has none along its first axis: there it takes the image's.
         """
         p = self._predictor
-        preprocessor = p.configuration_manager.preprocessor_class(verbose=False)
-        data, _, properties = preprocessor.run_case_npy(
-            image, None, properties, p.plans_manager, p.configuration_manager, p.dataset_json
-        )
-        return Prepared(data, properties)
+        spacing = [properties["spacing"][axis] for axis in p.plans_manager.transpose_forward]
+        own = p.configuration_manager.spacing
+        return spacing, [*spacing[: len(spacing) - len(own)], *own]
+
+    def _previous(self, source: Source, labels: Array, shape: tuple[int, ...]) -> Array:
+        """Labels of the previous stage in the network's spacing, (1, z, y, x), -1 outside."""
+        p = self._predictor
+        axes = p.plans_manager.transpose_forward
+        cropped = source.cropped(axes)
+        seg = labels.transpose(axes)[tuple(slice(*ends) for ends in cropped.box)].astype(np.int16)
+        seg[(seg == 0) & ~cropped.mask] = -1
+        spacing, own = self._spacings(source.properties)
+        function = p.configuration_manager.resampling_fn_seg
+        return np.asarray(function(seg[None], shape, spacing, own))
 
     def run(self, prepared: Prepared, limit_s: float | None = None) -> Any:  # noqa: ANN401
         """Logits by sliding window, averaged over the folds.
@@ -140,7 +243,7 @@ class Network:
 
         self._until = None if limit_s is None else time.monotonic() + limit_s
         p = self._predictor
-        data = torch.from_numpy(prepared.data)
+        data = self._on_device(prepared.data)
         with torch.inference_mode():
             total: Any = None
             for weights in p.list_of_parameters:
@@ -152,6 +255,17 @@ class Network:
                 total /= len(p.list_of_parameters)
         return total
 
+    def _on_device(self, data: Any) -> Any:  # noqa: ANN401
+        """Start the way of an image to the card, where there is ample room for it."""
+        import torch
+
+        device = self._predictor.device
+        if device.type != "cuda" or not self._predictor.perform_everything_on_device:
+            return data
+        if 4 * data.nbytes > torch.cuda.mem_get_info(device)[0]:
+            return data
+        return data.to(device, non_blocking=True)
+
     def labels(self, logits: Any, properties: dict[str, Any]) -> Array:  # noqa: ANN401
         """Label map in the axis order and on the grid of the image that was prepared.
 
@@ -160,67 +274,49 @@ class Network:
         logits : (class, z, y, x) from `run`
         properties : from `prepare`
         """
-        from acvl_utils.cropping_and_padding.bounding_boxes import insert_crop_into_image
-
         p = self._predictor
-        if p.label_manager.has_regions:
-            labels = self._region_labels(logits, properties)
+        logits, to = self._laid(logits, properties)
+        manager = p.label_manager
+        if manager.has_regions:
+            order = manager.regions_class_order
+            labels = regions(logits, to, order, manager.inference_nonlin)
         else:
-            labels = largest_channel(self._resampled(logits, properties), len(logits))
-        whole = np.zeros(properties["shape_before_cropping"], labels.dtype)
-        whole = insert_crop_into_image(whole, labels, properties["bbox_used_for_cropping"])
-        return np.asarray(whole.transpose(p.plans_manager.transpose_backward))
+            labels = largest_channel(logits, to)
+        whole_shape = properties["shape_before_cropping"]
+        if labels.shape != tuple(whole_shape):
+            whole = np.zeros(whole_shape, labels.dtype)
+            box = properties["bbox_used_for_cropping"]
+            whole[tuple(slice(*ends) for ends in box)] = labels
+            labels = whole
+        return np.asarray(labels.transpose(p.plans_manager.transpose_backward))
 
-    def _resampled(self, logits: Any, properties: dict[str, Any]) -> Any:  # noqa: ANN401
-        """Give a function from channel to its logits (a tensor) on the cropped image's grid."""
+    def _laid(
+        self,
+        logits: Any,  # noqa: ANN401
+        properties: Mapping[str, Any],
+    ) -> tuple[Any, Lattice | None]:
+        """Logits, and where the voxels of the cropped image lie between them."""
         import torch
 
-        p = self._predictor
         shape = tuple(properties["shape_after_cropping_and_before_resampling"])
         if tuple(logits.shape[1:]) == shape:
-            return lambda channel: logits[channel]
-        spacing = [properties["spacing"][i] for i in p.plans_manager.transpose_forward]
-        own = p.configuration_manager.spacing
-        current = own if len(own) == len(shape) else [spacing[0], *own]
-        resample = p.configuration_manager.resampling_fn_probabilities
-        logits = logits.cpu()
-
-        def channel_of(channel: int) -> Any:  # noqa: ANN401
-            one = resample(logits[channel : channel + 1], shape, current, spacing)[0]
-            return torch.as_tensor(one)
-
-        return channel_of
-
-    def _region_labels(self, logits: Any, properties: dict[str, Any]) -> Array:  # noqa: ANN401
-        """Regions overlap: nnU-Net itself decides."""
-        channel = self._resampled(logits, properties)
-        whole = np.stack([channel(c).cpu().numpy() for c in range(len(logits))])
-        return np.asarray(self._predictor.label_manager.convert_logits_to_segmentation(whole))
+            return logits, None
+        spacing, own = self._spacings(properties)
+        function = self._predictor.configuration_manager.resampling_fn_probabilities
+        usual = usual_resampling(function, own, spacing)
+        if usual is None or usual[0] != 1:  # somebody else's
+            channels = [function(c[None], shape, own, spacing) for c in logits.cpu()]
+            return torch.cat([torch.as_tensor(c) for c in channels]), None
+        return logits, lattice(logits.shape[1:], shape, usual[1])
 
 
-def largest_channel(channel_of: Any, count: int) -> Array:  # noqa: ANN401
-    """Index of the largest channel of each voxel, one channel at a time, on the channels' device.
-
-    Parameters
-    ----------
-    channel_of : function from channel to its values, a tensor (z, y, x)
-    count : number of channels
-
-    Returns
-    -------
-    labels
-        uint8 (uint16 beyond 256 channels); the first of equal channels, as numpy's argmax.
-    """
-    import torch
-
-    best = channel_of(0).clone()
-    kind = torch.uint8 if count <= 256 else torch.int32
-    labels = torch.zeros(best.shape, dtype=kind, device=best.device)
-    for channel in range(1, count):
-        values = channel_of(channel)
-        labels.masked_fill_(values > best, channel)
-        torch.maximum(best, values, out=best)
-    return np.asarray(labels.cpu().numpy(), np.min_scalar_type(count - 1))
+def own_shape(
+    shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
+) -> tuple[int, ...]:
+    """Shape of an image at another spacing (nnU-Net's `compute_new_shape`)."""
+    return tuple(
+        round(old / new * size) for old, new, size in zip(spacing, wanted, shape, strict=True)
+    )
 
 
 @lru_cache(maxsize=16)
@@ -309,7 +405,7 @@ def predict(
         TIME_LIMIT when the network has run longer than `limit_s`.
     """
     image, properties = network.reader.read_images([str(path) for path in images])
-    prepared = network.prepare(image, properties)
+    prepared = network.prepare(Source(image, properties))
     return network.labels(network.run(prepared, limit_s), prepared.properties), prepared.properties
 
 

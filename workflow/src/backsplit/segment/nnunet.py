@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from backsplit.cases.table import Case
 from backsplit.config.base import MOST_LABEL
@@ -20,23 +16,15 @@ from backsplit.errors import CaseError, Code, RunError, shown
 from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
 from backsplit.segment.licences import UNSTATED, stated_licence
-from backsplit.segment.network import Model, Network, Prepared, load
-from backsplit.segment.pipeline import Steps, overlap
+from backsplit.segment.memory import limits
+from backsplit.segment.network import Model, load
+from backsplit.segment.nnunet_engine import Engine
+from backsplit.segment.pipeline import overlap
 from backsplit.segment.timing import Timings
 from backsplit.store.provenance import read_json, versions
-from backsplit.store.results import VOLUME_ENDING
-from backsplit.volume import (
-    Array,
-    Grid,
-    Volume,
-    read_labels,
-    read_volume,
-    reads_alike,
-    require_same_grid,
-    save_nifti,
-)
-from backsplit.volume.intensity import require_finite
-from backsplit.volume.resample import resample_image
+
+MOST_STAGES = 4
+"""nnU-Net's own cascade has two; plans that go round in a circle have no end."""
 
 
 def build(section: NnUNet, inputs: Labelling, run: Run) -> Segmenter:
@@ -73,27 +61,54 @@ class NnUNetSegmenter:
 
     def classes(self) -> dict[str, int]:
         """Names from the model's dataset.json, background left out."""
+        labels = self._dataset_json["labels"]
+        if any(isinstance(value, list) and len(value) > 1 for value in labels.values()):
+            return self._regions()
         classes: dict[str, int] = {}
-        for name, value in self._dataset_json["labels"].items():
+        for name, value in labels.items():
             if name in ("background", "ignore"):
                 continue
-            if isinstance(value, int) and not 1 <= value <= MOST_LABEL:
-                raise RunError(
-                    Code.MODEL_INVALID,
-                    f"{self.config.model}/dataset.json gives {shown(name)!r} the value "
-                    f"{shown(value)}, which no label map can hold",
-                    "use another model",
-                )
-            if not isinstance(value, int):
-                region = f"{shown(name)!r} is {shown(value)}"
-                raise RunError(
-                    Code.MODEL_INVALID,
-                    f"{self.config.model} was trained on regions ({region}); "
-                    "region models are not supported as segmenters yet",
-                    "predict with nnU-Net and give the files to a `files` segmenter",
-                )
-            classes[name] = value
+            single = value[0] if isinstance(value, list) and value else value
+            classes[name] = self._id(name, single)
         return classes
+
+    def _regions(self) -> dict[str, int]:
+        """Names of regions, and what the model's own order writes where each is found.
+
+        Regions overlap; where several are found, the value of the last of them is written.
+        """
+        names = [
+            name
+            for name, value in self._dataset_json["labels"].items()
+            if name not in ("background", "ignore") and {*_as_list(value)} != {0}
+        ]
+        order = self._dataset_json.get("regions_class_order")
+        if not isinstance(order, list) or len(order) != len(names):
+            raise RunError(
+                Code.MODEL_INVALID,
+                f"{self.config.model}/dataset.json has {len(names)} regions, but its "
+                f"`regions_class_order` is {shown(order)}",
+                "give it a value for each region, as nnU-Net asks for",
+            )
+        classes = {name: self._id(name, value) for name, value in zip(names, order, strict=True)}
+        if len(set(classes.values())) != len(classes):
+            raise RunError(
+                Code.MODEL_INVALID,
+                f"{self.config.model}/dataset.json gives two regions the same value "
+                f"(`regions_class_order` is {shown(order)})",
+                "use another model",
+            )
+        return classes
+
+    def _id(self, name: str, value: Any) -> int:  # noqa: ANN401
+        if not isinstance(value, int) or not 1 <= value <= MOST_LABEL:
+            raise RunError(
+                Code.MODEL_INVALID,
+                f"{self.config.model}/dataset.json gives {shown(name)!r} the value "
+                f"{shown(value)}, which no label map can hold",
+                "use another model",
+            )
+        return value
 
     def licence(self) -> Licence:
         """What the configuration says; else nobody has said."""
@@ -117,21 +132,29 @@ class NnUNetSegmenter:
                 f"{list(self.channels)}",
                 "set `channel` to as many, in the model's order",
             )
-        model = Model(
-            folder=self.config.model,
-            folds=self.config.folds,
-            checkpoint=self.config.checkpoint,
-            device=choose_device(self.settings.device),
-            step_size=self.config.step_size,
-            mirroring=self.config.mirroring,
-        )
+        device = choose_device(self.settings.device)
         with self.timings.phase("load"):
-            network = load(model)
-        yield from overlap(cases, Engine(network, self.channels, self.timings, self.settings).steps)
+            networks = [
+                load(
+                    Model(
+                        folder=folder,
+                        folds=self.config.folds,
+                        checkpoint=self.config.checkpoint,
+                        device=device,
+                        step_size=self.config.step_size,
+                        mirroring=self.config.mirroring,
+                    )
+                )
+                for folder in self._stages()
+            ]
+        engine = Engine(networks, self.channels, self.timings, self.settings)
+        yield from overlap(cases, engine.steps, limits())
 
     def weights(self) -> Sequence[Path]:
-        """Descriptions and checkpoints of the folds that are used."""
-        folder = self.config.model
+        """Descriptions and checkpoints of the folds that are used, of each stage of a cascade."""
+        return [path for folder in self._stages() for path in self._files(folder)]
+
+    def _files(self, folder: Path) -> list[Path]:
         files = [folder / "dataset.json", folder / "plans.json"]
         files += [folder / f"fold_{fold}" / self.config.checkpoint for fold in self.config.folds]
         for path in files:
@@ -140,100 +163,48 @@ class NnUNetSegmenter:
                 raise RunError(
                     Code.WEIGHTS_MISSING,
                     f"{path} does not exist; the model folder has {there}",
-                    "correct `model`, `folds` or `checkpoint`",
+                    "correct `model`, `folds` or `checkpoint`"
+                    if folder == self.config.model
+                    else f"put the previous stage of the cascade beside {self.config.model.name}, "
+                    "with the same folds",
                 )
         return files
 
+    def _stages(self) -> list[Path]:
+        """Model folders of a cascade, the first one first; of any other model its own alone.
 
-@dataclass(frozen=True)
-class Ready:
-    """A case as the network wants it, and where it came from."""
+        A stage's configuration names the one before it; nnU-Net puts both into one folder, under
+        the same trainer and plans.
+        """
+        folder = self.config.model
+        trainer_plans, _, configuration = folder.name.rpartition("__")
+        stages = [folder]
+        previous = self._previous(configuration)
+        while previous is not None and len(stages) < MOST_STAGES:
+            stages.insert(0, folder.parent / f"{trainer_plans}__{previous}")
+            previous = self._previous(previous)
+        return stages
 
-    case: Case
-    grid: Grid
-    prepared: Prepared
-
-
-class Engine:
-    """The three steps of a case through one network."""
-
-    def __init__(
-        self, network: Network, channels: Sequence[str], timings: Timings, run: Run
-    ) -> None:
-        self.network = network
-        self.channels = channels
-        self.timings = timings
-        self.limit_s = 60 * run.case_minutes
-        self.steps = Steps(self.prepare, self.run, self.finish)
-
-    def prepare(self, case: Case) -> Ready:
-        """Read the channels; crop, normalise and resample them."""
-        paths = [case.images[channel] for channel in self.channels]
-        with self.timings.phase("read"):
-            volumes = [read_volume(path) for path in paths]
-            for path, volume in zip(paths, volumes, strict=True):
-                require_finite(path, volume.array)
-            volumes = self._on_one_grid(paths, volumes)
-            image, properties = self._as_reader_gives(paths, volumes)
-        with self.timings.phase("prepare"):
-            return Ready(case, volumes[0].grid, self.network.prepare(image, properties))
-
-    def run(self, ready: Ready) -> tuple[Ready, Any]:
-        """Run the network."""
-        with self.timings.phase("network"):
-            return ready, self.network.run(ready.prepared, self.limit_s)
-
-    def finish(self, predicted: tuple[Ready, Any]) -> Labelled:
-        """Make labels of the logits, on the image's grid."""
-        ready, logits = predicted
-        with self.timings.phase("labels"):
-            labels = self.network.labels(logits, ready.prepared.properties)
-            array = labels if self._reads_as_we_do() else self._as_writer_puts(ready, labels)
-        self.timings.cases += 1
-        return Labelled(np.ascontiguousarray(array), ready.grid)
-
-    def _on_one_grid(self, paths: Sequence[Path], volumes: Sequence[Volume]) -> list[Volume]:
-        """Put the channels of a model on the grid of its first one."""
-        first = volumes[0].grid
-        if all(volume.grid.is_same(first) for volume in volumes):
-            return list(volumes)
-        if not self._reads_as_we_do():
-            for path, volume in zip(paths, volumes, strict=True):
-                require_same_grid(str(path), volume.grid, first, "the model's first channel")
-        return [v if v.grid.is_same(first) else resample_image(v, first) for v in volumes]
-
-    def _reads_as_we_do(self) -> bool:
-        return type(self.network.reader).__name__ == "SimpleITKIO"
-
-    def _as_reader_gives(
-        self, paths: Sequence[Path], volumes: Sequence[Volume]
-    ) -> tuple[Array, dict[str, Any]]:
-        """Array (channel, z, y, x) and properties as the model's own reader gives them."""
-        if not self._reads_as_we_do():
-            with tempfile.TemporaryDirectory(prefix="backsplit-") as folder:
-                files = [
-                    _readable(path, volume, Path(folder) / f"{number}{VOLUME_ENDING}")
-                    for number, (path, volume) in enumerate(zip(paths, volumes, strict=True))
-                ]
-                array, properties = self.network.reader.read_images([str(file) for file in files])
-            return array, properties
-        array = np.stack([volume.array for volume in volumes]).astype(np.float32)
-        return array, {"spacing": [abs(s) for s in volumes[0].grid.spacing_zyx]}
-
-    def _as_writer_puts(self, ready: Ready, labels: Array) -> Array:
-        """Let the model's own writer undo what its reader did to axes and orientation."""
-        with tempfile.TemporaryDirectory(prefix="backsplit-") as folder:
-            written = Path(folder) / "labels.nii.gz"
-            self.network.reader.write_seg(labels, str(written), ready.prepared.properties)
-            result = read_labels(written)
-        name = f"the prediction of {ready.case.id}"
-        require_same_grid(name, result.grid, ready.grid, "its image")
-        return result.array
+    def _previous(self, configuration: str) -> str | None:
+        """The stage before a configuration, through what it inherits; None where it has none."""
+        try:
+            plans = read_json(self.config.model / "plans.json")
+            entry = plans["configurations"].get(configuration, {})
+            for _ in range(MOST_STAGES):
+                if "previous_stage" in entry or "inherits_from" not in entry:
+                    break
+                entry = plans["configurations"][entry["inherits_from"]]
+            found = entry.get("previous_stage")
+        except FileNotFoundError:
+            return None  # told with the weights
+        except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+            raise RunError(
+                Code.MODEL_INVALID,
+                f"{self.config.model}/plans.json can not be read ({type(error).__name__}: {error})",
+                "restore it",
+            ) from None
+        return found if isinstance(found, str) else None
 
 
-def _readable(path: Path, volume: Volume, spare: Path) -> Path:
-    """A file in which nnU-Net's readers find the volume: its own, else a new one."""
-    if path.name.endswith(VOLUME_ENDING) and reads_alike(path):
-        return path
-    save_nifti(spare, volume.array, volume.grid)
-    return spare
+def _as_list(value: Any) -> list[Any]:  # noqa: ANN401
+    return list(value) if isinstance(value, list) else [value]

@@ -29,6 +29,11 @@ class Timings:
             with self._lock:
                 self.seconds[name] += time.perf_counter() - begun
 
+    def count_case(self) -> None:
+        """One more case is done."""
+        with self._lock:
+            self.cases += 1
+
     def summary(self) -> dict[str, float]:
         """Wall time since the start, seconds by phase, share of the network, cases."""
         wall = time.perf_counter() - self.started

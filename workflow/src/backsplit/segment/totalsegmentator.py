@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from backsplit.errors import CaseError, Code, RunError
 from backsplit.segment.base import Commercial, Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
 from backsplit.segment.licences import stated_licence
-from backsplit.segment.pipeline import overlap
+from backsplit.segment.memory import limits
+from backsplit.segment.pipeline import Size, Steps, overlap
 from backsplit.segment.timing import Timings
 from backsplit.segment.totalseg.tasks import (
     LICENCE_VARIABLE,
@@ -28,9 +30,8 @@ from backsplit.segment.totalseg.tasks import (
 )
 from backsplit.segment.weights import demo_weights, files_of, weights_home
 from backsplit.store.provenance import versions
-from backsplit.volume import Volume, read_volume
+from backsplit.volume import Volume, read_grid, read_volume
 from backsplit.volume.intensity import require_finite
-from backsplit.work.batch import one_by_one
 
 STATED_ELSEWHERE = {
     "brain_aneurysm": "CC BY-NC 4.0",
@@ -104,15 +105,21 @@ class TotalSegmentatorSegmenter:
         with private_home(self.weights_folder):
             task = engine_task(self.config, self.weights_folder, device)
             if task is not None:
-                yield from overlap(
-                    cases, TaskEngine(task, self._read, self.timings, self.settings).steps
-                )
+                engine = TaskEngine(task, self.channel, self._read, self.timings, self.settings)
+                yield from overlap(cases, engine.steps, limits())
                 return
+            # TotalSegmentator's own function keeps its state in the process (standard output, a
+            # counter in a file), so that two of it can not run at once: it counts as the network
+            steps = Steps(
+                (
+                    self._read,
+                    lambda volume: label_with_package(volume, self.config, device),
+                    lambda labelled: labelled,
+                ),
+                lambda case: Size(own=5 * math.prod(read_grid(case.images[self.channel]).shape)),
+            )
             with resident_networks(device, self.weights_folder, 60 * self.settings.case_minutes):
-                yield from one_by_one(
-                    cases,
-                    lambda case: label_with_package(self._read(case), self.config, device),
-                )
+                yield from overlap(cases, steps, limits())
 
     def _read(self, case: Case) -> Volume:
         path = case.images[self.channel]

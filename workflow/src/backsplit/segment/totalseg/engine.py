@@ -1,12 +1,14 @@
 """TotalSegmentator's tasks on the resident engine: same steps, same labels, nothing reloaded.
 
-The steps and their order are those of `totalsegmentator.nnunet.nnUNet_predict_image`, and the
-functions that turn, resample and clean are TotalSegmentator's own. One difference: an image of
-more than 512 x 512 x 900 voxels at the task's spacing is not cut in three.
+The steps and their order are those of `totalsegmentator.nnunet.nnUNet_predict_image`. Turning and
+resampling are done in one compiled loop each way (`lattice.py`), with the same bits; what cleans
+labels is TotalSegmentator's own. One difference: an image of more than 512 x 512 x 900 voxels at
+the task's spacing is not cut in three.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,11 +20,14 @@ import numpy as np
 from backsplit.cases.table import Case
 from backsplit.config.model import Run
 from backsplit.segment.base import Labelled
-from backsplit.segment.network import Network, Prepared, load
-from backsplit.segment.pipeline import Steps
+from backsplit.segment.network import LOGIT_BYTES, Network, Prepared, load
+from backsplit.segment.pipeline import Size, Steps
+from backsplit.segment.preparation import Source
 from backsplit.segment.timing import Timings
+from backsplit.segment.totalseg.lattice import Turned, turn
 from backsplit.segment.totalseg.tasks import Part, Task, modality_notes
-from backsplit.volume import Array, Grid, Volume
+from backsplit.volume import Array, Grid, Volume, read_grid
+from backsplit.volume.compiled import Compiled
 
 
 @dataclass(frozen=True)
@@ -32,29 +37,26 @@ class Ready:
     Attributes
     ----------
     grid : of the image
-    original, canonical : empty images with the geometry before and after turning to RAS
-    resampled : image at the task's spacing, (1, z, y, x) float32
-    spacing : of `resampled`, (z, y, x) mm
-    affine : of `resampled`
+    turned : how it was turned and resampled
+    source : image at the task's spacing, for every network of the task
     notes : what a person should know of the image
     first : the first network's own preparation
     """
 
     grid: Grid
-    original: Any
-    canonical: Any
-    resampled: Array
-    spacing: tuple[float, ...]
-    affine: Array
+    turned: Turned
+    source: Source
     notes: Mapping[str, str]
     first: Prepared
 
 
 @dataclass(frozen=True)
 class Predicted:
-    """A case whose networks have run; labels of the parts may still be in the making."""
+    """A case whose networks have run; labels of the last part may still be in the making."""
 
-    ready: Ready
+    grid: Grid
+    turned: Turned
+    notes: Mapping[str, str]
     parts: Sequence[Future[Array]]
 
 
@@ -64,51 +66,53 @@ class TaskEngine:
     Parameters
     ----------
     task : which
+    channel : whose image it labels
     read : gives the image of a case, checked
     timings : takes note of where the time goes
     run : settings of the run
     """
 
     def __init__(
-        self, task: Task, read: Callable[[Case], Volume], timings: Timings, run: Run
+        self,
+        task: Task,
+        channel: str,
+        read: Callable[[Case], Volume],
+        timings: Timings,
+        run: Run,
     ) -> None:
         self.task = task
+        self.channel = channel
         self.read = read
         self.timings = timings
         self.limit_s = 60 * run.case_minutes
         with timings.phase("load"):
             self.networks = [load(part.model) for part in task.parts]
         self.helpers = ThreadPoolExecutor(2)
-        self.steps = Steps(self.prepare, self.run, self.finish)
+        self.steps = Steps((self.prepare, self.run, self.finish), self.size)
+
+    def size(self, case: Case) -> Size:
+        """Estimate: the image and its labels, five images and maps of parts at the task's spacing.
+
+        In the network in addition, on the CPU, the logits of two parts.
+        """
+        grid = read_grid(case.images[self.channel])
+        image = math.prod(grid.shape)
+        small = math.prod(turn(grid, self.task.spacing_mm).shape)
+        heads = max(network.heads for network in self.networks)
+        logits = 0 if self.networks[0].on_card else 2 * LOGIT_BYTES * heads * small
+        return Size(5 * image + (20 + len(self.networks)) * small, logits)
 
     def prepare(self, case: Case) -> Ready:
         """Read an image, turn it to RAS, resample it, prepare it for the first network."""
-        from totalsegmentator.alignment import as_closest_canonical
-        from totalsegmentator.resampling import change_spacing
-
         with self.timings.phase("read"):
             volume = self.read(case)
         with self.timings.phase("prepare"):
-            original = _nifti(volume)
-            canonical = as_closest_canonical(original)
-            small = canonical
-            if self.task.spacing_mm is not None:
-                small = change_spacing(
-                    canonical, list(self.task.spacing_mm), order=1, dtype=np.int32, nr_cpus=1
-                )
-            data = np.asarray(small.dataobj).transpose(2, 1, 0)[None].astype(np.float32)
-            spacing = tuple(float(s) for s in small.header.get_zooms()[::-1])
-            first = self.networks[0].prepare(data, {"spacing": spacing})
-        return Ready(
-            grid=volume.grid,
-            original=_empty(original),
-            canonical=_empty(canonical),
-            resampled=data,
-            spacing=spacing,
-            affine=small.affine,
-            notes=modality_notes(self.task.name, volume.array),
-            first=first,
-        )
+            turned = turn(volume.grid, self.task.spacing_mm)
+            source = Source(turned.to_task(volume.array)[None], {"spacing": turned.spacing_zyx})
+            notes = modality_notes(self.task.name, volume.array)
+            del volume
+            first = self.networks[0].prepare(source)
+        return Ready(turned.grid, turned, source, notes, first)
 
     def run(self, ready: Ready) -> Predicted:
         """Run the networks; the next one's image and the last one's labels are made meanwhile."""
@@ -125,49 +129,37 @@ class TaskEngine:
                 parts[-1].result()  # no more than one part's logits wait
             parts.append(self.helpers.submit(self._labels, network, logits, prepared.properties))
             del logits
-        return Predicted(ready, parts)
+        return Predicted(ready.grid, ready.turned, ready.notes, parts)
 
     def finish(self, predicted: Predicted) -> Labelled:
         """Merge the parts, clean up, bring the labels back onto the image's grid."""
         labels = [future.result() for future in predicted.parts]
+        turned = predicted.turned
         with self.timings.phase("labels"):
-            merged = merge(labels, self.task.parts)
-            ready = predicted.ready
-            array = self._bring_back(
-                nib.Nifti1Image(merged.transpose(2, 1, 0), ready.affine), ready
-            )
-        self.timings.cases += 1
-        labels_zyx = np.ascontiguousarray(array.transpose(2, 1, 0))
-        return Labelled(labels_zyx, ready.grid, notes=ready.notes)
+            array = turned.to_image(self._cleaned(merge(labels, self.task.parts), turned))
+        self.timings.count_case()
+        return Labelled(array, predicted.grid, notes=predicted.notes)
 
     def _prepare_part(self, network: Network, ready: Ready) -> Prepared:
         with self.timings.phase("prepare"):
-            return network.prepare(ready.resampled, {"spacing": ready.spacing})
+            return network.prepare(ready.source)
 
     def _labels(self, network: Network, logits: Any, properties: dict[str, Any]) -> Array:  # noqa: ANN401
         with self.timings.phase("labels"):
             return network.labels(logits, properties)
 
-    def _bring_back(self, image: Any, ready: Ready) -> Array:  # noqa: ANN401
-        """Clean labels at the task's spacing, resample them (nearest), undo the turning."""
-        from totalsegmentator.alignment import undo_canonical
+    def _cleaned(self, labels: Array, turned: Turned) -> Array:
+        """Clean labels at the task's spacing, (z, y, x), as TotalSegmentator does."""
+        from totalsegmentator.map_to_binary import class_map
         from totalsegmentator.postprocessing import remove_auxiliary_labels
-        from totalsegmentator.resampling import change_spacing
 
+        if f"{self.task.name}_auxiliary" not in class_map and self.task.name != "body":
+            return labels
+        image = nib.Nifti1Image(labels.transpose(2, 1, 0), turned.task_affine)
         image = remove_auxiliary_labels(image, self.task.name)
         if self.task.name == "body":
             image = _clean_body(image)
-        if self.task.spacing_mm is not None:
-            image = change_spacing(
-                image,
-                list(self.task.spacing_mm),
-                ready.canonical.shape,
-                order=0,
-                dtype=np.uint8,
-                nr_cpus=1,
-                force_affine=ready.canonical.affine,
-            )
-        return np.asarray(undo_canonical(image, ready.original).dataobj).astype(np.uint8)
+        return np.asarray(image.dataobj).transpose(2, 1, 0)
 
 
 def merge(labels: Sequence[Array], parts: Sequence[Part]) -> Array:
@@ -180,22 +172,16 @@ def merge(labels: Sequence[Array], parts: Sequence[Part]) -> Array:
         table = np.zeros(256, np.uint8)
         for own, wanted in part.to_task.items():
             table[own] = wanted
-        mapped = table[array]
-        np.copyto(merged, mapped, where=mapped != 0)
+        _lay_over(np.ascontiguousarray(array).reshape(-1), table, merged.reshape(-1))
     return merged
 
 
-def _nifti(volume: Volume) -> Any:  # noqa: ANN401 (nibabel is untyped)
-    """Float64 image (x, y, z), as TotalSegmentator makes of its input."""
-    return nib.Nifti1Image(
-        volume.array.transpose(2, 1, 0).astype(np.float64), volume.grid.affine_ras
-    )
-
-
-def _empty(image: Any) -> Any:  # noqa: ANN401
-    """An image of the same geometry that holds no memory."""
-    nothing = np.broadcast_to(np.uint8(0), image.shape)
-    return nib.Nifti1Image(nothing, image.affine)
+@Compiled
+def _lay_over(labels: Array, table: Array, merged: Array) -> None:
+    """Write `table[labels]` where it is not 0."""
+    for i in range(len(merged)):
+        value = table[labels[i]]
+        merged[i] = merged[i] if value == 0 else value
 
 
 def _clean_body(image: Any) -> Any:  # noqa: ANN401
