@@ -28,21 +28,25 @@ SIZE = (531, 512, 512)
 SPACING = (0.8, 0.8, 1.5)
 
 
-def synthetic_ct(path: Path) -> Path:
+def synthetic_ct(
+    path: Path,
+    size: tuple[int, ...] = SIZE,
+    spacing: tuple[float, ...] = SPACING,
+) -> Path:
     """A body with organs and noise in air, int16, (z, y, x)."""
     random = np.random.default_rng(0)
-    z, y, x = np.ogrid[: SIZE[0], : SIZE[1], : SIZE[2]]
-    image = np.full(SIZE, -1000, np.int16)
+    z, y, x = np.ogrid[: size[0], : size[1], : size[2]]
+    image = np.full(size, -1000, np.int16)
     body = ((x - 256) / 210) ** 2 + ((y - 256) / 150) ** 2 < 1
-    image[np.broadcast_to(body, SIZE)] = -90
+    image[np.broadcast_to(body, size)] = -90
     liver, lung = (200, 230, 170, 90, 110), (380, 240, 150, 80, -850)
     kidney = (150, 300, 340, 45, 180)
     for cz, cy, cx, r, hu in (liver, lung, kidney):
         inside = ((z - cz) / r) ** 2 + ((y - cy) / r) ** 2 + ((x - cx) / r) ** 2 < 1
         image[inside] = hu
-    image += random.integers(-15, 16, SIZE, dtype=np.int16)
+    image += random.integers(-15, 16, size, dtype=np.int16)
     written = sitk.GetImageFromArray(image)
-    written.SetSpacing(SPACING)
+    written.SetSpacing(spacing)
     sitk.WriteImage(written, str(path))
     return path
 

@@ -17,7 +17,7 @@ AMPLE = Limits(workers=2, bytes=1 << 40)
 
 
 def cases(names: str) -> list[Case]:
-    return [Case(name, row, {}, None, {}, Path()) for row, name in enumerate(names, start=2)]
+    return [Case(name, row, {}, {}, {}, Path()) for row, name in enumerate(names, start=2)]
 
 
 class Watch:

@@ -6,7 +6,6 @@ import dataclasses
 
 import numpy as np
 import pytest
-import torch
 from scipy import ndimage
 
 from backsplit.cases.table import Case
@@ -16,7 +15,6 @@ from backsplit.config.slices import Labelling, Placing
 from backsplit.errors import BacksplitError, CaseError, Code
 from backsplit.segment.device import choose_device
 from backsplit.segment.files import FilesSegmenter
-from backsplit.segment.network import largest_channel
 from backsplit.segment.nnunet import NnUNetSegmenter
 from backsplit.segment.threshold import ThresholdSegmenter
 from backsplit.segment.totalsegmentator import TotalSegmentatorSegmenter
@@ -203,15 +201,6 @@ def test_nan_in_an_image_is_refused(tmp_path, case):
     outcomes = [result for _, result in segmenter.label([bad, case])]
     assert isinstance(outcomes[0], CaseError) and outcomes[0].code is Code.IMAGE_NOT_FINITE
     assert not isinstance(outcomes[1], CaseError)
-
-
-@pytest.mark.parametrize("count", [2, 25, 118, 300])
-def test_running_argmax_equals_numpy_s_with_ties(count):
-    logits = torch.randint(-20, 20, (count, 6, 7, 8), generator=torch.Generator().manual_seed(0))
-    logits = logits.half() / 4  # few values: many ties, and the first of them wins
-    labels = largest_channel(lambda channel: logits[channel], count)
-    np.testing.assert_array_equal(labels, np.argmax(logits.numpy(), axis=0))
-    assert labels.dtype == (np.uint8 if count <= 256 else np.uint16)
 
 
 @pytest.mark.parametrize(

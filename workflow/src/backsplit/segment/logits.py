@@ -256,18 +256,18 @@ def _largest_half(values: Array, labels: Array, start: int, stop: int) -> None:
     block = 4096
     best = np.empty(block, np.int16)
     for begin in range(start, stop, block):
-        count = min(block, stop - begin)
-        for i in range(count):
-            value = values[0, begin + i]
-            best[i] = np.int16(np.int16(value ^ ((value >> 15) & 0x7FFF)) + (value == -32768))
-            labels[begin + i] = 0
-        for channel in range(1, values.shape[0]):
-            for i in range(count):
-                value = values[channel, begin + i]
-                key = np.int16(np.int16(value ^ ((value >> 15) & 0x7FFF)) + (value == -32768))
-                if key > best[i]:
-                    best[i] = key
-                    labels[begin + i] = channel
+        end = min(begin + block, stop)
+        out = labels[begin:end]
+        out[:] = 0
+        for channel in range(values.shape[0]):
+            given = values[channel, begin:end]
+            for i in range(len(given)):
+                value = given[i]
+                key = np.int16(value ^ ((value >> 15) & 0x7FFF)) + np.int16(value == -32768)
+                key = np.int16(key)
+                higher = channel == 0 or key > best[i]
+                best[i] = key if higher else best[i]
+                out[i] = channel if higher else out[i]
 
 
 @Compiled
