@@ -22,7 +22,9 @@ from backsplit.errors import CaseError, Code
 from backsplit.segment.logits import Lattice, largest_channel, lattice, regions
 from backsplit.segment.preparation import (
     Source,
+    is_usual,
     normalised,
+    own_shape,
     resampled,
     usual_resampling,
 )
@@ -145,7 +147,7 @@ class Network:
         import torch
 
         p = self._predictor
-        if self._is_usual:
+        if is_usual(p.configuration_manager):
             data, properties = self._prepared(source)
             seg = None if previous is None else self._previous(source, previous, data.shape[1:])
         else:
@@ -166,12 +168,6 @@ class Network:
         if self.on_card:
             tensor = tensor.pin_memory()  # the card fetches it while the CPU goes on
         return Prepared(tensor, properties)
-
-    @property
-    def _is_usual(self) -> bool:
-        from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
-
-        return self._predictor.configuration_manager.preprocessor_class is DefaultPreprocessor
 
     def _prepared(self, source: Source) -> tuple[Array, dict[str, Any]]:
         """The steps of `DefaultPreprocessor`."""
@@ -308,15 +304,6 @@ class Network:
             channels = [function(c[None], shape, own, spacing) for c in logits.cpu()]
             return torch.cat([torch.as_tensor(c) for c in channels]), None
         return logits, lattice(logits.shape[1:], shape, usual[1])
-
-
-def own_shape(
-    shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
-) -> tuple[int, ...]:
-    """Shape of an image at another spacing (nnU-Net's `compute_new_shape`)."""
-    return tuple(
-        round(old / new * size) for old, new, size in zip(spacing, wanted, shape, strict=True)
-    )
 
 
 @lru_cache(maxsize=16)

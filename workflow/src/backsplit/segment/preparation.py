@@ -96,6 +96,22 @@ def nonzero_box(data: Array) -> list[list[int]]:
     return box
 
 
+def is_usual(configuration: Any) -> bool:  # noqa: ANN401
+    """Whether a configuration (nnU-Net's ConfigurationManager) is prepared by the steps here."""
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    return configuration.preprocessor_class is DefaultPreprocessor
+
+
+def own_shape(
+    shape: Sequence[int], spacing: Sequence[float], wanted: Sequence[float]
+) -> tuple[int, ...]:
+    """Shape of an image at another spacing (nnU-Net's `compute_new_shape`)."""
+    return tuple(
+        round(old / new * size) for old, new, size in zip(spacing, wanted, shape, strict=True)
+    )
+
+
 def normalised(cropped: Cropped, configuration: Any, intensities: Mapping[str, Any]) -> Array:  # noqa: ANN401
     """Normalise each channel by nnU-Net's own class for it, on a copy.
 
