@@ -381,21 +381,6 @@ def _build_from_plans(
     )
 
 
-def predict(
-    network: Network, images: Sequence[Path], limit_s: float
-) -> tuple[Array, dict[str, Any]]:
-    """Read the channels of a case and predict its labels, one step after the other.
-
-    Raises
-    ------
-    CaseError
-        TIME_LIMIT when the network has run longer than `limit_s`.
-    """
-    image, properties = network.reader.read_images([str(path) for path in images])
-    prepared = network.prepare(Source(image, properties))
-    return network.labels(network.run(prepared, limit_s), prepared.properties), prepared.properties
-
-
 def silence_nnunet() -> None:
     """Set the folders that nnU-Net warns about; a predictor uses none of them."""
     for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):

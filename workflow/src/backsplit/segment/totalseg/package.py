@@ -22,7 +22,8 @@ import numpy as np
 from backsplit.config.segmenters import TotalSegmentator
 from backsplit.errors import Code, RunError
 from backsplit.segment.base import Labelled
-from backsplit.segment.network import Model, Network, load, predict, silence_nnunet
+from backsplit.segment.network import Model, Network, load, silence_nnunet
+from backsplit.segment.preparation import Source
 from backsplit.segment.totalseg.tasks import find_dataset, modality_notes
 from backsplit.volume import Volume
 
@@ -117,5 +118,7 @@ def _predict_folder(network: Network, dir_in: Path, dir_out: Path, limit_s: floa
     for first in sorted(dir_in.glob(f"*_0000{ending}")):
         part = first.name.removesuffix(f"_0000{ending}")
         channels = sorted(dir_in.glob(f"{part}_[0-9][0-9][0-9][0-9]{ending}"))
-        labels, properties = predict(network, channels, limit_s)
-        network.reader.write_seg(labels, str(dir_out / f"{part}{ending}"), properties)
+        image, given = network.reader.read_images([str(path) for path in channels])
+        prepared = network.prepare(Source(image, given))
+        labels = network.labels(network.run(prepared, limit_s), prepared.properties)
+        network.reader.write_seg(labels, str(dir_out / f"{part}{ending}"), prepared.properties)
