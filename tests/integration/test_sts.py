@@ -78,7 +78,11 @@ def test_a_lesion_keeps_volume_and_place_across_modalities(sts, shared, case):
     assert after_ml == pytest.approx(before_ml, rel=0.03)
     assert gap < 1.0
     sidecar = json.loads((sts.results / "labels" / f"{case}.json").read_text())
-    assert any("on the image's grid" in line for line in sidecar["summary"])
+    how = "the image's own voxels" if modality == "MR_T1" else "on the image's grid"
+    assert any(how in line for line in sidecar["summary"])
+    (drawn,) = sidecar["drawn"]
+    assert drawn["ml"] == pytest.approx(before_ml, rel=1e-5)
+    assert (drawn["voxels"] == drawn["written_voxels"]) == (modality == "MR_T1")
 
 
 def test_dicom_and_nifti_of_one_patient_give_one_label_map(sts, shared):
