@@ -105,6 +105,22 @@ def test_promises_hold_for_a_good_file_and_break_for_each_bad_one(tmp_path):
         assert_promises(path, grid, None, SCHEME, Precedence())  # the table says: no lesion
 
 
+def test_what_a_lesion_file_ignores_is_promised_to_be_ignored(tmp_path):
+    values = np.zeros(SHAPE, np.uint8)
+    values[0], values[1, 1] = 9, 7
+    good = np.where(values == 9, 5, np.where(values == 7, 1, 3)).astype(np.uint8)
+    path, grid = _written(tmp_path, good)
+    lesion = lesion_of(values, grid, {7: (1,), 9: (5,)})
+    counts = assert_promises(path, grid, lesion, SCHEME, Precedence())
+    assert counts.tolist() == [0, 5, 0]
+    for label in (0, 1, 3):
+        wrong = good.copy()
+        wrong[0, 2, 2] = label
+        path, grid = _written(tmp_path, wrong)
+        with pytest.raises(CaseError):
+            assert_promises(path, grid, lesion, SCHEME, Precedence())
+
+
 @pytest.mark.parametrize("piece", [1, 7, 59, 1000])
 def test_a_single_wrong_voxel_is_found_wherever_it_is(tmp_path, monkeypatch, piece):
     monkeypatch.setattr(pieces, "PIECE", piece)

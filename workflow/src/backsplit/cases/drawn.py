@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import cc3d
 import numpy as np
 
 from backsplit.cases.claims import FileValues
+from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap
 from backsplit.volume.drawn import Drawn
+
+ROUNDING = 1e-6
+"""Share of a volume by which sums of floating-point numbers may differ."""
 
 VOLUME_TOLERANCE = 0.1
 """Share of a target's volume that may be won or lost by resampling: each lesion is rounded to
@@ -48,6 +53,28 @@ class DrawnTarget:
     def is_empty(self) -> bool:
         """Whether nothing was drawn."""
         return not self.parts and not self.ml
+
+    def agrees(self, voxels: int, voxel_ml: float) -> bool:
+        """Whether so many voxels of the image's grid can be what was drawn."""
+        if self.voxels is not None and not self.tolerance_ml:
+            return voxels == self.voxels
+        slack = self.tolerance_ml + ROUNDING * self.ml
+        return abs(voxels * voxel_ml - self.ml) <= slack
+
+    def changed(self, path: Path, voxels: int, voxel_ml: float) -> CaseError:
+        """Say that so many voxels can not be what was drawn."""
+        exact = self.voxels is not None and not self.tolerance_ml
+        said = f"{self.voxels} voxels" if exact else f"{self.ml:.4g} ml"
+        parts = f" in {self.parts} {self.kind}" if self.parts else ""
+        now = f"{voxels} voxels" if exact else f"{voxels * voxel_ml:.4g} ml"
+        usual = "none may be won or lost" if exact else f"{self.tolerance_ml:.3g} ml are usual"
+        return CaseError(
+            Code.LESION_CHANGED,
+            f"{path} has {said} of {self.target}{parts}; on the image's grid it would be {now}, "
+            f"where {usual}",
+            "look at the image and the file together; set dataset.grid to the channel that it was "
+            "drawn on, or export it again",
+        )
 
     def __str__(self) -> str:
         what = f"{self.voxels} voxels" if self.voxels is not None else "resampled"

@@ -61,8 +61,7 @@ def read_lesion(case: Case, values: LesionValues, grid: Grid) -> Lesion | None:
         mine = file_values(case, column, values)
         labels = _read(path, grid, mine)
         claims = target_claims(path, labels, mine)
-        _require_all(path, labels, claims)
-        drawn = drawn_targets(labels, claims, mine)
+        drawn = _drawn(path, labels, claims, mine)
         moved = put_on_grid(path, labels, grid, case, values.placing, resample_lesions)
         if not labels.grid.is_same(grid):
             require_labels_inside(str(path), labels.array, labels.grid, grid)
@@ -92,8 +91,7 @@ def check_lesion(case: Case, column: str, values: LesionValues, grid: Grid | Non
     mine = file_values(case, column, values)
     labels = _read(path, grid or read_grid(path), mine)
     claims = target_claims(path, labels, mine)
-    _require_all(path, labels, claims)
-    drawn = drawn_targets(labels, claims, mine)
+    drawn = _drawn(path, labels, claims, mine)
     notes = [*labels.notes, *_notes(path, labels, claims, drawn, mine)]
     if grid is not None and labels.grid.is_same(grid):
         notes += snap_note(path, labels.grid, grid)
@@ -109,6 +107,25 @@ def _read(path: Path, grid: Grid, values: FileValues) -> LabelMap:
     is_mask = values.mask_of is not None
     wanted = None if is_mask and values.is_own else values.wanted
     return read_label_map(path, grid, wanted, is_mask=is_mask)
+
+
+def _drawn(path: Path, labels: LabelMap, claims: Claims, values: FileValues) -> list[DrawnTarget]:
+    """What a file says of its targets, held against the map that was read from it.
+
+    Raises
+    ------
+    CaseError
+        LESION_LOST, LESION_CHANGED: segments or regions were put on the image's grid, and do not
+        have the volume there that they were drawn with.
+    """
+    _require_all(path, labels, claims)
+    drawn = drawn_targets(labels, claims, values)
+    counts = count_values(labels.array, MOST_LABEL + 1)
+    for label, target in zip(values.targets, drawn, strict=True):
+        voxels = int(counts[[value for value, ids in claims.items() if label in ids]].sum())
+        if not target.agrees(voxels, labels.grid.voxel_ml):
+            raise target.changed(path, voxels, labels.grid.voxel_ml)
+    return drawn
 
 
 def _require_all(path: Path, labels: LabelMap, claims: Claims) -> None:

@@ -12,9 +12,6 @@ from backsplit.errors import CaseError, Code
 from backsplit.store.sidecars import DrawnEntry
 from backsplit.volume import Array
 
-ROUNDING = 1e-6
-"""Share of a volume by which sums of floating-point numbers may differ."""
-
 
 def hold_balance(
     files: Mapping[str, Path],
@@ -62,29 +59,14 @@ def _held(
     taken = sum(o.voxels for o in lost)
     kept = int(written[label])
     found = kept + taken
-    expected = f"{drawn.ml:.4g} ml" if drawn.voxels is None else f"{drawn.voxels} voxels"
-    said = f"{path} has {expected} of {drawn.target}"
-    if drawn.parts:
-        said += f" in {drawn.parts} {drawn.kind}"
     if not found and not drawn.is_empty:
         raise CaseError(
             Code.LESION_LOST,
-            f"{said}, and nothing of it is on the image's grid",
+            f"{path} has {drawn}, and nothing of it is on the image's grid",
             "set dataset.grid to the channel that it was drawn on, or look at both together",
         )
-    if drawn.voxels is None or drawn.tolerance_ml:
-        slack = drawn.tolerance_ml + ROUNDING * drawn.ml
-        same = abs(found * voxel_ml - drawn.ml) <= slack
-        now = f"{found * voxel_ml:.4g} ml, where {drawn.tolerance_ml:.3g} ml more or less is usual"
-    else:
-        same, now = found == drawn.voxels, f"{found} voxels, where none may be won or lost"
-    if not same:
-        raise CaseError(
-            Code.LESION_CHANGED,
-            f"{said}; on the image's grid it would be {now}",
-            "look at the image and the file together; set dataset.grid to the channel that it was "
-            "drawn on, or export it again",
-        )
+    if not drawn.agrees(found, voxel_ml):
+        raise drawn.changed(path, found, voxel_ml)
     return DrawnEntry(
         target=drawn.target,
         column=drawn.column,
