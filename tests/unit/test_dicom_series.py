@@ -287,6 +287,9 @@ def test_copies_are_used_once_and_noted(folder):
     (note,) = read_geometry(folder).notes
     assert "identical copies" in note and "copy.dcm" in note
     np.testing.assert_array_equal(read_volume(folder).array, stored())
+    mask = write_series(folder.parent / "mask", stored() % 2, slopes=[1] * 6)
+    shutil.copy(next(mask.iterdir()), mask / "again.dcm")
+    assert "again.dcm" in read_label_map(mask, GRID).notes[0]
     data.PixelData = bytes(len(data.PixelData))
     data.save_as(folder / "sent.dcm")
     assert code_of(folder) is Code.SLICES_UNEVEN

@@ -15,7 +15,7 @@ from backsplit.store.disk import is_there
 from backsplit.volume.drawn import Drawn, drawn_voxels
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.planes import is_dicom_file
-from backsplit.volume.read import read_grid, read_labels
+from backsplit.volume.read import read_geometry, read_grid, read_labels
 from backsplit.volume.seg_nrrd import SlicerSegments, is_slicer_file
 from backsplit.volume.segments import SegmentFile, unreadable
 
@@ -119,8 +119,10 @@ def read_label_map(
     if (slicer := _slicer_file(path)) is not None:
         return _read_segments(slicer, slicer.target_grid(grid), wanted)
     labels = read_labels(path, is_mask=is_mask)
+    is_dicom = path.is_dir() or is_dicom_file(path)
+    notes = read_geometry(path).notes if is_dicom else ()
     drawn = drawn_voxels(labels.array, labels.grid)
-    return LabelMap(labels.array, labels.grid, drawn=drawn)
+    return LabelMap(labels.array, labels.grid, notes=notes, drawn=drawn)
 
 
 def _slicer_file(path: Path) -> SegmentFile | None:

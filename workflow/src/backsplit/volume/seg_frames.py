@@ -34,6 +34,8 @@ class SegFrames(SegmentFile):
         if self.kind == "LABELMAP":  # its background may be described as well
             given = [(number, name) for number, name in given if number]
         super().__init__(path, given)
+        self._labels: dict[int, Array] = {}
+        """Frames of a LABELMAP, which all segments share."""
         self.frames: dict[int, list[int]] = {}
         for frame in range(frame_count(data)):
             for number in self._numbers if self.kind == "LABELMAP" else (self._of(frame),):
@@ -104,21 +106,27 @@ class SegFrames(SegmentFile):
 
     def _pixels(self, frame: int, number: int) -> Array:
         """Which pixels of a frame belong to a segment."""
-        pixels = frame_pixels(self.data, frame)
-        found = np.unique(pixels)
         if self.kind == "LABELMAP":
-            known = {0, *self._numbers, int(self.data.get("PixelPaddingValue") or 0)}
-            if unknown := set(found.tolist()) - known:
-                raise ValueError(f"it holds the value {min(unknown)}, which it does not describe")
-            return np.asarray(pixels == number)
+            if frame not in self._labels:
+                self._labels[frame] = self._described(frame_pixels(self.data, frame))
+            return np.asarray(self._labels[frame] == number)
+        pixels = frame_pixels(self.data, frame)
         highest = int(self.data.MaximumFractionalValue) if self.kind == "FRACTIONAL" else 1
-        if not set(found.tolist()) <= {0, highest}:
-            if self.kind == "BINARY":
-                raise ValueError(f"a binary frame holds the value {found.max()}")
+        between = pixels[(pixels != 0) & (pixels != highest)]
+        if between.size and self.kind == "BINARY":
+            raise ValueError(f"a binary frame holds the value {between.max()}")
+        if between.size:
             raise CaseError(
                 Code.LABEL_NOT_INTEGER,
                 f"{self.path} is a fractional segmentation with values between 0 and 1 "
-                f"({found[found < highest].max()} of {highest})",
+                f"({between[0]} of {highest})",
                 "threshold it and save it as binary",
             )
         return np.asarray(pixels != 0)
+
+    def _described(self, labels: Array) -> Array:
+        """Refuse a frame with values that no segment has."""
+        known = {0, *self._numbers, int(self.data.get("PixelPaddingValue") or 0)}
+        if unknown := set(np.unique(labels).tolist()) - known:
+            raise ValueError(f"it holds the value {min(unknown)}, which it does not describe")
+        return labels
