@@ -11,7 +11,8 @@ from support.project import save
 
 def test_a_case_answers_where_it_comes_from(project):
     project.add("good")
-    project.add("bad", lesion=np.zeros((3, 3, 3), np.uint8))
+    project.add("bad")
+    project.misplace("bad")
     project.write()
     project.run("check")
     assert "compose: not done yet" in project.run("explain", "good").stdout
@@ -48,7 +49,8 @@ def test_a_case_answers_where_it_comes_from(project):
 def test_what_is_left_out_is_listed_with_the_reason(project):
     project.add("kept")
     project.add("thrown")
-    project.add("bad", lesion=np.zeros((3, 3, 3), np.uint8))
+    project.add("bad")
+    project.misplace("bad")
     project.write()
     project.snakemake()
     (project.results / "qc" / "decisions.tsv").write_text(

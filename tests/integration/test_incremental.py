@@ -216,7 +216,7 @@ def test_a_label_file_that_is_mended_is_seen(small):
     config = small.folder / "config.yaml"
     organ = small.folder / "organs" / "a.nii.gz"
     whole = organ.read_bytes()
-    save(organ, organs()[:, :, :-2])  # not on the image's grid
+    save(organ, organs(), (2.0, 2.0, 3.5))  # not on the image's grid
     engine = Engine(config)
     engine.run()
     refused = (small.results / "cases.tsv").read_text()

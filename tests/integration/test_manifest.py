@@ -24,7 +24,8 @@ def sha256(path):
 def made(project):
     project.add("good")
     project.add("none", lesion=np.zeros((12, 20, 24), np.uint8))
-    project.add("bad", lesion=np.zeros((3, 3, 3), np.uint8))
+    project.add("bad")
+    project.misplace("bad")
     project.write()
     project.snakemake()
     return json.loads((project.results / "manifest.json").read_text())

@@ -89,6 +89,10 @@ class Project:
         }
         self.rows.append(row | columns)
 
+    def misplace(self, case: str) -> None:
+        """Give a case a lesion file on a grid of its own, which is refused."""
+        save(self.folder / "lesions" / f"{case}.nii.gz", np.zeros((5, 6, 7), np.uint8), (7, 7, 7))
+
     def write(self, **sections: Mapping[str, Any]) -> Path:
         for name, section in sections.items():
             self.settings[name] = section
