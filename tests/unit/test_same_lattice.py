@@ -144,6 +144,7 @@ def test_rounded_spacings_are_the_same_voxels(size, spacing):
     [
         grid(spacing=(0.8, 0.8, 3.0)),  # one decimal: 1.1 mm at the far corner
         grid(spacing=(0.78, 0.78, 3.0), size=(512, 512, 20)),  # not the image's size
+        grid(spacing=(0.78125, 0.78125, 3.05), size=(60, 56, 20)),  # a third of a voxel, but 1.7 %
         grid(origin=(12.3 + 0.3 * 0.78125, 45.6, -7.0)),  # three tenths of a voxel aside
         grid(origin=(12.3 + 0.5 * 0.78125, 45.6, -7.0)),
         grid(spacing=(1.5625, 1.5625, 3.0)),

@@ -21,6 +21,10 @@ ANCHOR_VOXELS = 0.1
 corners drift apart from one that is shared, and one decimal of an origin is a tenth of a voxel of
 half a millimetre; a shift of all voxels by a larger fraction is no rounding but another grid."""
 
+SPACING_SHARE = 0.01
+"""Spacings may differ by that share: 5 and 5.1 mm in twenty slices drift by less than half a
+voxel, but no rounding makes one of the other."""
+
 SPACING_DECIMALS = (2, 3, 4)
 """To so many decimals headers are rounded: 0.78 for 0.78125, which is 0.6 mm in 512 voxels. Where
 both volumes have the same size and share a corner, that is the same volume described coarsely: one
@@ -123,7 +127,7 @@ def find_lattice(grid: Grid, reference: Grid) -> Lattice | None:
     step = np.linalg.inv(reference.affine_lps) @ grid.affine_lps
     turn, first = step[:3, :3], step[:3, 3]  # from voxel (x, y, z) to voxel of the reference
     order = _signed_permutation(turn)
-    if order is None:
+    if order is None or not _are_near(grid, reference, order):
         return None
     corners = _corners(grid)
     off = corners @ (turn - order).T + first  # a whole number for all where the lattice is one
@@ -164,6 +168,12 @@ def _signed_permutation(turn: Array) -> Array | None:
     if (one > 1).any() or (one.sum(axis=0) != 1).any() or (one.sum(axis=1) != 1).any():
         return None
     return np.asarray(order)
+
+
+def _are_near(grid: Grid, reference: Grid, order: Array) -> bool:
+    """Whether the spacings are those of the reference, as near as any rounding leaves them."""
+    ratio = np.array(grid.spacing) / np.array(reference.spacing)[np.abs(order).argmax(axis=0)]
+    return bool((np.abs(ratio - 1) <= SPACING_SHARE).all())
 
 
 def _is_coarse(
