@@ -31,6 +31,7 @@ def slices(sound: Dataset) -> Iterator[Object]:
     for name in ("RescaleSlope", "RescaleIntercept"):
         yield from _each(sound, (), name, "DS", REALS)
     yield from _each(sound, (), "NumberOfFrames", "IS", ("", "0", "-1", "2", "x", "1000000000"))
+    yield from _each(sound, (), "InstanceNumber", "IS", (ABSENT, "", "x", "1\\2", "-7"))
     uids = ("SOPClassUID", "SeriesInstanceUID", "FrameOfReferenceUID")
     for name in ("Modality", "PhotometricInterpretation", *uids):
         vr = "UI" if name in uids else "CS"

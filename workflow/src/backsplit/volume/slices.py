@@ -183,7 +183,7 @@ def _slices(file: Path, data: Any, series: str) -> list[Slice]:  # noqa: ANN401 
             str(data.get("SOPInstanceUID", "")),
             plane,
             *_scale(file, data, frame),
-            int(data.get("InstanceNumber") or 0),
+            _instance(data),
             _tags(data, frame),
         )
         for frame, plane in enumerate(planes)
@@ -202,6 +202,14 @@ def _scale(file: Path, data: Any, frame: int) -> tuple[float, float]:  # noqa: A
     except (TypeError, ValueError):  # several numbers, or none
         pass
     raise _damaged(file, f"its RescaleSlope is {slope}, its RescaleIntercept {intercept}")
+
+
+def _instance(data: Any) -> int:  # noqa: ANN401
+    """InstanceNumber: only for messages, so that it may be missing or odd."""
+    try:
+        return int(data.get("InstanceNumber") or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 def _tags(data: Any, frame: int) -> dict[str, str]:  # noqa: ANN401
@@ -246,5 +254,6 @@ def _damaged(file: Path, reason: str) -> CaseError:
     return CaseError(
         Code.FILE_UNREADABLE,
         f"{file} can not be read as a DICOM slice ({reason.splitlines()[-1][:200]})",
-        "fetch it again, or take it out if it does not belong to the series",
+        "fetch it again, or take it out if it does not belong to the series; what is no standard "
+        "DICOM may be converted by dcm2niix",
     )
