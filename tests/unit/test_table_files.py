@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backsplit.errors import Code, RunError
-from backsplit.store.tsv import read_table
+from backsplit.store.tsv import read_numbered, read_table
 
 HEADER = ["case", "image_ct", "lesion"]
 ROWS = [["001", "Übung 1/ct.v1 final.nii.gz", "läsion, alt.nii.gz"], ["002", "b c.nii.gz", "none"]]
@@ -74,3 +74,15 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "cases.xlsx").write_bytes(b"PK")
     with pytest.raises(RunError, match=r"none of \.tsv, \.csv, \.txt"):
         read_table(tmp_path / "cases.xlsx")
+
+
+@pytest.mark.parametrize(
+    ("excel", "line_break"), [("", "\n"), ("", "\r\n"), ("", "\r"), ("sep=;\r\n", "\r\n")]
+)
+def test_rows_have_the_lines_of_the_file(tmp_path, excel, line_break):
+    path = tmp_path / "cases.csv"
+    lines = ["a;b", "1;2", "", ";", "3;4"]
+    path.write_text(excel + line_break.join(lines), newline="")
+    _, rows = read_numbered(path)
+    extra = 1 if excel else 0
+    assert [line for line, _ in rows] == [2 + extra, 5 + extra]

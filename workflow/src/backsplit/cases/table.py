@@ -10,7 +10,7 @@ from pathlib import Path
 from backsplit.config.model import Config
 from backsplit.errors import Code, RunError, shown
 from backsplit.store.status import STATUS_COLUMNS, Status
-from backsplit.store.tsv import one_line, read_rows, read_table, write_rows
+from backsplit.store.tsv import one_line, read_numbered, read_rows, write_rows
 
 LESION = "lesion"
 """Column of the lesion files of all targets that have no column of their own."""
@@ -90,11 +90,13 @@ class CaseTable:
     columns : the header
     rows : every row as text
     config : what it is the table of
+    lines : each row's line of the file, as an editor counts it
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[str]]
     config: Config
+    lines: Sequence[int]
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -131,7 +133,12 @@ class CaseTable:
         """Cases at these row positions."""
         folder = self.config.dataset.cases.resolve().parent
         return [
-            _case(dict(zip(self.columns, self.rows[at], strict=True)), at + 2, self.config, folder)
+            _case(
+                dict(zip(self.columns, self.rows[at], strict=True)),
+                self.lines[at],
+                self.config,
+                folder,
+            )
             for at in positions
         ]
 
@@ -150,7 +157,8 @@ def open_table(config: Config) -> CaseTable:
         TABLE_INVALID when the table can not be read or lacks a column.
     """
     path = config.dataset.cases
-    columns, rows = read_table(path)
+    columns, numbered = read_numbered(path)
+    rows = [cells for _, cells in numbered]
     if not rows:
         raise RunError(Code.TABLE_INVALID, f"{path} has a header and no case", "add rows")
     lesions = lesion_columns(columns, list(config.targets))
@@ -164,7 +172,7 @@ def open_table(config: Config) -> CaseTable:
             "add them or change dataset.channels",
         )
     _require_lesions(columns, config)
-    return CaseTable(columns, rows, config)
+    return CaseTable(columns, rows, config, [line for line, _ in numbered])
 
 
 def lesion_column(target: str) -> str:

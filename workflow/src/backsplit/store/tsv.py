@@ -21,6 +21,12 @@ SEPARATORS = {".tsv": "\t", ".csv": ",", ".txt": "\t"}
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
+    """Read a table that a person wrote as `read_numbered` does, without the rows' lines."""
+    header, rows = read_numbered(path)
+    return header, [cells for _, cells in rows]
+
+
+def read_numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """Read a table that a person wrote (.tsv, .csv, .txt) as text; no cell is taken for a number.
 
     The separator is the one of tab, comma and semicolon that splits the header into most columns
@@ -30,7 +36,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     Returns
     -------
     header, rows
-        Each row with as many cells as the header.
+        Each row with its line of the file (the first is 1), and as many cells as the header.
 
     Raises
     ------
@@ -45,12 +51,12 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         raise RunError(Code.TABLE_INVALID, f"{shown(path)} is no file", "correct dataset.cases")
     try:
         text = _decoded(path)
-        separator, text = _separator(text, SEPARATORS[path.suffix.lower()])
-        lines = _split(text, separator)
-        header = [cell.strip() for cell in lines[0]]
+        separator, table = _separator(text, SEPARATORS[path.suffix.lower()])
+        (_, first), *lines = _split(table, separator, before=text.count("\n") - table.count("\n"))
+        header = [cell.strip() for cell in first]
         while header and not header[-1]:
             header.pop()
-        rows = [_fitted(row, header, number) for number, row in enumerate(lines[1:], start=2)]
+        rows = [(number, _fitted(row, header, number)) for number, row in lines]
     except (OSError, ValueError) as error:
         raise RunError(
             Code.TABLE_INVALID,
@@ -63,7 +69,7 @@ def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
         raise RunError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice", "keep one")
     if '"' in text:
         _require_single_lines(path, header, rows)
-    return header, [row for row in rows if any(row)]
+    return header, [(number, row) for number, row in rows if any(row)]
 
 
 def _decoded(path: Path) -> str:
@@ -129,8 +135,14 @@ def _fitted(row: Sequence[str], header: Sequence[str], number: int) -> list[str]
     return cells
 
 
-def _split(text: str, separator: str) -> list[list[str]]:
-    """Lines of a table as cells; empty ones are passed over.
+def _split(text: str, separator: str, before: int) -> list[tuple[int, list[str]]]:
+    """Lines of a table as cells, with their numbers; empty ones are passed over.
+
+    Parameters
+    ----------
+    text : of the table
+    separator : of its cells
+    before : lines of the file that come before it
 
     Raises
     ------
@@ -138,20 +150,25 @@ def _split(text: str, separator: str) -> list[list[str]]:
         When there are none, or a quotation mark stands where none belongs.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    lines: list[list[str]] = []
+    lines: list[tuple[int, list[str]]] = []
+    begins = before + 1
     try:
-        lines.extend(line for line in reader if line)
+        for line in reader:
+            if line:
+                lines.append((begins, line))
+            begins = before + reader.line_num + 1
     except csv.Error as error:
-        row = len(lines) + 1
-        raise ValueError(f"row {row}: {error}; is a quotation mark not closed?") from None
+        raise ValueError(f"row {begins}: {error}; is a quotation mark not closed?") from None
     if not lines:
         raise ValueError("it is empty")
     return lines
 
 
-def _require_single_lines(path: Path, header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+def _require_single_lines(
+    path: Path, header: Sequence[str], rows: Iterable[tuple[int, Sequence[str]]]
+) -> None:
     """Refuse a quotation mark that swallows rows."""
-    for row, cells in enumerate(rows, start=2):
+    for row, cells in rows:
         for column, cell in zip(header, cells, strict=True):
             if "\n" in cell or "\r" in cell:
                 raise RunError(
