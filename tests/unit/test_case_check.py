@@ -120,7 +120,8 @@ def test_given_label_files_are_held_against_the_grid(project, configured):
     assert said[1].message == "given has no file organs/b.nii.gz (labels)"
     save(project.folder / "organs" / "b.nii.gz", np.ones((5, 5, 5), np.uint8), (5, 5, 5))
     problems, said = checked(configured(**settings))
-    assert not problems and said[1].status == "ok"  # its structures are unknown, that is all
+    assert codes(problems) == [("b", "segmenters.given", "GRID_MISMATCH")]
+    assert said[1].status == "ok" and not said[1].code  # its structures are unknown, that is all
     assert said[1].message.startswith("given, labels: ") and "(GRID_MISMATCH)" in said[1].message
     kits = given | {"path": "{lesion}", "labels": {"liver": 9}}
     assert checked(configured(segmenters={"given": kits}))[0] == []

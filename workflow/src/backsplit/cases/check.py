@@ -46,10 +46,13 @@ class Found:
 
     Attributes
     ----------
+    problems : for which the case is refused
+    doubts : for which structures of the case are unknown
     drawn : what the sound lesion files say of each target
     """
 
     problems: tuple[Problem, ...]
+    doubts: tuple[Problem, ...]
     notes: tuple[str, ...]
     drawn: tuple[DrawnTarget, ...]
 
@@ -75,7 +78,8 @@ def check_cases(
     -------
     problems, checked
         One problem for each thing that is wrong, in the table's order, with row, column, value,
-        remedy; and each member with its status. Notes of a sound case are its message.
+        remedy; and each member with its status. Notes of a sound case are its message, and so is
+        what is wrong with a segmenter's label file, for which no case is refused.
     """
     seen: dict[str, list[int]] = {}
     for case in cases:
@@ -85,12 +89,13 @@ def check_cases(
         wrong = [*_check_id(case, seen[case.id.lower()], str(table))]
         files = _FileCheck(case, inputs, str(table))
         files.run()
-        return Found((*wrong, *files.problems), tuple(files.notes), tuple(files.drawn))
+        problems = (*wrong, *files.problems)
+        return Found(problems, tuple(files.doubts), tuple(files.notes), tuple(files.drawn))
 
     with ThreadPoolExecutor(max_workers=threads) as pool:
         found = list(pool.map(check, members))
     checked = [_judge(case, f) for case, f in zip(members, found, strict=True)]
-    return [problem for f in found for problem in f.problems], checked
+    return [problem for f in found for problem in (*f.problems, *f.doubts)], checked
 
 
 def _judge(case: Case, found: Found) -> Checked:
@@ -110,6 +115,7 @@ class _FileCheck:
         self.inputs = inputs
         self.table = table
         self.problems: list[Problem] = []
+        self.doubts: list[Problem] = []
         self.notes: list[str] = []
         self.drawn: list[DrawnTarget] = []
 
@@ -185,7 +191,13 @@ class _FileCheck:
                     try:
                         self._given(name, paths[role], reference)
                     except CaseError as error:
-                        self.notes.append(f"{name}, {role}: {error.what} ({error.code})")
+                        self._doubt(name, role, error)
+
+    def _doubt(self, segmenter: str, role: str, error: CaseError) -> None:
+        """Note what makes structures unknown in this case."""
+        said = self._problem(f"segmenters.{segmenter}", error.code, error.what, error.remedy)
+        self.doubts.append(said)
+        self.notes.append(f"{segmenter}, {role}: {error.what} ({error.code})")
 
     def _given(self, segmenter: str, path: Path, reference: Grid) -> None:
         """Look at one label file; note the names that it lacks."""
@@ -211,19 +223,13 @@ class _FileCheck:
             self._add(column, Code.INTERNAL, what, "see the log, and report this as a bug")
 
     def _add(self, column: str, code: Code, message: str, remedy: str) -> None:
+        self.problems.append(self._problem(column, code, message, remedy))
+
+    def _problem(self, column: str, code: Code, message: str, remedy: str) -> Problem:
         value = self.case.columns.get(column)
-        self.problems.append(
-            Problem(
-                code,
-                self.table,
-                message,
-                remedy,
-                self.case.row,
-                column,
-                None if value is None else one_line(value)[:200],
-                self.case.id,
-            )
-        )
+        shown_value = None if value is None else one_line(value)[:200]
+        row = self.case.row
+        return Problem(code, self.table, message, remedy, row, column, shown_value, self.case.id)
 
 
 def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
