@@ -81,8 +81,8 @@ def test_a_file_of_another_kind_is_refused(tmp_path):
 )
 def test_rows_have_the_lines_of_the_file(tmp_path, excel, line_break):
     path = tmp_path / "cases.csv"
-    lines = ["a;b", "1;2", "", ";", "3;4"]
-    path.write_text(excel + line_break.join(lines), newline="")
-    _, rows = read_numbered(path)
+    text = line_break.join(["a;b", "1;2", "", ";", "3;4"])
+    path.write_text(excel + text, newline="")
+    _, rows, lines = read_numbered(path)
     extra = 1 if excel else 0
-    assert [line for line, _ in rows] == [2 + extra, 5 + extra]
+    assert (rows, list(lines)) == ([["1", "2"], ["3", "4"]], [2 + extra, 5 + extra])

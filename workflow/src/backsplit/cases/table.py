@@ -157,8 +157,7 @@ def open_table(config: Config) -> CaseTable:
         TABLE_INVALID when the table can not be read or lacks a column.
     """
     path = config.dataset.cases
-    columns, numbered = read_numbered(path)
-    rows = [cells for _, cells in numbered]
+    columns, rows, lines = read_numbered(path)
     if not rows:
         raise RunError(Code.TABLE_INVALID, f"{path} has a header and no case", "add rows")
     lesions = lesion_columns(columns, list(config.targets))
@@ -172,7 +171,7 @@ def open_table(config: Config) -> CaseTable:
             "add them or change dataset.channels",
         )
     _require_lesions(columns, config)
-    return CaseTable(columns, rows, config, [line for line, _ in numbered])
+    return CaseTable(columns, rows, config, lines)
 
 
 def lesion_column(target: str) -> str:

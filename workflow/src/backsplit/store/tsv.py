@@ -22,11 +22,11 @@ SEPARATORS = {".tsv": "\t", ".csv": ",", ".txt": "\t"}
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
     """Read a table that a person wrote as `read_numbered` does, without the rows' lines."""
-    header, rows = read_numbered(path)
-    return header, [cells for _, cells in rows]
+    header, rows, _ = read_numbered(path)
+    return header, rows
 
 
-def read_numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def read_numbered(path: Path) -> tuple[list[str], list[list[str]], Sequence[int]]:
     """Read a table that a person wrote (.tsv, .csv, .txt) as text; no cell is taken for a number.
 
     The separator is the one of tab, comma and semicolon that splits the header into most columns
@@ -35,8 +35,8 @@ def read_numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 
     Returns
     -------
-    header, rows
-        Each row with its line of the file (the first is 1), and as many cells as the header.
+    header, rows, lines
+        Each row with as many cells as the header; its line of the file (the first is 1).
 
     Raises
     ------
@@ -52,11 +52,14 @@ def read_numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     try:
         text = _decoded(path)
         separator, table = _separator(text, SEPARATORS[path.suffix.lower()])
-        (_, first), *lines = _split(table, separator, before=text.count("\n") - table.count("\n"))
-        header = [cell.strip() for cell in first]
+        table_lines, numbers = _split(table, separator, text.count("\n") - table.count("\n"))
+        header = [cell.strip() for cell in table_lines[0]]
         while header and not header[-1]:
             header.pop()
-        rows = [(number, _fitted(row, header, number)) for number, row in lines]
+        rows = [
+            _fitted(row, header, number)
+            for number, row in zip(numbers[1:], table_lines[1:], strict=True)
+        ]
     except (OSError, ValueError) as error:
         raise RunError(
             Code.TABLE_INVALID,
@@ -68,8 +71,11 @@ def read_numbered(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         twice = next(name for name in header if header.count(name) > 1)
         raise RunError(Code.TABLE_INVALID, f"{path} has the column {twice!r} twice", "keep one")
     if '"' in text:
-        _require_single_lines(path, header, rows)
-    return header, [(number, row) for number, row in rows if any(row)]
+        _require_single_lines(path, header, zip(numbers[1:], rows, strict=True))
+    if all(map(any, rows)):
+        return header, rows, numbers[1:]
+    kept = [(row, number) for row, number in zip(rows, numbers[1:], strict=True) if any(row)]
+    return header, [row for row, _ in kept], [number for _, number in kept]
 
 
 def _decoded(path: Path) -> str:
@@ -124,6 +130,8 @@ def _fitted(row: Sequence[str], header: Sequence[str], number: int) -> list[str]
         A cell stands outside any column.
     """
     cells = [cell.strip() for cell in row]
+    if len(cells) == len(header) and "" not in header:
+        return cells  # as nearly all are, and a table may have 100,000 rows
     while len(cells) > len(header) and not cells[-1]:
         cells.pop()
     if len(cells) > len(header):
@@ -135,7 +143,7 @@ def _fitted(row: Sequence[str], header: Sequence[str], number: int) -> list[str]
     return cells
 
 
-def _split(text: str, separator: str, before: int) -> list[tuple[int, list[str]]]:
+def _split(text: str, separator: str, before: int) -> tuple[list[list[str]], Sequence[int]]:
     """Lines of a table as cells, with their numbers; empty ones are passed over.
 
     Parameters
@@ -150,18 +158,22 @@ def _split(text: str, separator: str, before: int) -> list[tuple[int, list[str]]
         When there are none, or a quotation mark stands where none belongs.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
-    lines: list[tuple[int, list[str]]] = []
-    begins = before + 1
+    lines: list[list[str]] = []
+    ends: list[int] = []
     try:
         for line in reader:
-            if line:
-                lines.append((begins, line))
-            begins = before + reader.line_num + 1
+            lines.append(line)
+            ends.append(before + reader.line_num)
     except csv.Error as error:
-        raise ValueError(f"row {begins}: {error}; is a quotation mark not closed?") from None
+        row = ends[-1] + 1 if ends else before + 1
+        raise ValueError(f"row {row}: {error}; is a quotation mark not closed?") from None
+    begins = [before + 1, *(end + 1 for end in ends[:-1])]
+    if not all(lines):
+        begins = [begin for begin, line in zip(begins, lines, strict=True) if line]
+        lines = [line for line in lines if line]
     if not lines:
         raise ValueError("it is empty")
-    return lines
+    return lines, begins
 
 
 def _require_single_lines(
