@@ -38,12 +38,14 @@ SOURCE = ROOT / "workflow" / "src" / "backsplit"
 
 MODULES = (
     "compose/layers", "compose/host", "compose/repair", "compose/case", "compose/account",
-    "compose/status", "compose/passes", "compose/promises",
+    "compose/status", "compose/passes", "compose/promises", "compose/balance",
     "scheme/scheme", "scheme/resolve",
     "cases/table", "cases/check", "cases/labels", "cases/lesion", "cases/instances",
+    "cases/claims", "cases/drawn",
     "volume/grid",
     "measure/table", "measure/passes", "measure/lesions", "measure/agreement", "measure/rows",
-    "judge/anatomy", "judge/cohort", "judge/cube", "judge/flags", "judge/joint",
+    "measure/filled",
+    "judge/lesions", "judge/anatomy", "judge/cohort", "judge/cube", "judge/flags", "judge/joint",
     "judge/likeness", "judge/mapping", "judge/place", "judge/systematic", "judge/verdicts",
 )  # fmt: skip
 
