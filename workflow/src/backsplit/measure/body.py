@@ -9,7 +9,7 @@ import numpy as np
 from backsplit.volume import Array, Grid, Volume
 from backsplit.volume.body import body_mask, body_threshold
 
-COARSE_MM = 3.0
+COARSE_MM = 5.0
 """The body is looked for on every n-th voxel, about so far apart: its outline is needed to within
 some mm, in a hundredth of the time."""
 

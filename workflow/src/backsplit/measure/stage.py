@@ -119,7 +119,7 @@ class MeasureStage:
         layers = self._layers(case)
         return {
             "stage": "measure",
-            "version": 9,
+            "version": 10,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.inputs.lesions.placing.grid_channel]),
