@@ -10,11 +10,11 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 
 from backsplit.segment import logits as module
 from backsplit.segment.logits import (
-    _piece,
     _rounded,
     largest_channel,
     largest_channel_on_device,
     lattice,
+    piece,
     regions,
 )
 
@@ -43,7 +43,7 @@ def test_resampled_labels_equal_nnunet_s(shape, wanted, nearest, kind):
     theirs = resample_data_or_seg(values, wanted, False, nearest, 1, nearest is not None)
     to = lattice(shape, wanted, nearest)
     given = torch.from_numpy(values)
-    channel = _piece(given[3], to, 0, wanted[0]).numpy()
+    channel = piece(given[3], to, 0, wanted[0]).numpy()
     np.testing.assert_array_equal(channel, theirs[3])  # float16, to the bit
     expected = theirs.argmax(0)
     np.testing.assert_array_equal(largest_channel(given, to), expected)

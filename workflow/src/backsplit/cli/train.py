@@ -60,3 +60,44 @@ def plan(
     with errors(None) as say:
         chosen = configuration or ["3d_fullres"]
         plan_all(open_project(config), planner, chosen, preprocessed, processes, say)
+
+
+@app.command()
+def predict(
+    model: Annotated[
+        Path, typer.Argument(help="Trained-model folder of nnU-Net: Trainer__Plans__Configuration.")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the label maps.")],
+    config: ConfigOption = DEFAULT_CONFIG,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder of CASE_0000.nii.gz instead of the case table.")
+    ] = None,
+    fold: Annotated[list[int] | None, typer.Option(help="Folds to average. Default: 0.")] = None,
+    checkpoint: Annotated[str, typer.Option(help="File of a fold.")] = "checkpoint_final.pth",
+    threshold: Annotated[
+        float | None,
+        typer.Option(
+            min=0.001,
+            max=0.999,
+            help="Probability above which a voxel is a target. Default: the most probable class.",
+        ),
+    ] = None,
+    probabilities: Annotated[
+        bool, typer.Option("--probabilities", help="Write CASE_TARGET.nii.gz too.")
+    ] = False,
+    mirroring: Annotated[
+        bool, typer.Option(help="Mirror at test time, where the model allows it.")
+    ] = True,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
+    trust: Annotated[
+        bool, typer.Option("--accept", help="Trust the checkpoint: loading it runs code.")
+    ] = False,
+) -> None:
+    """Predict the targets alone; memory does not grow with the number of classes."""
+    from backsplit.flow.predict import predict_all
+    from backsplit.train.predict import Predicting
+
+    with errors(None) as say:
+        folds = tuple(fold or (0,))
+        how = Predicting(model, folds, checkpoint, threshold, mirroring, probabilities)
+        predict_all(how, out, images, config, device, say, trust=trust)

@@ -114,8 +114,8 @@ def regions(
     labels = np.zeros(shape, np.min_scalar_type(max(order)))
     for start, stop in _device_pieces(logits, to):
         for channel, value in enumerate(order):
-            piece = _piece(logits[channel], to, start, stop)
-            inside = probability(piece.float()) > 0.5
+            values = piece(logits[channel], to, start, stop)
+            inside = probability(values.float()) > 0.5
             labels[start:stop][inside.cpu().numpy()] = value
     return labels
 
@@ -128,10 +128,10 @@ def largest_channel_on_device(logits: Any, to: Lattice | None) -> Array:  # noqa
     shape = tuple(logits.shape[1:]) if to is None else to.shape
     labels = np.empty(shape, kind)
     for start, stop in _device_pieces(logits, to):
-        best = _piece(logits[0], to, start, stop)
+        best = piece(logits[0], to, start, stop)
         winner = torch.zeros(best.shape, dtype=torch.int16, device=logits.device)
         for channel in range(1, len(logits)):
-            values = _piece(logits[channel], to, start, stop)
+            values = piece(logits[channel], to, start, stop)
             winner.masked_fill_(values > best, channel)
             torch.maximum(best, values, out=best)
         labels[start:stop] = winner.cpu().numpy()
@@ -154,7 +154,7 @@ def _device_pieces(logits: Any, to: Lattice | None) -> list[tuple[int, int]]:  #
     return [(start, min(start + planes, shape[0])) for start in range(0, shape[0], planes)]
 
 
-def _piece(channel: Any, to: Lattice | None, start: int, stop: int) -> Any:  # noqa: ANN401
+def piece(channel: Any, to: Lattice | None, start: int, stop: int) -> Any:  # noqa: ANN401
     """Planes `start` to `stop` of a resampled channel, in the channel's own type and place."""
     import torch
 
