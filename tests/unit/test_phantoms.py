@@ -77,3 +77,9 @@ def test_writing_twice_touches_nothing(tmp_path):
     first = written()
     assert len(first) == 12
     assert written() == first
+
+
+def test_a_lesion_whose_centre_would_be_bone_or_air_is_left_out():
+    """It once took everything that was not the lesion."""
+    phantom = make_phantom(203, ("liver_border", "liver"), (6.0, 6.0, 6.0))
+    assert 0 < (phantom.lesion > 0).mean() < 0.01

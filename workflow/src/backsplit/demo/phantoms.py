@@ -294,7 +294,7 @@ def _lesion(c: _Canvas, lesion: Array, kind: str) -> None:
     if not border:
         inside &= organ
     components, _ = ndimage.label(inside)
-    inside = components == components[centre]
+    inside &= components == components[centre]  # nothing, where the centre itself is bone or air
     target = "kidney_tumor" if organ_name == "kidney" else "liver_tumor"
     lesion[inside] = LESION_NAMES[target]
     base = 85 if organ_name == "kidney" else 62
