@@ -145,7 +145,7 @@ def test_nnunet_trains_on_a_data_set_that_got_its_plan(planned):
 
 def test_a_second_time_replaces_ours_and_nobody_elses(planned):
     (first,) = (planned.folder / "shared").glob("Dataset302*")
-    (first / "backsplit.json").unlink()
+    (first / "backsplit_plan.json").unlink()
     done = planned.run("train", "plan", "--preprocessed", "shared", "--processes", "1", ok=False)
     assert "(code WOULD_OVERWRITE)" in done.stderr and f"rm -r shared/{first.name}" in done.stderr
 

@@ -19,18 +19,6 @@ from support.project import ROOT
 
 pytestmark = pytest.mark.slow
 
-TRAINER = """
-from nnunetv2.training.nnUNetTrainer.variants.data_augmentation.nnUNetTrainerNoMirroring import (
-    nnUNetTrainerNoMirroring,
-)
-
-
-class nnUNetTrainerSoon(nnUNetTrainerNoMirroring):
-    def initialize(self):
-        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1
-        super().initialize()
-"""
-
 ORGANS = {"spleen": 1, "kidney_right": 2, "kidney_left": 3, "liver": 5}
 """Ids of TotalSegmentator's task `total`, which phantoms have."""
 
@@ -66,21 +54,20 @@ def data_set(project_in, tmp_path_factory):
         **{name: f"given/{name}" for name in ORGANS},
         "bone": "tissue/bone",
     }
-    project.write()
+    project.write(compose={"nested": ["liver"]})
     project.snakemake()
     return project
 
 
 def test_nnunet_plans_trains_and_tells_of_the_lesions(data_set):
     folder = data_set.folder
-    (folder / "trainers").mkdir()
-    (folder / "trainers" / "nnUNetTrainerSoon.py").write_text(TRAINER)
     script = "set -euo pipefail\n" + "".join(blocks("bash"))
-    script = script.replace("nnUNetTrainerNoMirroring", "nnUNetTrainerSoon -device cpu")
+    script = re.sub(r"(-tr \w+)", r"\1 -device cpu", script)
+    short = {"epochs": 1, "iterations": 2, "validation_iterations": 1}
     environment = {
         **os.environ,
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-        "nnUNet_extTrainer": str(folder / "trainers"),
+        "BACKSPLIT_TRAIN": json.dumps(short),
         "nnUNet_compile": "false",
         "nnUNet_n_proc_DA": "1",
         "nnUNet_def_n_proc": "2",
@@ -90,17 +77,33 @@ def test_nnunet_plans_trains_and_tells_of_the_lesions(data_set):
         cwd=folder, env=environment, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
+    extended(folder, done.stdout + done.stderr)
     (log,) = (folder / "trained").glob("*/*/fold_0/training_log_*.txt")
-    (dataset,) = (data_set.results / "datasets" / "nnunet").iterdir()
+    (dataset,) = (data_set.results / "datasets" / "nnunet").glob("Dataset501*")
     fold = json.loads((dataset / "splits_final.json").read_text())[0]
     assert f"{len(fold['train'])} training and {len(fold['val'])} validation" in log.read_text()
     assert re.search(r"train_loss -?\d", log.read_text())
     predicted = sorted(p.name.split(".")[0] for p in log.parent.glob("validation/*.nii.gz"))
     assert predicted == sorted(fold["val"])
-    declared = json.loads((dataset / "dataset.json").read_text())["labels"]
-    assert declared["ignore"] == 8  # p5 has unknown anatomy
+    described = json.loads((dataset / "dataset.json").read_text())
+    assert described["labels"]["ignore"] == 8 and set(described["unknown"]) == {"p5"}
+    of_targets = json.loads((log.parent / "validation" / "targets.json").read_text())
+    assert list(of_targets["Dice"]) == ["kidney_tumor", "liver_tumor"]
     told = json.loads((folder / "lesion.json").read_text())
     assert list(told["mean"]) == ["1"] and len(told["metric_per_case"]) == len(predicted)
+
+
+def extended(folder: Path, told: str) -> None:
+    """The network of lesions alone has gone on with anatomy."""
+    assert re.search(r"probabilities of kept classes differ by \d\.\de-\d\d at most, on p\d", told)
+    assert "nnUNetv2_train 501 3d_fullres 1 -tr nnUNetTrainerBackSplit -p nnUNetPlans --c" in told
+    (fold,) = (folder / "trained").glob("Dataset501*/*/fold_1")
+    stored = torch.load(fold / "checkpoint_final.pth", weights_only=False, map_location="cpu")
+    origin = stored["init_args"]["backsplit"]["extended"]
+    assert "Dataset502" in origin["from"] and sum(origin["share"].values()) == pytest.approx(1)
+    assert len(stored["logging"]["train_losses"]) == 1
+    assert stored["logging"]["lrs"] == [pytest.approx(0.01 / 11)]  # it warms up
+    assert list(fold.glob("validation/*.nii.gz"))
 
 
 def test_monai_trains_on_the_data_list(data_set, monkeypatch):
@@ -112,11 +115,12 @@ def test_monai_trains_on_the_data_list(data_set, monkeypatch):
     assert found["ignore"] == 8 and found["logits"].shape[1] == 8
     listed = json.loads((data_set.results / "datasets/monai/datalist.json").read_text())["training"]
     assert len(found["training"]) == sum(item["fold"] != 0 for item in listed) < 6
-    # what is unknown teaches nothing, and what is known does
-    logits = torch.randn(1, 8, 4, 4, 4, generator=torch.Generator().manual_seed(0))
-    label = torch.arange(64).reshape(1, 1, 4, 4, 4) % 9
-    loss = found["loss_of"](logits, label)
-    unknown = (label == 8).expand_as(logits)
-    elsewhere = torch.where(unknown, torch.randn_like(logits) * 9, logits)
-    torch.testing.assert_close(found["loss_of"](elsewhere, label), loss)
-    assert not torch.isclose(found["loss_of"](torch.where(unknown, logits, -logits), label), loss)
+    # an ignored voxel of p5 is no target and no bone, whatever else it is
+    possible = found["possible_classes"](found["listed"]["unknown"], found["names"], 2, ["p5"])
+    could = [found["names"][i] for i in np.flatnonzero(possible[0].numpy())]
+    assert could == ["background", *ORGANS]
+    logits = torch.zeros(1, 8, 1, 1, 1).requires_grad_()
+    label = torch.full((1, 1, 1, 1, 1), 8)
+    (gradient,) = torch.autograd.grad(found["loss_of"](logits, label, possible), logits)
+    taken = {found["names"][i] for i in np.flatnonzero(gradient.flatten().numpy() > 0)}
+    assert taken == {"kidney_tumor", "liver_tumor", "bone"}

@@ -27,9 +27,10 @@ from backsplit.export.files import image_name
 from backsplit.export.nnunet import NnUNetDataset
 from backsplit.store.disk import is_there
 from backsplit.store.provenance import file_sha256, read_json, write_json
+from backsplit.train.settings import FILE as SETTINGS
 from backsplit.volume import Array
 
-NOTE = "backsplit.json"
+NOTE = "backsplit_plan.json"
 """In a preprocessed data set that was made here; it names where its plan comes from."""
 
 IMAGE, LABELS, PROPERTIES = ".b2nd", "_seg.b2nd", ".pkl"
@@ -160,6 +161,8 @@ def share(
         if configuration not in made["configurations"]:
             continue
         _share_cases(made, described, configuration, (of_source, part), table, each)
+    if (folder / SETTINGS).exists():
+        shutil.copyfile(folder / SETTINGS, part / SETTINGS)
     write_json(part / NOTE, {"plan_of": source.folder.name, "sha256": file_sha256(plans)})
     shutil.rmtree(folder, ignore_errors=True)
     part.rename(folder)

@@ -1,0 +1,93 @@
+"""Where forced patches lie: a case's class locations are narrowed to its targets, now and then.
+
+nnU-Net centres a forced patch on a class drawn among all that a case has: with thirty structures
+on a lesion in a thirtieth of them. It asks the data set for a case and its class locations each
+time; a data set that leaves the others out decides what the patch is centred on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import cc3d
+import numpy as np
+
+from backsplit.volume import Array
+
+Locations = Mapping[Any, Array]
+"""Class, or a tuple of classes, to voxels (n, 4): channel, z, y, x."""
+
+PER_LESION = 200
+"""Voxels that are kept of a lesion to centre patches on."""
+
+
+class TargetSampling:
+    """A data set of nnU-Net, whose forced patches are centred on targets with a probability.
+
+    Parameters
+    ----------
+    data : nnU-Net's data set
+    targets : number of targets; they have the ids 1 … targets
+    share : of the forced patches that are centred on a target, where the case has one
+    by_lesion : each lesion of the case as often as another, not each voxel
+    """
+
+    def __init__(self, data: Any, targets: int, share: float, *, by_lesion: bool) -> None:  # noqa: ANN401
+        self.data, self.targets = data, range(1, targets + 1)
+        self.share, self.by_lesion = share, by_lesion
+        self.identifiers = data.identifiers
+        self._lesions: dict[str, Sequence[tuple[int, Array]]] = {}
+
+    def load_case(self, case: str) -> tuple[Any, Any, Any, dict[str, Any]]:
+        """Load a case as nnU-Net does: image, labels, labels of the stage before, properties."""
+        image, labels, before, properties = self.data.load_case(case)
+        if np.random.uniform() < self.share:
+            found = self._narrowed(case, labels, properties["class_locations"])
+            properties = {**properties, "class_locations": found}
+        return image, labels, before, properties
+
+    def _narrowed(self, case: str, labels: Any, locations: Locations) -> Locations:  # noqa: ANN401
+        """The targets that the case has, and what is no single class (all annotated voxels)."""
+        present = [t for t in self.targets if len(locations.get(t, ()))]
+        if not present:
+            return locations
+        kept = {key: where for key, where in locations.items() if isinstance(key, tuple)}
+        if not self.by_lesion:
+            return {**kept, **{target: locations[target] for target in present}}
+        if case not in self._lesions:
+            self._lesions[case] = lesions_of(np.asarray(labels[0]), self.targets)
+        lesions = self._lesions[case]
+        target, where = lesions[np.random.randint(len(lesions))]
+        return {**kept, target: where}
+
+
+def lesions_of(labels: Array, targets: Sequence[int]) -> list[tuple[int, Array]]:
+    """Target and voxels of each lesion (26-connected component), evenly thinned.
+
+    Parameters
+    ----------
+    labels : (z, y, x), ids
+    targets : ids of the targets
+
+    Returns
+    -------
+    lesions
+        Target and at most `PER_LESION` voxels (n, 4): channel 0, z, y, x.
+    """
+    lesions = []
+    for target in targets:
+        components, count = cc3d.connected_components(
+            np.ascontiguousarray(labels == target), connectivity=26, return_N=True
+        )
+        places = np.flatnonzero(components)
+        numbers = components.reshape(-1)[places]
+        order = np.argsort(numbers, kind="stable")
+        starts = np.searchsorted(numbers[order], np.arange(1, count + 1))
+        for mine in np.split(places[order], starts[1:]):
+            if not len(mine):
+                continue
+            some = mine[:: -(-len(mine) // PER_LESION)]
+            index = np.unravel_index(some, labels.shape)
+            lesions.append((target, np.stack([np.zeros_like(some), *index], 1)))
+    return lesions
