@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Annotated
 
@@ -101,3 +103,45 @@ def predict(
         folds = tuple(fold or (0,))
         how = Predicting(model, folds, checkpoint, threshold, mirroring, probabilities)
         predict_all(how, out, images, config, device, say, trust=trust)
+
+
+@app.command()
+def trainers() -> None:
+    """Print the folder in which nnU-Net finds our trainers: for nnUNet_extTrainer."""
+    from backsplit.train.nnunet import TRAINERS
+
+    typer.echo(str(TRAINERS))
+
+
+@app.command()
+def extend(
+    model: Annotated[
+        Path, typer.Argument(help="Trained-model folder of nnU-Net: Trainer__Plans__Configuration.")
+    ],
+    dataset: Annotated[str, typer.Argument(help="Data set with anatomy: its id or name.")],
+    fold: Annotated[int, typer.Option(min=0, help="Fold of both.")] = 0,
+    checkpoint: Annotated[str, typer.Option(help="File of the fold.")] = "checkpoint_final.pth",
+    plans: Annotated[
+        str | None, typer.Option(help="Plans of the data set. Default: named as the model's.")
+    ] = None,
+    trainer: Annotated[
+        str | None,
+        typer.Option(help="Default: the model's if it is ours, else nnUNetTrainerBackSplit."),
+    ] = None,
+) -> None:
+    """Give a trained network of lesions the classes of a data set, and go on from there."""
+    from backsplit.train.binary import Binary
+    from backsplit.train.extend import write_extended
+
+    with errors(None) as say:
+        binary = Binary(model, fold, checkpoint)
+        with redirect_stdout(sys.stderr):  # what nnU-Net prints; ours are the commands alone
+            made = write_extended(binary, dataset, say, plans_name=plans, trainer=trainer)
+        parts = ", ".join(f"{name} {part:.3g}" for name, part in made.share.items())
+        say(f"[backsplit] extend: shares of what was background: {parts}")
+        say(
+            f"[backsplit] extend: {made.checkpoint}; probabilities of kept classes differ by "
+            f"{made.change:.1e} at most, on {made.case}"
+        )
+        for command in made.commands:
+            typer.echo(command)
