@@ -188,6 +188,12 @@ def test_what_does_not_fit_is_refused_and_says_why(folder):
 
     assert "(code WEIGHTS_MISSING)" in extend(model, "501", "--fold", "3", ok=False)
     assert "(code MODEL_INVALID)" in extend(folder, ok=False)
+    kept = (model / "plans.json").read_text()
+    for key in ("plans_name", "dataset_name"):
+        for name in ("../../elsewhere", "a; rm -r b", "$(b)"):
+            edited(model / "plans.json", lambda p, key=key, name=name: p.update({key: name}))
+            assert "(code MODEL_INVALID)" in extend(model, ok=False)
+    (model / "plans.json").write_text(kept)
     assert "(code TRAINING_UNSUITED)" in extend(model, "77", ok=False)
     assert "(code TRAINING_UNSUITED)" in extend(model, "501", "--trainer", "Nobody", ok=False)
     other = "nnUNetTrainerBackSplitSegResNet"

@@ -145,3 +145,21 @@ def extend(
         )
         for command in made.commands:
             typer.echo(command)
+
+
+@app.command()
+def pack(
+    model: Annotated[
+        Path, typer.Argument(help="Trained-model folder: nnUNetTrainerBackSplit__Plans__….")
+    ],
+    out: Annotated[Path, typer.Argument(help="Folder for the packed model.")],
+    fold: Annotated[
+        list[int] | None, typer.Option(help="Folds. Default: all that were trained to the end.")
+    ] = None,
+    checkpoint: Annotated[str, typer.Option(help="File of a fold.")] = "checkpoint_final.pth",
+) -> None:
+    """Write a trained model as a folder that nnU-Net alone runs."""
+    from backsplit.train.pack import pack as write
+
+    with errors(None):
+        typer.echo(str(write(model, out, fold, checkpoint)))

@@ -42,9 +42,10 @@ PLAIN_TRAINERS = frozenset(
         "nnUNetTrainer_DASegOrd0",
         "nnUNetTrainer_DASegOrd0_NoMirroring",
         "nnUNetTrainer_onlyMirror01",
+        "nnUNetTrainerBackSplit",
     }
 )
-"""nnU-Net's trainers, of those that TotalSegmentator used, that build the network of the plans. A
+"""Ours, and those of nnU-Net's that TotalSegmentator used, that build the network of the plans. A
 trainer may build another one: for any that is not named here nnU-Net is asked."""
 
 

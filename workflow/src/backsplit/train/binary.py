@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,8 @@ import torch
 
 from backsplit.errors import Code, RunError, shown
 from backsplit.store.provenance import read_json
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 
 
 @dataclass(frozen=True)
@@ -36,8 +39,25 @@ class Binary:
 
     @cached_property
     def plans(self) -> dict[str, Any]:
-        """Its plans."""
-        return described_in(self.folder / "plans.json")
+        """Its plans; their names are fit for paths and command lines.
+
+        Raises
+        ------
+        RunError
+            MODEL_INVALID
+        """
+        path = self.folder / "plans.json"
+        plans = described_in(path)
+        configurations = plans.get("configurations") or [""]
+        names = [plans.get("plans_name"), plans.get("dataset_name"), *configurations]
+        for name in names:
+            if not NAME.fullmatch(str(name)):
+                raise RunError(
+                    Code.MODEL_INVALID,
+                    f"{path} holds the name {shown(repr(name), 80)}",
+                    "rename it with letters, digits, `.`, `_` and `-`",
+                )
+        return plans
 
     @cached_property
     def description(self) -> dict[str, Any]:
@@ -58,12 +78,16 @@ class Binary:
                 f"{self.path} does not exist",
                 "give another --fold or --checkpoint, or finish the training",
             )
+        known = self.plans["configurations"]
         numbers = [type(np.dtype(kind)) for kind in ("f2", "f4", "f8", "i4", "i8", "?")]
-        safe = [np.dtype, np._core.multiarray.scalar, *numbers]  # type: ignore[attr-defined]
+        scalar = np._core.multiarray.scalar  # type: ignore[attr-defined]
+        before_numpy_2 = (scalar, "numpy.core.multiarray.scalar")
+        safe = [np.dtype, scalar, before_numpy_2, *numbers]
         try:
             with torch.serialization.safe_globals(safe):
                 loaded = torch.load(self.path, map_location="cpu", weights_only=True)
-            return dict(loaded) | {key: loaded[key] for key in ("network_weights", "init_args")}
+            known[loaded["init_args"]["configuration"]]  # its plans have it
+            return {"network_weights": loaded["network_weights"], **loaded}
         except Exception as error:
             raise RunError(
                 Code.MODEL_INVALID,
@@ -83,6 +107,8 @@ def described_in(path: Path) -> dict[str, Any]:
     """
     try:
         found = read_json(path)
+        if not isinstance(found, dict):
+            raise ValueError("it is no JSON object")
     except (OSError, ValueError) as error:
         raise RunError(
             Code.MODEL_INVALID,
