@@ -77,11 +77,14 @@ class NnUNetSegmenter:
 
         Regions overlap; where several are found, the value of the last of them is written.
         """
-        names = [
-            name
-            for name, value in self._dataset_json["labels"].items()
-            if name not in ("background", "ignore") and {*_as_list(value)} != {0}
-        ]
+        names = []
+        for name, value in self._dataset_json["labels"].items():
+            members = value if isinstance(value, list) else [value]
+            for member in members:
+                if member != 0:
+                    self._id(name, member)
+            if name not in ("background", "ignore") and any(members):
+                names.append(name)
         order = self._dataset_json.get("regions_class_order")
         if not isinstance(order, list) or len(order) != len(names):
             raise RunError(
@@ -204,7 +207,3 @@ class NnUNetSegmenter:
                 "restore it",
             ) from None
         return found if isinstance(found, str) else None
-
-
-def _as_list(value: Any) -> list[Any]:  # noqa: ANN401
-    return list(value) if isinstance(value, list) else [value]
