@@ -181,6 +181,11 @@ def work(who: Any, image: Path, count: int, folder: Path) -> tuple[float, float]
     return time.perf_counter() - begun, time.process_time() - cpu
 
 
+def peak_gib() -> float:
+    """Most memory that this process has had, one set of ready logits included."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
 def one_alone(who: Any, image: Path, folder: Path, parts: int) -> None:
     """First part: CPU seconds by step."""
     count_cpu()
@@ -191,11 +196,10 @@ def one_alone(who: Any, image: Path, folder: Path, parts: int) -> None:
     work(who, image, 1, folder)
     steps = {name: WATCH.cpu[name] for name in ("read", "prepare", "argmax", "labels", "write")}
     total = sum(steps.values())
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     print("| read | prepare | argmax | labels | write | all | without argmax | peak GiB |")
     print("|---" * 8 + "|")
     cells = [*(f"{seconds:.2f}" for seconds in steps.values()), f"{total:.2f}",
-             f"{total - steps['argmax']:.2f}", f"{peak:.1f}"]  # fmt: skip
+             f"{total - steps['argmax']:.2f}", f"{peak_gib():.1f}"]  # fmt: skip
     print(f"| {' | '.join(cells)} |", flush=True)
 
 
@@ -203,8 +207,8 @@ def all_overlapping(who: Any, image: Path, folder: Path, parts: int, args: Any) 
     """Second part: how long the network waits."""
     replace_networks(parts)
     work(who, image, 1, folder)
-    print("| S | s a case | CPU s a case | the network waits |")
-    print("|---" * 4 + "|")
+    print("| S | s a case | CPU s a case | the network waits | peak GiB |")
+    print("|---" * 5 + "|")
     for seconds in args.seconds if not args.real else [0.0]:
         WATCH.seconds = seconds
         WATCH.busy.clear()
@@ -214,7 +218,7 @@ def all_overlapping(who: Any, image: Path, folder: Path, parts: int, args: Any) 
         print(
             f"| {f'{seconds:g}' if not args.real else f'{busy / args.cases:.1f} (real)'} "
             f"| {(end - start) / args.cases:.2f} | {cpu / args.cases:.2f} "
-            f"| {1 - busy / (end - start):.1%} |",
+            f"| {1 - busy / (end - start):.1%} | {peak_gib():.1f} |",
             flush=True,
         )
 
