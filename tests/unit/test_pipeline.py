@@ -31,7 +31,7 @@ class Watch:
         self.most_inside: list[set[str]] = []
         self.lock = threading.Lock()
 
-    def step(self, name: str, fails: str = "", slow: str = ""):
+    def step(self, name: str, fails: str = ""):
         def work(given):
             key = given.id if isinstance(given, Case) else given
             with self.lock:
@@ -40,7 +40,7 @@ class Watch:
                 if name == "prepare":
                     self.inside.add(key)
                     self.most_inside.append(set(self.inside))
-            time.sleep(10 * self.seconds if key in slow else self.seconds)
+            time.sleep(self.seconds)
             with self.lock:
                 self.running.remove(name)
             if key in fails:
@@ -48,6 +48,19 @@ class Watch:
             return key
 
         return work
+
+    def full(self, count: int):
+        """A network that begins when so many cases are inside, and sees that no more enter."""
+
+        def network(given):
+            until = time.monotonic() + 30
+            while len(self.inside) < count and len(self.most_inside) < count:
+                assert time.monotonic() < until
+                time.sleep(0.001)
+            time.sleep(0.05)
+            return given
+
+        return network
 
     def results(self, given: list[Case], steps: Steps, limits: Limits = AMPLE) -> dict:
         found = {}
@@ -87,16 +100,25 @@ def test_one_network_runs_at_a_time_and_the_stages_of_a_cascade_overlap():
 
 
 def test_a_slow_case_starves_nobody():
-    watch = Watch()
-    chain = (watch.step("prepare", slow="a"), watch.step("run"), watch.step("finish"))
-    assert list(watch.results(cases("abcde"), Steps(chain))) == ["b", "c", "d", "e", "a"]
+    others_done = threading.Event()
+
+    def prepare(case):
+        assert case.id != "a" or others_done.wait(30)
+        return case.id
+
+    order = []
+    for case, _ in overlap(cases("abcde"), Steps((prepare, str, str)), AMPLE):
+        order.append(case.id)
+        if len(order) == 4:
+            others_done.set()
+    assert order == ["b", "c", "d", "e", "a"]
 
 
 @pytest.mark.parametrize(("room", "most"), [(100, 1), (25, 1), (20, 2), (10, 4)])
 def test_cases_enter_only_as_long_as_they_fit(room, most):
     """40 bytes: cases of 100 (which is alone), of 25, of 20, of 10 with 4 helpers."""
-    watch = Watch(0.01)
-    chain = (watch.step("prepare"), watch.step("run"), watch.step("finish"))
+    watch = Watch(0.001)
+    chain = (watch.step("prepare"), watch.full(most), watch.step("finish"))
     limits = Limits(workers=4, bytes=40)
     results = watch.results(cases("abcdefgh"), Steps(chain, lambda _: Size(room)), limits)
     assert len(results) == 8
@@ -104,16 +126,16 @@ def test_cases_enter_only_as_long_as_they_fit(room, most):
 
 
 def test_what_only_the_network_takes_counts_once():
-    watch = Watch(0.01)
-    chain = (watch.step("prepare"), watch.step("run"), watch.step("finish"))
+    watch = Watch(0.001)
+    chain = (watch.step("prepare"), watch.full(3), watch.step("finish"))
     limits = Limits(workers=4, bytes=40)
     watch.results(cases("abcdefgh"), Steps(chain, lambda _: Size(own=5, network=25)), limits)
     assert max(len(inside) for inside in watch.most_inside) == 3
 
 
 def test_no_more_cases_than_helpers_and_two():
-    watch = Watch(0.01)
-    chain = (watch.step("prepare"), watch.step("run"), watch.step("finish"))
+    watch = Watch(0.001)
+    chain = (watch.step("prepare"), watch.full(3), watch.step("finish"))
     watch.results(cases("abcdefghij"), Steps(chain), Limits(workers=1, bytes=1 << 40))
     assert max(len(inside) for inside in watch.most_inside) == 3
 
