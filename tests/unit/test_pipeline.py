@@ -184,8 +184,19 @@ def test_the_memory_for_cases_is_half_of_the_least_that_is_left(tmp_path, monkey
     monkeypatch.setenv("SLURM_MEM_PER_NODE", "100")
     assert memory.memory_for_cases() == 50 << 20
     monkeypatch.undo()
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("1000\n")
-    assert memory._control_group(tmp_path) is None
-    (tmp_path / "memory.max").write_text("5000\n")
-    assert memory._control_group(tmp_path) == 4000
+    root, own = tmp_path / "groups", tmp_path / "own"
+    job = root / "slurm" / "job_7"
+    job.mkdir(parents=True)
+    own.write_text("1:name=systemd:/x\n0::/slurm/job_7\n")
+    assert memory._control_group(root, own) is None
+    for group, limit in ((job, "max"), (root, "max"), (root / "slurm", "max")):
+        (group / "memory.max").write_text(f"{limit}\n")
+        (group / "memory.current").write_text("1000\n")
+    assert memory._control_group(root, own) is None
+    (root / "slurm" / "memory.max").write_text("9000\n")
+    assert memory._control_group(root, own) == 8000
+    (job / "memory.max").write_text("5000\n")
+    assert memory._control_group(root, own) == 4000
+    own.write_text("0::/\n")
+    assert memory._control_group(root, own) is None
+    assert memory._control_group(root, tmp_path / "none") is None

@@ -40,10 +40,25 @@ def _machine() -> int | None:
     return int(found[0]) << 10 if found else None
 
 
-def _control_group(root: Path = Path("/sys/fs/cgroup")) -> int | None:
+def _control_group(
+    root: Path = Path("/sys/fs/cgroup"), own: Path = Path("/proc/self/cgroup")
+) -> int | None:
+    """What the job's group (version 2) and those that it lies in leave; None without a limit."""
     try:
-        limit = (root / "memory.max").read_text("utf-8").strip()
-        used = (root / "memory.current").read_text("utf-8").strip()
+        lines = own.read_text("utf-8").splitlines()
+    except OSError:
+        return None
+    name = next((line[3:].strip("/") for line in lines if line.startswith("0::")), "")
+    group = root / name
+    folders = [group, *group.parents]
+    found = [_left(folder) for folder in folders if folder == root or root in folder.parents]
+    return min((left for left in found if left is not None), default=None)
+
+
+def _left(group: Path) -> int | None:
+    try:
+        limit = (group / "memory.max").read_text("utf-8").strip()
+        used = (group / "memory.current").read_text("utf-8").strip()
     except OSError:
         return None
     return int(limit) - int(used) if limit.isdigit() else None
