@@ -135,6 +135,42 @@ def test_ten_epochs_of_going_on_do_not_lose_the_lesion(folder):
     assert before > 0.2 and min(dice[0], dice[-1]) > before / 2
 
 
+def of_nnunets_own_trainer(folder, made):
+    """A model folder as nnU-Net's trainer leaves it, untrained."""
+    name = data_set(folder, 502, ("tumor",), (), made=made)
+    plain = trainer_of(base.nnUNetTrainer, name)
+    plain.initialize()
+    plain.save_checkpoint(str(Path(plain.output_folder) / "checkpoint_final.pth"))
+    model = Path(plain.output_folder_base)
+    shutil.copy(folder / "preprocessed" / name / "nnUNetPlans.json", model / "plans.json")
+    shutil.copy(folder / "preprocessed" / name / "dataset.json", model / "dataset.json")
+    return model
+
+
+def slices(name):
+    """Plans of a 2D network."""
+    made = plans(name)
+    configuration = made["configurations"]["3d_fullres"]
+    configuration |= {"patch_size": [16, 16], "spacing": [6.0, 6.0]}
+    kwargs = configuration["architecture"]["arch_kwargs"]
+    kwargs |= {"kernel_sizes": [[3, 3]] * 3, "strides": [[1, 1], [2, 2], [2, 2]]}
+    kwargs["conv_op"] = "torch.nn.modules.conv.Conv2d"
+    kwargs["norm_op"] = "torch.nn.modules.instancenorm.InstanceNorm2d"
+    return made
+
+
+@pytest.mark.parametrize("of", [plans, slices])
+def test_a_network_of_nnunets_own_trainer_goes_on_in_ours(folder, of):
+    model = of_nnunets_own_trainer(folder, of("Dataset502_phantoms502"))
+    name = data_set(folder, 501, made=of("Dataset501_phantoms501"))
+    assert "-tr nnUNetTrainerBackSplit -p nnUNetPlans --c" in extend(model)
+    settings(folder, name, epochs=1, iterations=1)
+    trainer = trainer_of(nnUNetTrainerBackSplit, name, continued=True)
+    trainer.load_checkpoint(str(Path(trainer.output_folder) / "checkpoint_latest.pth"))
+    trainer.run_training()
+    assert len(trainer.logger.get_value("train_losses", step=None)) == 1
+
+
 def edited(path, change):
     found = json.loads(path.read_text())
     change(found)

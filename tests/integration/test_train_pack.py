@@ -12,10 +12,12 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from typer.testing import CliRunner
 
 from backsplit.cli import app
+from backsplit.train import segresnet
 from backsplit.train.nnunet import TRAINERS
 from backsplit.train.segresnet import nnUNetTrainerBackSplitSegResNet
 from backsplit.train.trainer import nnUNetTrainerBackSplit
 from support import training
+from support.project import load
 from support.training import data_set, settings, trainer_of
 
 pytestmark = pytest.mark.slow
@@ -63,3 +65,24 @@ def test_nnunet_alone_predicts_the_same_with_a_packed_model(tmp_path, monkeypatc
     told = call(other.output_folder_base, tmp_path / "c", ok=False)
     assert "(code TRAINING_UNSUITED)" in told and "nnU-Net alone can not build it" in told
     assert not (tmp_path / "b").exists() and not (tmp_path / "c").exists()
+
+
+@pytest.mark.parametrize("kind", [nnUNetTrainerBackSplit, nnUNetTrainerBackSplitSegResNet])
+def test_train_predict_finds_our_trainers_by_itself(tmp_path, monkeypatch, kind):
+    training.paths(monkeypatch, tmp_path)
+    monkeypatch.setenv("BACKSPLIT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.delenv("nnUNet_extTrainer", raising=False)
+    monkeypatch.setattr(segresnet, "FILTERS", 8)
+    name = data_set(tmp_path, 501, cases=3)
+    settings(tmp_path, name, epochs=1, iterations=1)
+    trainer = trainer_of(kind, name)
+    trainer.run_training()
+    images = tmp_path / "raw" / name / "imagesTr"
+    arguments = [trainer.output_folder_base, str(tmp_path / "out"), "--images", str(images)]
+    done = CliRunner().invoke(
+        app, ["train", "predict", *arguments, "--accept", "--device", "cpu", "--no-mirroring"]
+    )
+    assert done.exit_code == 0, done.output
+    found = [load(tmp_path / "out" / f"p{i}.nii.gz") for i in range(3)]
+    assert all(set(np.unique(labels)) <= {0, 1} for labels in found)
+    assert found[0].shape == load(images / "p0_0000.nii.gz").shape

@@ -15,6 +15,9 @@ import numpy as np
 import pytest
 
 from backsplit.demo.phantoms import make_phantom
+from backsplit.export.nnunet import datasets
+from backsplit.flow.project import open_project
+from backsplit.train.plans import Planning, share
 from support.project import save
 
 pytestmark = pytest.mark.slow
@@ -141,6 +144,19 @@ def test_nnunet_trains_on_a_data_set_that_got_its_plan(planned):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert list((planned.folder / "trained").rglob("checkpoint_final.pth"))
+
+
+def test_settings_of_training_outlast_a_second_plan(planned, monkeypatch):
+    monkeypatch.chdir(planned.folder)
+    project = open_project(Path("config.yaml"))
+    main, nested, _ = datasets(project.config)
+    shared = planned.folder / "shared"
+    planning = Planning(main.folder.parent, shared, "ExperimentPlanner", ["3d_fullres"], 1)
+    settings = planning.folder(nested) / "backsplit.json"
+    settings.write_text('{"targets": 1}')
+    table = project.scheme.nested_table(0, keep_ignore=True)
+    share(shared / main.folder.name / "nnUNetPlans.json", main, nested, table, planning)
+    assert settings.read_text() == '{"targets": 1}'
 
 
 def test_a_second_time_replaces_ours_and_nobody_elses(planned):

@@ -12,6 +12,14 @@ TRAINERS = Path(__file__).parent / "trainers"
 """For `nnUNet_extTrainer`: one module that names our trainers, which lie in the package."""
 
 
+def let_find_ours() -> None:
+    """Let nnU-Net find our trainers, beside those of the folders that the user names."""
+    variable = "nnUNet_extTrainer"
+    given = [path for path in os.environ.get(variable, "").split(os.pathsep) if path]
+    if str(TRAINERS) not in given:
+        os.environ[variable] = os.pathsep.join([*given, str(TRAINERS)])
+
+
 def root(kind: str) -> Path:
     """Give nnU-Net's folder of raw or preprocessed data sets, or of results.
 

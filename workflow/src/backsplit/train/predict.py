@@ -24,6 +24,7 @@ from backsplit.segment.timing import Timings
 from backsplit.segment.weights import accept, require_accepted
 from backsplit.store.provenance import read_json
 from backsplit.store.results import VOLUME_ENDING
+from backsplit.train.nnunet import let_find_ours
 from backsplit.volume import Array, read_geometry, write_labels
 from backsplit.work.batch import attempt
 
@@ -158,6 +159,7 @@ def load_targets(how: Predicting, device: str) -> Network:
         how.model, how.folds, how.checkpoint, choose_device(device), mirroring=how.mirroring
     )
     require_accepted(wanted.checkpoints, command=f"backsplit train predict {how.model} --accept …")
+    let_find_ours()
     if how.threshold is None:
         return collapsed(load(wanted), largest_of_rest(count), 1 + count)
     return collapsed(load(wanted), log_odds(count, how.threshold), 1 + count)
