@@ -77,17 +77,26 @@ def lesions_of(labels: Array, targets: Sequence[int]) -> list[tuple[int, Array]]
     """
     lesions = []
     for target in targets:
-        components, count = cc3d.connected_components(
-            np.ascontiguousarray(labels == target), connectivity=26, return_N=True
-        )
+        mask = labels == target
+        if not mask.any():
+            continue
+        box = _around(mask)
+        small = np.ascontiguousarray(mask[box]).view(np.uint8)  # cc3d fails on tiny boolean ones
+        components, count = cc3d.connected_components(small, connectivity=26, return_N=True)
         places = np.flatnonzero(components)
         numbers = components.reshape(-1)[places]
         order = np.argsort(numbers, kind="stable")
         starts = np.searchsorted(numbers[order], np.arange(1, count + 1))
         for mine in np.split(places[order], starts[1:]):
-            if not len(mine):
-                continue
             some = mine[:: -(-len(mine) // PER_LESION)]
-            index = np.unravel_index(some, labels.shape)
-            lesions.append((target, np.stack([np.zeros_like(some), *index], 1)))
+            index = np.unravel_index(some, components.shape)
+            moved = [i + side.start for i, side in zip(index, box, strict=True)]
+            lesions.append((target, np.stack([np.zeros_like(some), *moved], 1)))
     return lesions
+
+
+def _around(mask: Array) -> tuple[slice, ...]:
+    """Smallest box that holds all voxels of a mask."""
+    axes = range(mask.ndim)
+    held = [np.flatnonzero(mask.any(tuple(a for a in axes if a != axis))) for axis in axes]
+    return tuple(slice(int(found[0]), int(found[-1]) + 1) for found in held)
