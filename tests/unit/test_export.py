@@ -124,6 +124,10 @@ def test_what_ignored_voxels_can_be_is_told_and_true(organs, first):
     ]  # fmt: skip
     listed = json.loads((root.parent / "monai" / "datalist.json").read_text())
     assert listed["unknown"] == described["unknown"]
+    told = organs.run("export").stderr
+    assert (
+        "1 of 2 cases have voxels of unknown anatomy" in told and "nnUNetTrainerBackSplit" in told
+    )
     (organs.folder / "organs" / "b.nii.gz").write_bytes(kept)
     root = export(organs, order=order)
     assert "unknown" not in json.loads((root / "Dataset007_Test" / "dataset.json").read_text())

@@ -11,6 +11,7 @@ from backsplit.flow.batches import compose_unrestricted
 from backsplit.flow.plan import Plan, note
 from backsplit.flow.project import Project
 from backsplit.store.locks import claim_run
+from backsplit.store.provenance import read_json
 from backsplit.store.results import StageFolder
 from backsplit.store.status import (
     Outcome,
@@ -150,6 +151,12 @@ def _export(
     export_monai(config, scheme, [case.id for case in cases], variant)
     export_bids(config, scheme, cases)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
+    if unknown := read_json(dataset.json).get("unknown"):
+        say(
+            f"[backsplit] export: {len(unknown)} of {len(cases)} cases have voxels of unknown "
+            "anatomy; nnU-Net's own trainer learns nothing there, not even that they are no "
+            "lesion: train with nnUNetTrainerBackSplit (docs/training.md)"
+        )
     for other in same_ids(config):
         say(f"[backsplit] export: {other} has the same id, which nnU-Net refuses; remove one")
     if not cases:
