@@ -149,6 +149,16 @@ def test_of_what_a_person_lets_be_ignored_nothing_is_told(organs, gone):
     assert described["unknown"] == {"a": None} | hidden
 
 
+def test_of_voxels_that_the_lesion_file_lets_be_ignored_nothing_is_told(organs):
+    lesion = load(organs.folder / "lesions" / "a.nii.gz")
+    lesion[6, 12:14, 9] = 9
+    save(organs.folder / "lesions" / "a.nii.gz", lesion)
+    organs.settings["ignore"] = 9
+    root = export(organs)
+    described = json.loads((root / "Dataset007_Test" / "dataset.json").read_text())
+    assert described["unknown"] == {"a": None}
+
+
 def test_regions_are_what_nnunet_paints_back_to_the_same_ids(organs):
     regions = {"kidney_whole": ["kidney", "tumor", "cyst"], "disease": ["tumor", "cyst"]}
     root = export(organs, emit="regions", regions=regions)

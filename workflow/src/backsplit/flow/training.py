@@ -47,7 +47,10 @@ def plan_all(
     for path in folders:
         number = path.name.removeprefix("Dataset")[:3]
         name = plans.stem
-        say(f"[backsplit] plan: next: nnUNetv2_train {number} {configurations[0]} 0 -p {name}")
+        call = f"nnUNetv2_train {number} {configurations[0]} 0 -p {name} -tr nnUNetTrainerBackSplit"
+        say(f"[backsplit] plan: next: {call}")
+    found = "export nnUNet_extTrainer=$(backsplit train trainers)"
+    say(f"[backsplit] plan: nnU-Net finds that trainer after: {found}")
     return folders
 
 
