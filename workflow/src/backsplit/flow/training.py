@@ -44,13 +44,15 @@ def plan_all(
         table = project.scheme.nested_table(dataset.nested, keep_ignore=keep)
         folders.append(share(plans, main, dataset, table, planning))
         say(f"[backsplit] plan: {dataset.folder.name} has the same plan and images")
+    labels = read_json(main.json)["labels"].values()
+    ours = "" if any(isinstance(ids, list) for ids in labels) else " -tr nnUNetTrainerBackSplit"
     for path in folders:
         number = path.name.removeprefix("Dataset")[:3]
-        name = plans.stem
-        call = f"nnUNetv2_train {number} {configurations[0]} 0 -p {name} -tr nnUNetTrainerBackSplit"
+        call = f"nnUNetv2_train {number} {configurations[0]} 0 -p {plans.stem}{ours}"
         say(f"[backsplit] plan: next: {call}")
-    found = "export nnUNet_extTrainer=$(backsplit train trainers)"
-    say(f"[backsplit] plan: nnU-Net finds that trainer after: {found}")
+    if ours:
+        found = "export nnUNet_extTrainer=$(backsplit train trainers)"
+        say(f"[backsplit] plan: nnU-Net finds that trainer after: {found}")
     return folders
 
 
