@@ -104,9 +104,10 @@ def refuse_a_case(project: Project) -> set[Why]:
     return {Why.REFUSED}
 
 
-def refuse_a_label_file(project: Project) -> set[Why]:
+def crop_a_label_file(project: Project) -> set[Why]:
+    """It is put on the grid of its image; the case stays."""
     save(project.folder / "organs" / "b.nii.gz", (ct_like()[:, :, 2:] > 0).astype("uint8"))
-    return {Why.REFUSED}
+    return set()
 
 
 def rename_a_segmenter(project: Project) -> set[Why]:
@@ -184,7 +185,7 @@ def only_unrestricted(project: Project) -> set[Why]:
 
 
 CHANGES = [
-    remove_a_case, remove_cases_and_their_batch, rename_a_case, refuse_a_case, refuse_a_label_file,
+    remove_a_case, remove_cases_and_their_batch, rename_a_case, refuse_a_case, crop_a_label_file,
     rename_a_segmenter, drop_a_segmenter, leave_a_segmenter_unused, rename_the_data_set, another_id,
     an_id_that_a_nested_set_had, no_nested_sets, no_monai, no_bids, no_bids_under_another_name,
     no_pictures, smaller_batches, larger_batches, only_unrestricted,

@@ -159,12 +159,10 @@ def test_a_model_s_own_reader_is_given_what_we_read(tmp_path, reader, kind, name
     source = tmp_path / name
     content = WRITTEN[kind]
     source.write_bytes(content if name.endswith(".nii") else gzip.compress(content))
-    network = SimpleNamespace(
-        reader=reader(), prepare=lambda image, properties: (image, properties)
-    )
-    case = Case("a", 2, {"ct": source}, None, {}, tmp_path)
-    ready = Engine(network, ["ct"], Timings(), Run()).prepare(case)
-    array, properties = ready.prepared
+    network = SimpleNamespace(reader=reader(), prepare=lambda given: given)
+    case = Case("a", 2, {"ct": source}, {}, {}, tmp_path)
+    given = Engine([network], ["ct"], Timings(), Run()).prepare(case).prepared
+    array, properties = given.image, given.properties
     ours = read_volume(source).array
     assert array.shape == (1, *ours.shape)
     np.testing.assert_allclose(properties["spacing"], read_grid(source).spacing_zyx, rtol=1e-6)
