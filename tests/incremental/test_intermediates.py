@@ -88,6 +88,14 @@ def test_a_damaged_file_is_named_or_harmless_and_made_again_once_removed(tiny: T
     assert tiny.differing_from_first() == []
 
 
+@pytest.mark.parametrize("what", [name for name in FILES if name.endswith("of a batch")])
+def test_a_table_of_a_batch_that_was_cut_off_is_made_again_where_it_is_read(tiny: Tiny, what: str):
+    damage(tiny.results / FILES[what])
+    tiny.new_case("d", 3)
+    tiny.run()
+    assert tiny.differing() == []
+
+
 VERIFIED = (
     *("segment map", "label map", "cases", "label ids", "statuses", "measures", "lesions"),
     *("flags", "burden", "verdicts", "left out", "dataset.json", "nested dataset.json", "splits"),

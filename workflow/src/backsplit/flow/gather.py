@@ -100,7 +100,11 @@ def join_statuses(
     """Write `labels/status.parquet`; `composed` is what became of every case in composing."""
     parts = [
         _read_or_make(
-            partial(_read_statuses, results.batch_structure_status(batch)),
+            partial(
+                _read_statuses,
+                results.batch_structure_status(batch),
+                len(outcomes) * len(structures),
+            ),
             partial(gather_statuses, results, batch, outcomes, structures),
         )
         for batch, outcomes in _by_batch(batch_size, composed)
@@ -137,16 +141,20 @@ def _arrow(name: str, values: list[Any]) -> pa.Array:
     return column.cast(pa.float64()) if empty else column
 
 
-def _read_statuses(path: Path) -> pa.Table:
+def _read_statuses(path: Path, count: int) -> pa.Table:
+    """Read a batch's rows; a file that was cut off between two of them is damaged too."""
     import pyarrow as pa
     from pyarrow import json as pa_json
 
     names = [name for name in STATUS_OF_STRUCTURES if name != "voxels"]
     schema = pa.schema([*((name, pa.string()) for name in names), ("voxels", pa.int64())])
-    if not path.stat().st_size:
+    if not path.stat().st_size and not count:
         return schema.empty_table()
     options = pa_json.ParseOptions(explicit_schema=schema)
-    return pa_json.read_json(path, parse_options=options).select(STATUS_OF_STRUCTURES)
+    table = pa_json.read_json(path, parse_options=options).select(STATUS_OF_STRUCTURES)
+    if len(table) != count:
+        raise pa.ArrowInvalid(f"{path} has {len(table)} rows, not {count}")
+    return table
 
 
 def _read_rows(path: Path) -> pa.Table:
