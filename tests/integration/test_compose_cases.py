@@ -144,7 +144,7 @@ def test_channels_of_a_network_come_onto_the_grid_of_its_first():
     rng = np.random.default_rng(0)
     volumes = [Volume(rng.random(g.shape).astype(np.float32), g) for g in (first, second)]
     network = SimpleNamespace(reader=type("SimpleITKIO", (), {})())
-    engine = Engine(network, ["ct", "pet"], Timings(), Run())
+    engine = Engine([network], ["ct", "pet"], Timings(), Run())
     ct, pet = engine._on_one_grid(["ct", "pet"], volumes)
     assert ct is volumes[0] and pet.grid == first
     np.testing.assert_array_equal(pet.array, resample_image(volumes[1], first).array)

@@ -24,6 +24,7 @@ from backsplit.demo import training
 from backsplit.segment.network import PLAIN_TRAINERS, Model, Network, load
 from backsplit.segment.preparation import Source, nonzero_box, usual_resampling
 from backsplit.segment.weights import accept, files_of
+from backsplit.train.nnunet import TRAINERS
 
 OWN_TRAINER = """
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -78,7 +79,8 @@ def theirs(model: Model) -> nnUNetPredictor:
 
 
 @pytest.mark.parametrize("name", sorted(PLAIN_TRAINERS))
-def test_plain_trainers_build_the_network_of_the_plans(name):
+def test_plain_trainers_build_the_network_of_the_plans(name, monkeypatch):
+    monkeypatch.setenv("nnUNet_extTrainer", str(TRAINERS))  # where ours are found
     trainer = recursive_find_trainer_class_by_name(name)
     assert trainer.build_network_architecture is nnUNetTrainer.build_network_architecture
 
