@@ -94,7 +94,7 @@ def pair(tiny: Tiny, seed: int) -> list[Change]:
             read_decisions(project.config.decisions_path, project.table.ids)
             if not project.resolved.problems:
                 return drawn
-        except (RunError, KeyError, AttributeError):
+        except (RunError, KeyError, AttributeError, FileNotFoundError):
             continue  # one takes away what the other changes
         finally:
             tiny.back()
