@@ -16,19 +16,19 @@ from typer.testing import CliRunner
 
 from backsplit.cli import app
 from backsplit.start.names import case_ids
-from support import downloads
-from support.downloads import class_of, volume
+from support import downloads, nbia
 from support.incremental import Engine
 from support.project import load
+from support.scans import SHAPE, Scan, class_of, volume
 
 
-def nsclc_of_segments(root: Path) -> dict[str, downloads.Scan]:
+def nsclc_of_segments(root: Path) -> dict[str, Scan]:
     """Without the patient of whom no segmentation was published, who would be refused."""
-    scans = downloads.nsclc(root)
+    scans = nbia.nsclc(root)
     (last,) = root.glob("*/NSCLC-Radiomics/LUNG1-128")
     shutil.rmtree(last)
     return {
-        case: downloads.Scan(found.organs, {"gtv": found.lesions["gtv"]})
+        case: Scan(found.organs, {"gtv": found.lesions["gtv"]})
         for case, found in scans.items()
         if case != "LUNG1-128"
     }
@@ -41,7 +41,7 @@ CASES = {
     "kits19": (downloads.kits19, [], ["CT"], {}),
     "panther": (downloads.panther, [], ["mr"], {"10000": 2}),
     "panther2": (partial(downloads.panther, task=2), [], ["mr"], {}),
-    "nsclc": (downloads.nsclc, [], ["CT"], {}),
+    "nsclc": (nbia.nsclc, [], ["CT"], {}),
     "nsclc_seg": (nsclc_of_segments, ["--from", "SEG"], ["CT"], {}),
     "autopet": (downloads.autopet, [], ["CT", "pet"], {"PETCT_0410759456": 2}),
     "autopet3": (downloads.autopet3, [], ["CT", "CT"],
@@ -60,7 +60,7 @@ def as_files(config: dict, scans: dict, folder: Path) -> dict:
         for case, found in scans.items():
             mr = section["task"] == "total_mr"
             known = name == "organs"
-            array = found.network(classes, mr=mr) if known else np.zeros(downloads.SHAPE, np.uint8)
+            array = found.network(classes, mr=mr) if known else np.zeros(SHAPE, np.uint8)
             volume(folder / name / f"{case}.nii.gz", array)
         config["segmenters"][name] = {
             "kind": "files",
@@ -115,7 +115,7 @@ def test_a_preset_runs_to_the_data_set(tmp_path, monkeypatch, name):
 PROPOSED = {
     # maker: options, channels for nnU-Net
     "kits23": (downloads.kits23, [], ["CT"]),
-    "nsclc": (downloads.nsclc, [], ["CT"]),
+    "nsclc": (nbia.nsclc, [], ["CT"]),
     "autopet3": (downloads.autopet3, [], ["CT", "CT"]),
     "isles": (downloads.isles, [], ["adc", "dwi", "flair"]),
     "atlas": (partial(downloads.atlas, lesions=True), [], ["CT"]),
@@ -152,7 +152,7 @@ def test_a_proposal_runs_to_the_data_set(tmp_path, monkeypatch, name):
             assert (written[rest] == described["labels"]["liver"]).all()
 
 
-def hold_against(config: dict, labels: dict, found: downloads.Scan, written: np.ndarray) -> None:
+def hold_against(config: dict, labels: dict, found: Scan, written: np.ndarray) -> None:
     """Lesions are where they were drawn and nowhere else; organs are the preset's structures."""
     drawn = dict(found.lesions)
     if "nodal" in drawn:

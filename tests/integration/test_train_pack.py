@@ -79,8 +79,9 @@ def test_train_predict_finds_our_trainers_by_itself(tmp_path, monkeypatch, kind)
     trainer.run_training()
     images = tmp_path / "raw" / name / "imagesTr"
     arguments = [trainer.output_folder_base, str(tmp_path / "out"), "--images", str(images)]
+    CliRunner().invoke(app, ["weights", "accept", str(trainer.output_folder_base)])
     done = CliRunner().invoke(
-        app, ["train", "predict", *arguments, "--accept", "--device", "cpu", "--no-mirroring"]
+        app, ["train", "predict", *arguments, "--device", "cpu", "--no-mirroring"]
     )
     assert done.exit_code == 0, done.output
     found = [load(tmp_path / "out" / f"p{i}.nii.gz") for i in range(3)]

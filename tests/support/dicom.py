@@ -7,6 +7,7 @@ from pathlib import Path
 import highdicom as hd
 import numpy as np
 import pydicom
+import pytest
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sr.codedict import codes
@@ -18,7 +19,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from backsplit.volume import Grid
+from backsplit.errors import CaseError
+from backsplit.volume import Grid, read_volume
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0)
 TILTED = tuple(
@@ -173,3 +175,21 @@ def write_seg(path, folder, masks, **how):
     series = sorted((pydicom.dcmread(p) for p in folder.iterdir()), key=lambda d: d.InstanceNumber)
     make_seg(series, masks, **how).save_as(path)
     return path
+
+
+def stored(shape=(6, 9, 8), seed=0):
+    return np.random.default_rng(seed).integers(0, 2000, shape).astype(np.int16)
+
+
+def said(path, reader=read_volume):
+    with pytest.raises(CaseError) as caught:
+        reader(path)
+    assert str(path) in caught.value.what
+    return str(caught.value)
+
+
+def code_of(path, reader=read_volume):
+    with pytest.raises(CaseError) as caught:
+        reader(path)
+    assert str(path) in caught.value.what
+    return caught.value.code

@@ -5,117 +5,21 @@ Each maker writes a data set below a folder and returns its scans by the name of
 
 from __future__ import annotations
 
-import csv
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import pydicom
-from pydicom.dataset import Dataset
 
-from support.dicom import write_rtstruct, write_seg, write_series
 from support.project import save
-
-SHAPE = (15, 16, 20)
-SPACING = (18.0, 18.0, 24.0)
-ORIGIN = (-170.0, -140.0, -160.0)
-
-BOXES = {
-    # the part of the volume (z, y, x) that an organ fills
-    "lung_right": np.s_[10:13, 5:11, 4:8],
-    "lung_left": np.s_[10:13, 5:11, 12:16],
-    "heart": np.s_[10:12, 4:8, 9:11],
-    "liver": np.s_[6:10, 4:11, 3:9],
-    "spleen": np.s_[7:9, 9:12, 14:17],
-    "pancreas": np.s_[5:7, 6:8, 9:14],
-    "kidney_right": np.s_[2:6, 9:12, 4:7],
-    "kidney_left": np.s_[2:6, 9:12, 13:16],
-    "gallbladder": np.s_[5:6, 4:6, 4:6],
-}
-"""Boxes in a body that fills the middle of the volume; the patient's right is at small x."""
-
-
-@dataclass(frozen=True)
-class Scan:
-    """What a case holds.
-
-    Attributes
-    ----------
-    organs : names of `BOXES` to masks, lesions included
-    lesions : target to mask
-    """
-
-    organs: Mapping[str, np.ndarray]
-    lesions: Mapping[str, np.ndarray] = field(default_factory=dict)
-
-    def labels(self, values: Mapping[str, int]) -> np.ndarray:
-        """A label map: organs of these values, and lesions over them."""
-        out = np.zeros(SHAPE, np.uint8)
-        for name, mask in self.organs.items():
-            out[mask] = values.get(name.removesuffix("_right").removesuffix("_left"), 0)
-        for name, mask in self.lesions.items():
-            out[mask] = values.get(name, 0)
-        return out
-
-    def network(self, classes: Mapping[int, str], *, mr: bool = False) -> np.ndarray:
-        """What a network of all these classes would label."""
-        values = {name: value for value, name in classes.items()}
-        out = np.zeros(SHAPE, np.uint8)
-        for name, mask in self.organs.items():
-            out[mask] = values[class_of(name, mr=mr)]
-        return out
-
-
-def class_of(organ: str, *, mr: bool) -> str:
-    """TotalSegmentator's name: on CT it labels lobes of the lungs."""
-    side = organ.removeprefix("lung_")
-    return organ if mr or side == organ else f"lung_upper_lobe_{side}"
-
-
-def scan(seed: int, lesions: Mapping[str, str]) -> Scan:
-    """Organs, and lesions of two or three voxels a side in some of them (target to organ)."""
-    organs = {}
-    for name, box in BOXES.items():
-        organs[name] = np.zeros(SHAPE, bool)
-        organs[name][box] = True
-    found: dict[str, np.ndarray] = {}
-    taken = np.zeros(SHAPE, bool)
-    for number, (target, organ) in enumerate(lesions.items()):
-        z, y, x = (int(np.flatnonzero(organs[organ].any(axis=axes))[0])
-                   for axes in ((1, 2), (0, 2), (0, 1)))  # fmt: skip
-        mask = np.zeros(SHAPE, bool)
-        mask[z : z + 2, y : y + 2, x + number % 2 : x + 2 + (seed + number) % 2] = True
-        found[target] = mask & ~taken
-        taken |= mask
-    return Scan(organs, found)
-
-
-def ct(scan: Scan, seed: int) -> np.ndarray:
-    """Hounsfield units: air, a body with fat round it, organs, noise."""
-    image = np.full(SHAPE, -1000.0)
-    image[:, 1:-1, 1:-1] = -100
-    image[:, 3:-3, 2:-2] = 30
-    for number, (name, mask) in enumerate(scan.organs.items()):
-        image[mask] = -800 if name.startswith("lung") else 40 + 15 * number
-    for mask in scan.lesions.values():
-        image[mask] = 90
-    return np.rint(image + np.random.default_rng(seed).normal(0, 5, SHAPE)).astype(np.int16)
-
-
-def mr(scan: Scan, seed: int) -> np.ndarray:
-    return (ct(scan, seed) + 1100).clip(0).astype(np.int16)
-
-
-def volume(path: Path, array: np.ndarray) -> Path:
-    return save(path, array, SPACING, ORIGIN)
-
-
-def json_file(path: Path, data: object) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data))
-
+from support.scans import (
+    ORIGIN,
+    SHAPE,
+    Scan,
+    ct,
+    json_file,
+    mr,
+    scan,
+    volume,
+)
 
 KITS = {"kidney": 1, "tumor": 2, "cyst": 3}
 
@@ -314,98 +218,3 @@ def decathlon4d(root: Path) -> dict[str, np.ndarray]:
     described = {"modality": {"0": "T2", "1": "ADC"}, "labels": {"0": "background", "1": "tumor"}}
     json_file(root / "dataset.json", {**described, "training": pairs, "tensorImageSize": "4D"})
     return images
-
-
-NSCLC = {
-    # patient: names of regions and of segments, each with what it covers
-    "LUNG1-001": ({"GTV-1": "gtv", "Lung-Left": "lung_left", "Spinal-Cord": "heart"},
-                  {"Neoplasm, Primary": "gtv", "Lung": "lung_left", "Lung ": "lung_right"}),
-    "LUNG1-002": ({"GTV-1": "gtv", "gtv-2": "nodal", "Heart": "heart"},
-                  {"Neoplasm, Primary": "gtv", "Heart": "heart"}),
-    "LUNG1-128": ({"gtv-pre-op": "gtv"}, {}),
-}  # fmt: skip
-HEAD = ("Series UID", "Collection", "Subject ID", "Study UID", "Modality", "File Location")
-
-
-def nsclc(root: Path, *, listed: bool = True) -> dict[str, Scan]:
-    """A CT, an RTSTRUCT and mostly a DICOM-SEG of each patient, in the download tool's folders."""
-    top = root / "manifest-1603198545583"
-    rows, scans = [HEAD], {}
-    for number, (patient, (regions, segments)) in enumerate(NSCLC.items(), start=1):
-        found = scan(number, {"gtv": "lung_right", "nodal": "heart"})
-        scans[patient] = Scan(found.organs, {n: found.lesions[n] for n in sorted({*regions.values()}
-                                             & set(found.lesions))})  # fmt: skip
-        study = top / "NSCLC-Radiomics" / patient / f"0{number}-18-2008-StudyID-NA-6933{number}"
-        uids = {
-            kind: f"1.2.826.{number}.{n}"
-            for n, kind in enumerate(("study", "CT", "RTSTRUCT", "SEG"))
-        }
-        folders = {"CT": study / "0.000000-NA-82046", "RTSTRUCT": study / "3.000000-NA-78236",
-                   "SEG": study / "300.000000-Segmentation-9.554"}  # fmt: skip
-        write_series(folders["CT"], ct(found, number), origin=ORIGIN, uid=uids["CT"],
-                     spacing=SPACING)  # fmt: skip
-        for path in folders["CT"].iterdir():
-            edit(path, PatientID=patient, StudyInstanceUID=uids["study"])
-        masks = {**found.organs, **found.lesions}
-        _contours(
-            folders["RTSTRUCT"], {n: masks[part] for n, part in regions.items()}, patient, uids
-        )
-        kinds = ["CT", "RTSTRUCT"]
-        if segments:
-            kinds.append("SEG")
-            _segments(folders, {n: masks[part] for n, part in segments.items()}, patient, uids)
-        for kind in kinds:
-            where = folders[kind].relative_to(top).as_posix()
-            row = (uids[kind], "NSCLC-Radiomics", patient, uids["study"], kind, f"./{where}")
-            rows.append(row)
-    if listed:
-        with (top / "metadata.csv").open("w", newline="") as out:
-            csv.writer(out).writerows(rows)
-    return scans
-
-
-def edit(path: Path, **fields: object) -> None:
-    data = pydicom.dcmread(path)
-    for name, value in fields.items():
-        setattr(data, name, value)
-    data.save_as(path)
-
-
-def _contours(
-    folder: Path, masks: Mapping[str, np.ndarray], patient: str, uids: Mapping[str, str]
-) -> None:
-    """Outlines half a voxel outside the outermost voxels of boxes."""
-    folder.mkdir(parents=True)
-    path = write_rtstruct(folder / "1-1.dcm", {n: outlines(mask) for n, mask in masks.items()})
-    series, study, frame = Dataset(), Dataset(), Dataset()
-    series.SeriesInstanceUID = uids["CT"]
-    study.RTReferencedSeriesSequence = [series]
-    frame.RTReferencedStudySequence = [study]
-    frame.FrameOfReferenceUID = "1.2.3.5"
-    mine = {"PatientID": patient, "StudyInstanceUID": uids["study"]}
-    own = {"SeriesInstanceUID": uids["RTSTRUCT"], "ReferencedFrameOfReferenceSequence": [frame]}
-    edit(path, **mine, **own)
-
-
-def outlines(mask: np.ndarray) -> list[np.ndarray]:
-    """A rectangle in each slice of a box, in mm."""
-    found = []
-    for z in np.flatnonzero(mask.any(axis=(1, 2))):
-        rows, columns = (np.flatnonzero(mask[z].any(axis=axis)) for axis in (1, 0))
-        y, x = (rows[0] - 0.5, rows[-1] + 0.5), (columns[0] - 0.5, columns[-1] + 0.5)
-        corners = np.array([(x[0], y[0], z), (x[1], y[0], z), (x[1], y[1], z), (x[0], y[1], z)])
-        found.append(np.array(ORIGIN) + corners * SPACING)
-    return found
-
-
-def _segments(
-    folders: Mapping[str, Path], masks: Mapping[str, np.ndarray], patient: str,
-    uids: Mapping[str, str],
-) -> None:  # fmt: skip
-    folders["SEG"].mkdir(parents=True)
-    path = write_seg(folders["SEG"] / "1-1.dcm", folders["CT"], list(masks.values()))
-    data = pydicom.dcmread(path)
-    for item, name in zip(data.SegmentSequence, masks, strict=True):
-        item.SegmentLabel = name.strip()
-    data.PatientID, data.SeriesInstanceUID = patient, uids["SEG"]
-    data.save_as(path)

@@ -11,7 +11,7 @@ from backsplit.cli import app
 from backsplit.config.file import load_config
 from backsplit.errors import BacksplitError, Code
 from backsplit.flow.check import check
-from support import downloads
+from support import downloads, nbia
 from support.start import V2, by_patterns, found_in, nnunet_folder, section, started, volume
 
 
@@ -86,7 +86,7 @@ def test_a_preset_of_another_data_set_is_refused(folder):
 
 
 def test_cases_of_other_names_than_the_presets_are_asked_about(folder):
-    downloads.nsclc(folder / "tcia")
+    nbia.nsclc(folder / "tcia")
     (patient,) = (folder / "tcia").glob("*/*/LUNG1-002")
     patient.rename(patient.with_name("R01-002"))
     table = next((folder / "tcia").glob("*/metadata.csv"))

@@ -16,7 +16,7 @@ from backsplit.errors import BacksplitError, Code
 from backsplit.start.layouts import LAYOUTS
 from backsplit.start.presets import PRESETS
 from backsplit.start.readers.dicom import DRAWN
-from support import downloads
+from support import downloads, nbia
 from support.project import save
 from support.start import (
     by_patterns,
@@ -35,7 +35,7 @@ EXPECTED = {
     downloads.kits21: ("kits", ["ct"], {"tumor": (2,), "cyst": (3,)}, ["kidney"], 2, "aggregate"),
     downloads.kits19: ("kits", ["ct"], {"tumor": (2,)}, ["kidney"], 2, "without labels"),
     downloads.panther: ("panther", ["mr"], {"tumor": (1,)}, ["pancreas"], 3, "without labels"),
-    downloads.nsclc: ("nbia", ["ct"], {"GTV-1": ("GTV-1",), "gtv-2": ("gtv-2",),
+    nbia.nsclc: ("nbia", ["ct"], {"GTV-1": ("GTV-1",), "gtv-2": ("gtv-2",),
                                        "gtv-pre-op": ("gtv-pre-op",)}, [], 3, None),
     downloads.autopet: ("autopet", ["ct", "pet"], {"lesion": (1,)}, [], 2, "SUV is what"),
     downloads.autopet3: ("autopet3", ["ct", "pet"], {"tumor": (1,)}, [], 3, None),
@@ -94,7 +94,7 @@ def test_folds_of_the_data_set_are_kept_unless_they_leak(tmp_path):
 @pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
 @pytest.mark.parametrize("listed", [True, False])
 def test_a_collection_is_read_by_its_list_or_by_headers(tmp_path, kind, listed):
-    downloads.nsclc(tmp_path, listed=listed)
+    nbia.nsclc(tmp_path, listed=listed)
     config, report, said = started(tmp_path, drawn=kind)
     cases = {c.case.id: c.case for c in report.checked}
     assert list(cases) == ["LUNG1-001", "LUNG1-002", "LUNG1-128"]
@@ -113,7 +113,7 @@ def test_a_collection_is_read_by_its_list_or_by_headers(tmp_path, kind, listed):
 def test_an_object_whose_image_is_not_there_is_said(tmp_path):
     import shutil
 
-    downloads.nsclc(tmp_path)
+    nbia.nsclc(tmp_path)
     (series,) = tmp_path.glob("*/*/LUNG1-002/*/0.000000*")
     shutil.rmtree(series)
     _, report, said = started(tmp_path)
@@ -126,7 +126,7 @@ def test_an_object_whose_image_is_not_there_is_said(tmp_path):
 
 
 def test_a_list_that_leads_out_of_its_folder_is_not_followed(tmp_path):
-    downloads.nsclc(tmp_path / "data")
+    nbia.nsclc(tmp_path / "data")
     outside = tmp_path / "outside"
     outside.mkdir()
     table = next((tmp_path / "data").glob("*/metadata.csv"))
@@ -240,7 +240,7 @@ def test_volumes_that_no_reader_asked_for_are_counted(tmp_path):
 
 @pytest.mark.parametrize("content", [b"", b"\0\xff\xfe", b"a,b\n1\n", b"Modality,File Location\n"])
 def test_a_list_that_is_none_leaves_it_to_the_headers(tmp_path, content):
-    downloads.nsclc(tmp_path)
+    nbia.nsclc(tmp_path)
     next(tmp_path.glob("*/metadata.csv")).write_bytes(content)
     assert len(found_in(tmp_path).cases) == 3
 

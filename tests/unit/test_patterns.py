@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from backsplit.errors import BacksplitError, Code
 from backsplit.start.patterns import Patterns, as_expression
-from support import downloads
+from support import nbia
 from support.examples import examples
 from support.start import by_patterns, found_in, section, started, statuses, volume
 
@@ -92,7 +92,7 @@ def test_images_beside_the_structures_are_no_structures(tmp_path):
 
 @pytest.mark.parametrize("kind", ["RTSTRUCT", "SEG"])
 def test_names_in_lesion_files_of_dicom_become_targets(tmp_path, kind):
-    downloads.nsclc(tmp_path)
+    nbia.nsclc(tmp_path)
     (root,) = tmp_path.glob("*/NSCLC-Radiomics")
     number = "3" if kind == "RTSTRUCT" else "300"
     config, report, said = by_patterns(

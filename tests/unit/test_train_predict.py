@@ -166,7 +166,10 @@ def test_nothing_is_loaded_that_nobody_accepted(model, images, tmp_path, monkeyp
     cases, channels = cases_in(images)
     with pytest.raises(RunError) as caught:
         list(predict(cases, channels, Run(device="cpu"), Predicting(model), tmp_path))
-    assert caught.value.code is Code.WEIGHTS_UNKNOWN and "--accept" in caught.value.remedy
+    assert (
+        caught.value.code is Code.WEIGHTS_UNKNOWN
+        and f"weights accept {model}`" in caught.value.remedy
+    )
 
 
 def test_the_verb_predicts_a_folder_and_names_what_failed(project, model, images):
@@ -179,7 +182,8 @@ def test_the_verb_predicts_a_folder_and_names_what_failed(project, model, images
     arguments = ["train", "predict", str(model), "out", "--images", "images", "--device", "cpu"]
     done = project.run(*arguments, ok=False)
     assert "(code WEIGHTS_UNKNOWN)" in done.stderr
-    done = project.run(*arguments, "--accept")
+    project.run("weights", "accept", str(model))
+    done = project.run(*arguments)
     assert "predict: 3 cases, 1 failed" in done.stdout + done.stderr
     assert "p2: " in done.stdout + done.stderr and "FILE_UNREADABLE" in done.stdout + done.stderr
     assert {path.name for path in (project.folder / "out").iterdir()} == {

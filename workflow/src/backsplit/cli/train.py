@@ -91,9 +91,6 @@ def predict(
         bool, typer.Option(help="Mirror at test time, where the model allows it.")
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
-    trust: Annotated[
-        bool, typer.Option("--accept", help="Trust the checkpoint: loading it runs code.")
-    ] = False,
 ) -> None:
     """Predict the targets alone; memory does not grow with the number of classes."""
     from backsplit.flow.predict import predict_all
@@ -102,7 +99,7 @@ def predict(
     with errors(None) as say:
         folds = tuple(fold or (0,))
         how = Predicting(model, folds, checkpoint, threshold, mirroring, probabilities)
-        predict_all(how, out, images, config, device, say, trust=trust)
+        predict_all(how, out, images, config, device, say)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -38,17 +39,22 @@ def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command("accept")
 def weights_accept(
-    segmenter: Annotated[str, typer.Argument(help="Name of a segmenter of the configuration.")],
+    segmenter: Annotated[
+        str, typer.Argument(help="A segmenter of the configuration, or a trained-model folder.")
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Record the weights of a segmenter as trusted: loading them runs code of their maker."""
     from backsplit.flow.project import open_project
-    from backsplit.segment.weights import accept
+    from backsplit.segment.weights import accept, files_of
     from backsplit.store.provenance import file_sha256
 
     with errors(None):
-        project = open_project(config)
-        files = project.segmenter(segmenter).weights()
+        folder = Path(segmenter)
+        if folder.is_dir():
+            files = files_of(folder)
+        else:
+            files = list(open_project(config).segmenter(segmenter).weights())
         accept(files)
         for path in files:
             typer.echo(f"{file_sha256(path)}  {path}")

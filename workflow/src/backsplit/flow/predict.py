@@ -9,7 +9,7 @@ from backsplit.config.model import Run
 from backsplit.errors import Code, RunError
 from backsplit.flow.project import open_project
 from backsplit.store.status import Outcome, Status, write_outcomes
-from backsplit.train.predict import Predicting, accept_model, cases_in, predict
+from backsplit.train.predict import Predicting, cases_in, predict
 from backsplit.work.progress import Say
 
 
@@ -20,8 +20,6 @@ def predict_all(
     config: Path,
     device: str,
     say: Say,
-    *,
-    trust: bool,
 ) -> None:
     """Predict every case; what failed is named at the end, and in `status.tsv`.
 
@@ -30,8 +28,6 @@ def predict_all(
     RunError
         The code of the first case when none could be predicted, and what `train.predict` raises.
     """
-    if trust:
-        accept_model(how)
     if images is not None:
         cases, channels = cases_in(images)
         run = Run(device=device)

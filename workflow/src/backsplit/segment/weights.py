@@ -49,23 +49,20 @@ def trust(files: Iterable[Path]) -> dict[Path, Trust]:
     }
 
 
-def require_accepted(
-    files: Iterable[Path], segmenter: str = "SEGMENTER", command: str = ""
-) -> None:
+def require_accepted(files: Iterable[Path], segmenter: str = "SEGMENTER") -> None:
     """Refuse weights that nobody accepted.
 
     Parameters
     ----------
     files : files of weights
-    segmenter : whose they are, for the message; a network alone does not know
-    command : that accepts them, where they are of no segmenter
+    segmenter : whose they are, or their folder, for the message; a network alone does not know
 
     Raises
     ------
     RunError
         WEIGHTS_UNKNOWN or WEIGHTS_CHANGED, naming the first such file.
     """
-    command = command or f"backsplit weights accept {segmenter}"
+    command = f"backsplit weights accept {segmenter}"
     for path, verdict in trust(files).items():
         if verdict is Trust.UNKNOWN:
             raise RunError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,7 +22,7 @@ from backsplit.segment.network import CHECKPOINT, Model, Network, Prepared, load
 from backsplit.segment.nnunet_engine import Engine, Predicted, Ready
 from backsplit.segment.pipeline import Steps, overlap
 from backsplit.segment.timing import Timings
-from backsplit.segment.weights import accept, require_accepted
+from backsplit.segment.weights import require_accepted
 from backsplit.store.provenance import read_json
 from backsplit.store.results import VOLUME_ENDING
 from backsplit.train.nnunet import let_find_ours
@@ -158,16 +159,11 @@ def load_targets(how: Predicting, device: str) -> Network:
     wanted = Model(
         how.model, how.folds, how.checkpoint, choose_device(device), mirroring=how.mirroring
     )
-    require_accepted(wanted.checkpoints, command=f"backsplit train predict {how.model} --accept …")
+    require_accepted(wanted.checkpoints, shlex.quote(str(how.model)))
     let_find_ours()
     if how.threshold is None:
         return collapsed(load(wanted), largest_of_rest(count), 1 + count)
     return collapsed(load(wanted), log_odds(count, how.threshold), 1 + count)
-
-
-def accept_model(how: Predicting) -> None:
-    """Record the checkpoints as trusted: loading them runs code of their maker."""
-    accept(Model(how.model, how.folds, how.checkpoint).checkpoints)
 
 
 def cases_in(folder: Path) -> tuple[list[Case], list[str]]:
