@@ -142,6 +142,7 @@ RULE_CHANGES: Mapping[str, object] = {
     "last_touches": "spleen", "to": "cord", "within_mm": 0.1, "most": 0.0,
 }  # fmt: skip
 NAMES = {"order": ["liver", "spleen", "cord"], "chain": ["liver", "cord"]}
+STUDY = "of the study, of which nothing that a run makes is made: tests/integration/test_study.py"
 NETWORK = (
     "of a network, which takes minutes: its key is held against its labels by a test of its own"
 )
@@ -253,7 +254,9 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
     }
     for key in schema_keys():
         way = key.split(".")
-        if way[:1] == ["segmenters"] and way[1:2] in (["totalsegmentator"], ["nnunet"]):
+        if way[0] == "study":
+            found[key] = STUDY
+        elif way[:1] == ["segmenters"] and way[1:2] in (["totalsegmentator"], ["nnunet"]):
             found[key] = NETWORK
         elif way[:2] == ["qc", "rules"] and len(way) == 3:
             found[key] = put(key, [])

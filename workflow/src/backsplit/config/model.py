@@ -13,6 +13,7 @@ from backsplit.config.compose import Compose
 from backsplit.config.export import Export
 from backsplit.config.quality import Quality
 from backsplit.config.segmenters import SegmenterConfig
+from backsplit.config.study import Study
 from backsplit.store.results import Results
 
 
@@ -116,6 +117,9 @@ class Config(Section):
     qc: Quality = Quality()
     export: Export = Export()
     run: Run = Run()
+    study: Study | None = Field(
+        default=None, description="Whether splitting the background helps here; target `study`."
+    )
 
     @field_validator("targets", "segmenters", "structures")
     @classmethod
@@ -155,6 +159,8 @@ class Config(Section):
         if self.compose.nested and self.dataset.id + len(self.compose.nested) + 1 > 999:
             raise ValueError("nested label sets take the data set ids after dataset.id, up to 999")
         self.export.check_channels(self.dataset.channels)
+        if self.study is not None:
+            self.study.check_structures(tuple(self.structures))
         unlisted = sorted(set(self.compose.nested) - set(self.structures))
         if unlisted:
             raise ValueError(f"compose.nested: {unlisted[0]!r} is no structure")

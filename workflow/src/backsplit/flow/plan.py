@@ -131,13 +131,13 @@ class Plan:
         return digest([c["dataset"], c["export"], emitted, restricted, self.judge_key()])
 
     def manifest_key(self) -> str:
-        """Changes with anything of the configuration, all of which stands in the manifest."""
-        c = self.config.model_dump(mode="json")
+        """Changes with anything of the configuration that stands in the manifest."""
+        c = self.config.model_dump(mode="json", exclude={"study"})
         return digest([c, __version__, self.judge_key()])
 
     def report_key(self) -> str:
         """Changes with anything that the report shows."""
-        c = self.config.model_dump(mode="json")
+        c = self.config.model_dump(mode="json", exclude={"study"})
         return digest([c, __version__, self.judge_key()])
 
     @cached_property

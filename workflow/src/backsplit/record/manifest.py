@@ -23,7 +23,6 @@ from backsplit import __version__
 from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, load_checked, open_table
 from backsplit.config.base import Section
-from backsplit.config.file import dump_config
 from backsplit.config.model import Config
 from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_description, bids_files, bids_sets
@@ -145,7 +144,7 @@ def write_manifest(config: Config) -> Manifest:
         id=config.dataset.id,
         made_with={"backsplit": __version__, **versions(*PACKAGES)},
         commands=list(_commands(config)),
-        configuration=json.loads(dump_config(config)),
+        configuration=config.model_dump(mode="json", by_alias=True, exclude={"study"}),
         segmenters=sidecars.entries(),
         counts=Counts(
             cases=len(table),
