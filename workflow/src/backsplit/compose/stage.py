@@ -77,6 +77,7 @@ class ComposeStage:
         self.name = name
         self.folder = folder
         self.inputs = inputs
+        self.config = plain(inputs)  # once: it is the same in every case's fingerprint
         self.results = results
         self.scheme = inputs.rules.scheme
         self.classes = inputs.classes
@@ -103,7 +104,7 @@ class ComposeStage:
             "failed": self._failed(case),
             "excluded": excluded(case),
             "masks": {s: _masks(sidecar) for s, sidecar in sidecars.items()},
-            "config": plain(self.inputs),
+            "config": self.config,
         }
 
     def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, ComposeDetails | CaseError]]:

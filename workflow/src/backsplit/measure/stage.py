@@ -93,6 +93,7 @@ class MeasureStage:
         draw_version: int,
     ) -> None:
         self.inputs = inputs
+        self.config = plain(inputs)  # once: it is the same in every case's fingerprint
         self.results = results
         self.scheme = inputs.scheme
         self.classes = inputs.classes
@@ -127,7 +128,7 @@ class MeasureStage:
                 "composed": self._composed(case).fingerprint,
                 **{f"segment/{s}": input_sha256(path) for s, path in layers.items()},
             },
-            "config": plain(self.inputs),
+            "config": self.config,
         }
 
     def work(self, cases: Sequence[Case]) -> Iterator[tuple[Case, MeasureDetails | CaseError]]:
