@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,26 @@ from backsplit.scheme.scheme import Scheme
 from support.sidecars import composed, segmented, write
 
 EVIL = '<img src="https://evil.example/x.png" onerror="alert(1)">'
+
+
+class Page(HTMLParser):
+    """Collects what a browser would fetch or run, and the text that a reader sees."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        self.text += " " if tag in {"td", "th", "br", "p", "dd"} else ""
+
+    def handle_data(self, data):
+        self.text += data
+
+    def attributes(self, *names):
+        return [value for _, attrs in self.tags for n, value in attrs.items() if n in names]
 
 
 def make_config(tmp_path: Path) -> Config:

@@ -6,7 +6,6 @@ import base64
 import hashlib
 import io
 import re
-from html.parser import HTMLParser
 from xml.etree import ElementTree
 
 import numpy as np
@@ -17,27 +16,15 @@ from PIL import Image
 from backsplit.report import dataset_page as page_module
 from backsplit.report.case_facts import gather_pages
 from backsplit.report.dataset_page import write_report
-from support.report import EVIL, make_config, make_results, make_scheme, write_table, write_text
-
-
-class Page(HTMLParser):
-    """Collects what a browser would fetch or run, and the text that a reader sees."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag, attrs):
-        self.tags.append((tag, dict(attrs)))
-        self.text += " " if tag in {"td", "th", "br", "p", "dd"} else ""
-
-    def handle_data(self, data):
-        self.text += data
-
-    def attributes(self, *names):
-        return [value for _, attrs in self.tags for n, value in attrs.items() if n in names]
+from support.report import (
+    EVIL,
+    Page,
+    make_config,
+    make_results,
+    make_scheme,
+    write_table,
+    write_text,
+)
 
 
 @pytest.fixture

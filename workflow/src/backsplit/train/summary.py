@@ -27,7 +27,7 @@ def summary(evaluation: Evaluation, tolerance_mm: float) -> str:
         ("Lesions by diameter", _by_size(evaluation.lesions)),
         ("Cases without the target", _without(evaluation.cases)),
     ]
-    blocks = [f"## {title}\n\n{_markdown(table)}" for title, table in parts if len(table)]
+    blocks = [f"## {title}\n\n{markdown(table)}" for title, table in parts if len(table)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -57,7 +57,7 @@ def _with(cases: pd.DataFrame, tolerance_mm: float) -> pd.DataFrame:
 def _by_size(lesions: pd.DataFrame) -> pd.DataFrame:
     rows = []
     for target, of_target in lesions.groupby("target", sort=False):
-        for name, low, high in _classes(SIZES_MM):
+        for name, low, high in size_classes(SIZES_MM):
             mine = of_target[of_target["diameter_mm"].between(low, high, inclusive="left")]
             drawn = mine[(mine["kind"] == "reference") & mine["counts"].astype(bool)]
             if not len(mine):
@@ -90,7 +90,7 @@ def _without(cases: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def _classes(limits: Sequence[float]) -> Iterator[tuple[str, float, float]]:
+def size_classes(limits: Sequence[float]) -> Iterator[tuple[str, float, float]]:
     """Name, and from where to where, of each class of size."""
     yield f"below {limits[0]:g} mm", 0.0, limits[0]
     for low, high in pairwise(limits):
@@ -102,7 +102,7 @@ def _mm(value: float) -> str:
     return f"{value:.1f} mm"
 
 
-def _markdown(table: pd.DataFrame) -> str:
+def markdown(table: pd.DataFrame) -> str:
     """A table of text as Markdown, columns padded so that a terminal shows them too."""
     cells = [list(table.columns), *table.to_numpy().tolist()]
     widths = [max(len(row[column]) for row in cells) for column in range(len(table.columns))]
