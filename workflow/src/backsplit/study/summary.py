@@ -69,13 +69,13 @@ def sentence(row: Mapping[Hashable, Any]) -> str:
         f"p {p_text} after Holm's correction), {row['patients']} patients: "
         f"{row['better']} better, {row['worse']} worse, {row['equal']} equal."
     )
-    networks = f"{row['folds']} x {row['seeds']}" if row["folds"] != 1 else str(row["seeds"])
+    networks = int(row["folds"]) * int(row["seeds"])
     if np.isinf(get["detectable"]):
-        return f"{text} With so few patients no difference could be shown, however large."
+        return f"{text} With so few patients no difference can be shown, however large."
     if not np.isnan(get["detectable"]) and not get["p_holm"] < ALPHA:
         text += (
-            f" So many patients, and networks ({networks} an arm), find a difference of "
-            f"{plain(get['detectable'])} in 80 % of repeats."
+            f" This many patients and trainings ({networks} per arm) would find a true difference "
+            f"of {plain(get['detectable'])} in 80 % of repeats."
         )
     return text
 
@@ -102,15 +102,15 @@ def alarm_sentence(found: FalseAlarms) -> str:
         f"{found.target} ({found.decision}): two arms that differ by their seeds alone are called "
         f"different in {100 * found.called:.1f} % of {found.draws} simulated repeats "
         f"({100 * found.low:.1f} to {100 * found.high:.1f} %); by sign flips over patients alone "
-        f"it would be {100 * found.patients_only:.1f} %. Networks of one arm differ by "
-        f"{plain(found.network_sd)} (standard deviation of their mean Dice), patients by "
-        f"{plain(found.patient_sd)} more."
+        f"it would be {100 * found.patients_only:.1f} %. Trained again, a network's mean Dice "
+        f"changes by {plain(found.network_sd)} (standard deviation), and that of a single patient "
+        f"by a further {plain(found.patient_sd)}."
     )
 
 
 NO_ALARMS = (
     "How often two arms that differ by their seeds alone would be called different cannot be "
-    "simulated: no arm was trained with two seeds."
+    "simulated: no arm was trained with more than one seed."
 )
 
 
