@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import fields
 
 import pandas as pd
 from typer.main import get_command
@@ -21,6 +22,8 @@ from backsplit.judge.verdicts import DECISION_COLUMNS, FLAG_COLUMNS, VERDICT_COL
 from backsplit.measure import agreement, lesions
 from backsplit.measure import table as measure
 from backsplit.store.status import STATUS_COLUMNS
+from backsplit.study import compare
+from backsplit.study.false_alarms import FalseAlarms
 from support.project import ROOT
 
 KEYS = (ROOT / "config" / "README.md").read_text("utf-8")
@@ -158,6 +161,11 @@ def columns_of_tables() -> dict[str, list[str]]:
         "qc/verdicts.tsv": list(VERDICT_COLUMNS),
         "qc/decisions.tsv": list(DECISION_COLUMNS),
         "labels/status.parquet": list(STATUS_OF_STRUCTURES),
+        "study/report/arms.tsv": [f.name for f in fields(compare.Comparison)],
+        "study/report/patients.tsv": [*compare.KEYS, *compare.PATIENT],
+        "study/report/seeds.tsv": [*compare.KEYS, *compare.TRAINING],
+        "study/report/left_out.tsv": list(compare.LEFT_OUT),
+        "study/report/false_alarms.tsv": [f.name for f in fields(FalseAlarms)],
         "cases.tsv": [*STATUS_COLUMNS, DRAWN_COLUMN],
     }
 
