@@ -1,9 +1,9 @@
 """Peak memory of a large CT through the five networks of TotalSegmentator's `total`.
 
-    python tests/benchmarks/memory.py [--theirs]
+    python tests/benchmarks/memory.py [--slices 531] [--theirs]
 
-A synthetic CT of 512 x 512 x 531 voxels (0.8 x 0.8 x 1.5 mm) and five small random networks in the
-right layout: the arrays are as large as the real ones, the labels are noise, the same for both.
+A synthetic CT of 512 x 512 x `--slices` voxels (0.8 x 0.8 x 1.5 mm) and five small random networks
+in the right layout: arrays as large as the real ones; the labels are noise, the same for both.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
+    parser.add_argument("--slices", type=int, default=SIZE[0])
     parser.add_argument("--theirs", action="store_true", help="TotalSegmentator's command too")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="backsplit-memory-") as name:
@@ -66,7 +67,8 @@ def main() -> None:
             random_network(root / "w", task_id, len(part), 1.5, trainer, 128, (4, 8, 16, 16))
         args.weights, args.model = root / "w", None
         args.task, args.form = "total", "default"
-        cases = {"large": synthetic_ct(root / "large.nii.gz")}
+        size = (args.slices, *SIZE[1:])
+        cases = {"large": synthetic_ct(root / "large.nii.gz", size)}
         for way in ("d", "a"):
             (root / way).mkdir()
         ours, timings = backsplit(cases, args, root / "d")

@@ -40,14 +40,15 @@ class Ready:
     turned : how it was turned and resampled
     source : image at the task's spacing, for every network of the task
     notes : what a person should know of the image
-    first : the first network's own preparation
+    first : the first network's own preparation, until that network takes it: it is as large as
+        the source
     """
 
     grid: Grid
     turned: Turned
     source: Source
     notes: Mapping[str, str]
-    first: Prepared
+    first: list[Prepared]
 
 
 @dataclass(frozen=True)
@@ -112,12 +113,12 @@ class TaskEngine:
             notes = modality_notes(self.task.name, volume.array)
             del volume
             first = self.networks[0].prepare(source)
-        return Ready(turned.grid, turned, source, notes, first)
+        return Ready(turned.grid, turned, source, notes, [first])
 
     def run(self, ready: Ready) -> Predicted:
         """Run the networks; the next one's image and the last one's labels are made meanwhile."""
         parts: list[Future[Array]] = []
-        upcoming = [self.helpers.submit(lambda: ready.first)]
+        upcoming = [self.helpers.submit(ready.first.pop)]
         for number, network in enumerate(self.networks):
             prepared = upcoming.pop().result()
             if number + 1 < len(self.networks):
