@@ -24,6 +24,18 @@ def demo_make(
         typer.echo(f"{len(written)} phantoms in {folder}")
 
 
+@app.command("study")
+def demo_study(
+    folder: Annotated[Path, typer.Argument(help="Where the phantoms go.")] = Path("demo/study"),
+) -> None:
+    """Make the phantoms of the embedded study, whose lesions look like what lies beside them."""
+    from backsplit.demo.confused import write_confused
+
+    with errors(None):
+        written = write_confused(folder)
+        typer.echo(f"{len(written)} phantoms in {folder}")
+
+
 @app.command("train")
 def demo_train(
     out: Annotated[Path, typer.Argument(help="Where the weights folder goes.")],

@@ -66,6 +66,10 @@ def init(
         PresetName | None,
         typer.Option(help="Write the configuration of a well-known data set."),
     ] = None,
+    study: Annotated[
+        bool,
+        typer.Option("--study", help="With --preset: the paper's protocol (docs/study.md)."),
+    ] = False,
     image: Annotated[
         list[str] | None,
         typer.Option(
@@ -155,6 +159,9 @@ def init(
         if taken := {"organs", "tissue"} & set(patterns.anatomy):
             raise _wrong(f"--labels {min(taken)}: the proposal has that name", "call it `given`")
         chosen = None if preset is None else PRESETS[preset.value]
+        if study and (chosen is None or chosen.sources is None):
+            known = ", ".join(key for key, each in PRESETS.items() if each.sources is not None)
+            raise _wrong("--study is for data sets of the paper", f"--preset {known}")
         layouts = tuple(LAYOUTS) if layout is None else (layout.value,)
         wanted = Wanted(
             layouts,
@@ -168,7 +175,7 @@ def init(
                 f"{root} holds no {chosen.title}: it was recognised as {found.layout}",
                 "give the folder of that data set, or leave --preset out",
             )
-        write(root, Target(into, name, number, chosen), found, say, split=split)
+        write(root, Target(into, name, number, chosen, study), found, say, split=split)
 
 
 NAMED = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*=")

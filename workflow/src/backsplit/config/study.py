@@ -10,6 +10,16 @@ from pydantic import Field, model_validator
 from backsplit.config.base import Name, OneOrMore, Section
 
 Share = Annotated[float, Field(gt=0, le=1)]
+Paper = Literal[
+    "kits23",
+    "kits23-interactive",
+    "panther",
+    "nsclc",
+    "autopet",
+    "autopet-abdomenatlas",
+    "autopet-vibesegmentator",
+    "mswal",
+]
 Millimetres = Annotated[float, Field(gt=0)]
 
 
@@ -175,6 +185,11 @@ class Study(Section):
     reference: Name | None = Field(
         default=None,
         description="Arm that the others are compared with. Default: the first without structures.",
+    )
+    paper: Paper | None = Field(
+        default=None,
+        description="Data set, and source of anatomy, of the paper whose figures are put beside "
+        "those of this study.",
     )
     trained: Path | None = Field(
         default=None,

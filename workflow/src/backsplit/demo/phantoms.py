@@ -55,7 +55,7 @@ class Phantom:
     grid: Grid
 
 
-class _Canvas:
+class Canvas:
     """Image and label map in the making, over warped coordinates."""
 
     def __init__(self, seed: int, spacing: tuple[float, float, float]) -> None:
@@ -135,17 +135,17 @@ def make_phantom(
     phantom
         About 350 x 260 x 330 mm.
     """
-    canvas = _Canvas(seed, spacing)
-    cavity, dome = _body(canvas)
-    _chest(canvas, cavity, dome)
+    canvas = Canvas(seed, spacing)
+    cavity, dome = body_wall(canvas)
+    chest(canvas, cavity, dome)
     _abdomen(canvas, cavity, dome)
-    _spine(canvas)
+    spine(canvas)
     lesion = np.zeros(canvas.hu.shape, np.uint8)
     for kind in lesions:
         _lesion(canvas, lesion, kind)
     origin = tuple(-(n - 1) / 2 * s for n, s in zip(canvas.size, spacing, strict=True))
     grid = Grid(canvas.size, spacing, (origin[0], origin[1], origin[2]), tuple(np.eye(3).ravel()))
-    return Phantom(_scan(canvas), canvas.anatomy, lesion, grid)
+    return Phantom(scan(canvas), canvas.anatomy, lesion, grid)
 
 
 def write_demo(folder: Path) -> list[Path]:
@@ -164,21 +164,22 @@ def write_demo(folder: Path) -> list[Path]:
         ct, lesion = target / "ct.nii.gz", target / "lesion.nii.gz"
         with atomic_path(target / "new-ct.nii.gz") as temporary:
             sitk.WriteImage(image, str(temporary), useCompression=True)
-        _keep_if_same(target / "new-ct.nii.gz", ct)
+        keep_if_same(target / "new-ct.nii.gz", ct)
         write_labels(target / "new-lesion.nii.gz", phantom.lesion, phantom.grid, like=ct)
-        _keep_if_same(target / "new-lesion.nii.gz", lesion)
+        keep_if_same(target / "new-lesion.nii.gz", lesion)
         folders.append(target)
     return folders
 
 
-def _keep_if_same(new: Path, old: Path) -> None:
+def keep_if_same(new: Path, old: Path) -> None:
+    """Replace a file, unless the new one is the same: then the old one keeps its time."""
     if old.exists() and file_sha256(new) == file_sha256(old):
         new.unlink()
     else:
         new.replace(old)
 
 
-def _body(c: _Canvas) -> tuple[Array, Array]:
+def body_wall(c: Canvas) -> tuple[Array, Array]:
     """Paint skin, fat, muscle and ribs; give the cavity inside and the diaphragm's height."""
     wide, deep = c.jitter(158, 112)
     outer = np.abs(c.x / wide) ** 2.4 + np.abs(c.y / deep) ** 2.4
@@ -197,7 +198,7 @@ def _body(c: _Canvas) -> tuple[Array, Array]:
     return cavity, dome
 
 
-def _chest(c: _Canvas, cavity: Array, dome: Array) -> None:
+def chest(c: Canvas, cavity: Array, dome: Array) -> None:
     """Lungs in five lobes, mediastinum, heart."""
     chest = cavity & (c.z > dome)
     c.paint(chest, -20)
@@ -222,7 +223,7 @@ def _chest(c: _Canvas, cavity: Array, dome: Array) -> None:
     c.paint(airway & (c.z > 105), -990)
 
 
-def _abdomen(c: _Canvas, cavity: Array, dome: Array) -> None:
+def _abdomen(c: Canvas, cavity: Array, dome: Array) -> None:
     """Liver, spleen, stomach, bowel, kidneys."""
     under = cavity & (c.z < dome - 3)
     bowel = (c.smooth_noise(13) > 0.15) & under & (c.z < -10) & (c.y < 45)
@@ -247,7 +248,7 @@ def _abdomen(c: _Canvas, cavity: Array, dome: Array) -> None:
         c.paint(psoas & (c.z < -75) & (c.anatomy == 0), 58)
 
 
-def _spine(c: _Canvas) -> None:
+def spine(c: Canvas) -> None:
     """Aorta, vertebrae with discs between them, back muscles, spinal canal."""
     back = c.ellipsoid((0, 92, 0), (60, 26, 400), 3) < 1
     c.paint(back & (c.hu > -500) & (c.anatomy == 0), 55)
@@ -273,7 +274,7 @@ def _spine(c: _Canvas) -> None:
     c.paint(canal, 25)
 
 
-def _lesion(c: _Canvas, lesion: Array, kind: str) -> None:
+def _lesion(c: Canvas, lesion: Array, kind: str) -> None:
     """Put one tumour into an organ, or across its border."""
     organ_name, _, border = kind.partition("_")
     side = c.random.choice(["kidney_left", "kidney_right"])
@@ -301,7 +302,7 @@ def _lesion(c: _Canvas, lesion: Array, kind: str) -> None:
     c.hu[inside] = base + 14 * c.smooth_noise(6)[inside]
 
 
-def _scan(c: _Canvas) -> Array:
+def scan(c: Canvas) -> Array:
     """What a scanner would make of it: blur over a voxel, texture, correlated noise."""
     texture = np.where(c.hu > -200, 6 * c.smooth_noise(7), 25 * c.smooth_noise(5) * (c.hu > -950))
     blurred = ndimage.gaussian_filter(c.hu + texture, 0.55)

@@ -25,7 +25,7 @@ from backsplit.start.names import (
     name_of,
 )
 from backsplit.start.patterns import Patterns, find_by_patterns
-from backsplit.start.presets import Preset, doubts, preset_text
+from backsplit.start.presets import Preset, Protocol, doubts, preset_text
 from backsplit.start.proposal import Summary, Where, config_text, propose, render
 from backsplit.start.readers.files import FOLDS_KEPT
 from backsplit.start.readers.known import patient_in, patient_pattern
@@ -47,6 +47,7 @@ FOLDS = 5
 """Of cross-validation (`export.folds`)."""
 
 TABLE, CONFIG, RESULTS, NOTES = "cases.tsv", "config.yaml", "results", "README.md"
+TRAINED = "trained"
 
 Say = Callable[[str], None]
 
@@ -80,12 +81,24 @@ class Target:
     into : folder for the files
     name, number : of the data set; an empty name, or 0, is chosen
     preset : the configuration to write instead of a proposal
+    study : whether that is the paper's protocol, of a data set that the paper used
     """
 
     into: Path
     name: str = ""
     number: int = 0
     preset: Preset | None = None
+    study: bool = False
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """Sources of anatomy that have a configuration each; the main one is empty."""
+        further = self.preset.sources if self.preset is not None and self.study else None
+        return ["", *(further or [])]
+
+    def config(self, source: str = "") -> Path:
+        """The configuration of a source."""
+        return self.into / (f"config-{source}.yaml" if source else CONFIG)
 
 
 def find(root: Path, wanted: Wanted) -> Found:
@@ -190,7 +203,7 @@ def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = Fa
         WOULD_OVERWRITE; LAYOUT_UNKNOWN where images hold several channels, and `split` is not set.
     """
     into = target.into
-    for path in (into / TABLE, into / CONFIG):
+    for path in (into / TABLE, *map(target.config, target.sources)):
         if path.exists():
             raise RunError(
                 Code.WOULD_OVERWRITE,
@@ -202,27 +215,49 @@ def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = Fa
     if needs_split(found):
         found = split_volumes(found, ids, into, say, allowed=split)
     found = with_values(found)
-    places = [(into / path).as_posix() for path in (TABLE, RESULTS)]
-    preset = target.preset
-    own = (name_of(root.resolve().name).replace(".", "_"), FIRST_ID)
-    title, number = own if preset is None else preset.named(found)
-    where = Where(target.name or title, target.number or number, *places)
-    if preset is None:
-        text, summary = _proposed(root, found, ids, left, where)
-    else:
-        decide = [*doubts(preset, found), *_decide_lines(found, ids)]
-        summary = Summary(_found_lines(found, ids), left, decide)
-        text = preset_text(preset, found, summary, where)
+    texts, summary = _texts(root, target, found, ids, left)
     into.mkdir(parents=True, exist_ok=True)
     write_table(into / TABLE, found, ids)
-    with atomic_path(into / CONFIG) as temporary:
-        temporary.write_text(text, "utf-8")
+    for path, text in texts.items():
+        with atomic_path(path) as temporary:
+            temporary.write_text(text, "utf-8")
     if not (into / NOTES).exists():
         with atomic_path(into / NOTES) as temporary:
             notes = render("README.md.j2", summary=summary, layout=found.layout, root=root.name)
             temporary.write_text(notes, "utf-8")
     _tell(summary, into, found.layout, len(ids), say)
+    for path in texts if target.study else ():
+        say(f"[backsplit] init: the paper's protocol: `backsplit study plan -c {path}`")
     return into / CONFIG
+
+
+def _texts(
+    root: Path, target: Target, found: Found, ids: Sequence[str], left: Sequence[str]
+) -> tuple[dict[Path, str], Summary]:
+    """Each configuration by its path, and what a person is told."""
+    preset = target.preset
+    own = (name_of(root.resolve().name).replace(".", "_"), FIRST_ID)
+    title, number = own if preset is None else preset.named(found)
+    cases = (target.into / TABLE).as_posix()
+
+    def where(source: str) -> Where:
+        results = target.into / (f"{RESULTS}-{source}" if source else RESULTS)
+        return Where(target.name or title, target.number or number, cases, results.as_posix())
+
+    if preset is None:
+        text, summary = _proposed(root, found, ids, left, where(""))
+        return {target.config(): text}, summary
+    decide = [*doubts(preset, found), *_decide_lines(found, ids)]
+    summary = Summary(_found_lines(found, ids), left, decide)
+    if not target.study:
+        return {target.config(): preset_text(preset, found, summary, where(""))}, summary
+    trained = (target.into / TRAINED).as_posix()
+    return {
+        target.config(source): preset_text(
+            preset, found, summary, where(source), Protocol(source, trained)
+        )
+        for source in target.sources
+    }, summary
 
 
 def _proposed(

@@ -1,4 +1,7 @@
-"""Configurations of well-known data sets, commented and whole: `backsplit init --preset kits23`."""
+"""Configurations of well-known data sets, commented and whole: `backsplit init --preset kits23`.
+
+With `--study` the data sets of the paper (BackSplit, arXiv 2511.19394) get its protocol as well.
+"""
 
 from __future__ import annotations
 
@@ -23,6 +26,8 @@ class Preset:
     number : nnU-Net's id, unless another one is asked for
     cases : pattern of its cases' names
     tasks : (pattern, title, number) of its parts, where they are data sets of their own
+    sources : further sources of anatomy that the paper compared on it, each a configuration of its
+        own; None: the paper did not use it
     """
 
     layouts: Sequence[str]
@@ -31,6 +36,7 @@ class Preset:
     number: int
     cases: str
     tasks: Sequence[tuple[str, str, int]] = ()
+    sources: Sequence[str] | None = None
 
     def named(self, found: Found) -> tuple[str, int]:
         """Name and id of the data set, or of the part that all cases are of."""
@@ -40,17 +46,34 @@ class Preset:
         return self.title, self.number
 
 
+@dataclass(frozen=True)
+class Protocol:
+    """A configuration of the paper's protocol.
+
+    Attributes
+    ----------
+    source : of the anatomy; empty for the main one
+    trained : folder of the networks, which the configurations of a data set share
+    """
+
+    source: str
+    trained: str
+
+
 PRESETS: Mapping[str, Preset] = {
     "kits19": Preset(["kits"], "kits", "KiTS19", 507, r"case_\d{5}"),
     "kits21": Preset(["kits"], "kits", "KiTS21", 508, r"case_\d{5}"),
-    "kits23": Preset(["kits"], "kits", "KiTS23", 501, r"case_\d{5}"),
+    "kits23": Preset(["kits"], "kits", "KiTS23", 501, r"case_\d{5}",
+                     sources=["interactive"]),
     "panther": Preset(
         ["panther"], "panther", "PANTHER", 502, r"\d{5}(_\d{4})?",
         [(r"\d{5}_\d{4}", "PANTHER1", 502), (r"\d{5}", "PANTHER2", 503)],
+        sources=[],
     ),
-    "nsclc": Preset(["nbia"], "nsclc", "NSCLC_Radiomics", 504, r"LUNG1-\d+"),
-    "autopet": Preset(["autopet", "autopet3"], "autopet", "AutoPET", 505, r"(PETCT|fdg|psma)_.+"),
-    "mswal": Preset(["mswal"], "mswal", "MSWAL", 506, r"MSWAL_\d+"),
+    "nsclc": Preset(["nbia"], "nsclc", "NSCLC_Radiomics", 504, r"LUNG1-\d+", sources=[]),
+    "autopet": Preset(["autopet", "autopet3"], "autopet", "AutoPET", 505, r"(PETCT|fdg|psma)_.+",
+                      sources=["abdomenatlas", "vibesegmentator"]),
+    "mswal": Preset(["mswal"], "mswal", "MSWAL", 506, r"MSWAL_\d+", sources=[]),
     "lits": Preset(["lits"], "lits", "LiTS", 509, r"volume-\d+"),
 }  # fmt: skip
 
@@ -64,13 +87,21 @@ def doubts(preset: Preset, found: Found) -> list[str]:
     return [f"names unlike those of {preset.title} in {number} ({few(others)}): is it that one?"]
 
 
-def preset_text(preset: Preset, found: Found, summary: Summary, where: Where) -> str:
-    """The configuration of a preset as YAML, for cases that were found."""
+def preset_text(
+    preset: Preset, found: Found, summary: Summary, where: Where, paper: Protocol | None = None
+) -> str:
+    """The configuration of a preset as YAML, for cases that were found.
+
+    Parameters
+    ----------
+    paper : write the paper's protocol
+    """
     return render(
-        f"preset/{preset.template}.yaml.j2",
+        f"preset/{'paper/' if paper else ''}{preset.template}.yaml.j2",
         found=found,
         labels=found.labels,
         summary=summary,
         where=where,
         preset=preset,
+        paper=paper,
     )
