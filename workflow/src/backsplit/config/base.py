@@ -37,7 +37,7 @@ class Section(BaseModel):
     """A mapping of known keys; unknown ones are errors."""
 
     model_config = ConfigDict(
-        frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
+        defer_build=True, frozen=True, extra="forbid", validate_default=True, allow_inf_nan=False
     )
 
 

@@ -35,7 +35,7 @@ class Known(StrEnum):
 class Entry(BaseModel):
     """A part of a sidecar: what stages write for each other, and for a person to read."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", defer_build=True)
 
 
 class Written(Entry):
@@ -48,7 +48,7 @@ class Written(Entry):
 class MadeFrom(BaseModel):
     """All that a result depends on; what only its own stage asks for is kept as it is."""
 
-    model_config = ConfigDict(frozen=True, extra="allow")
+    model_config = ConfigDict(frozen=True, extra="allow", defer_build=True)
 
     inputs: dict[str, str] = {}
     """Role to SHA-256."""
