@@ -1,8 +1,8 @@
-"""The page of one large case: how long it takes to draw, how large it and its memory are.
+"""The page of one large case: how long it takes to write, how large it and its memory are.
 
     python tests/benchmarks/case_page.py [--shape 400 512 512] [--keep FOLDER]
 
-117 organs, two segmenters, 20 lesions of which eight have close-ups, twelve flagged structures.
+117 organs, two segmenters, 20 lesions, twelve flagged structures.
 """
 
 from __future__ import annotations
@@ -17,7 +17,6 @@ from pathlib import Path
 
 import numpy as np
 from compose import ORGANS, volumes
-from PIL import Image
 from scipy import ndimage
 
 from backsplit.cases.table import Case
@@ -27,8 +26,10 @@ from backsplit.report.case_page import render
 from backsplit.report.facts import Flag, LesionFacts
 from backsplit.report.pictures.case import CaseArtist
 from backsplit.scheme.scheme import Scheme
-from backsplit.store.provenance import write_json
 from backsplit.volume import Grid, save_nifti
+from support.sidecars import composed, lesion, segmented, write
+
+TISSUE = {"body": 1, "inner": 2}
 
 
 def make(folder: Path, shape: tuple[int, int, int]) -> tuple[CaseArtist, Case, PageFacts]:
@@ -51,10 +52,7 @@ def make(folder: Path, shape: tuple[int, int, int]) -> tuple[CaseArtist, Case, P
     for where, array in maps.items():
         (results / where).mkdir(parents=True)
         save_nifti(results / where / "case.nii.gz", array, grid)
-        write_json(results / where / "case.json", {})
     save_nifti(folder / "ct.nii.gz", image, grid)
-    (results / "qc" / "cases").mkdir(parents=True)
-    Image.new("RGB", (1200, 900)).save(results / "qc" / "cases" / "case.png")
     organs = {"kind": "files", "path": "{lesion}"}
     classes = {name: i for i, name in enumerate(names, start=1)}
     config = Config.model_validate(
@@ -63,7 +61,7 @@ def make(folder: Path, shape: tuple[int, int, int]) -> tuple[CaseArtist, Case, P
             "targets": {"tumor": 1},
             "segmenters": {
                 "organs": {**organs, "labels": classes},
-                "tissue": {**organs, "labels": {"body": 1, "inner": 2}},
+                "tissue": {**organs, "labels": TISSUE},
             },
             "structures": {name: f"organs/{name}" for name in names} | {"body": "tissue/body"},
             "run": {"results": str(results)},
@@ -73,13 +71,22 @@ def make(folder: Path, shape: tuple[int, int, int]) -> tuple[CaseArtist, Case, P
     scheme = Scheme({"tumor": 1}, ("background", "tumor", *names, "body"), sources)
     case = Case("case", 2, {"ct": folder / "ct.nii.gz"}, {}, {}, folder)
     middles = ndimage.center_of_mass(*[ndimage.label(arrays["lesion"] > 0)[0]] * 2, range(1, 21))
-    lesions = tuple(
-        LesionFacts(
-            "case", i, "tumor", tuple(grid.to_mm(np.array(middle))), 1.0, 20.0, "", 0.0, 0.0, False
-        )
+    known = {
+        i: tuple(map(float, grid.to_mm(np.array(middle))))
         for i, middle in enumerate(middles, start=1)
         if not np.isnan(middle[0])
+    }
+    lesions = tuple(
+        LesionFacts("case", i, "tumor", mm, 1.0, 20.0, "", 0.0, 0.0, False)
+        for i, mm in known.items()
     )
+    sizes = np.bincount(labels.ravel(), minlength=len(names) + 2)
+    voxels = dict(zip(["background", "tumor", *names], map(int, sizes), strict=False))
+    noted = [lesion(instance=i, centroid_mm=mm) for i, mm in known.items()]
+    write(results / "labels", composed("case", voxels=voxels, lesions=noted))
+    for name, held in (("organs", classes), ("tissue", TISSUE)):
+        by_value = {value: name for name, value in held.items()}
+        write(results / "segment" / name, segmented("case", name, classes=by_value))
     flags = [Flag("case", name, "volume", "review", "", "", f"{name}: large") for name in names[:9]]
     flags += [
         Flag("case", f"organs/{name}", "volume", "review", "", "", "large") for name in names[9:12]
@@ -87,7 +94,7 @@ def make(folder: Path, shape: tuple[int, int, int]) -> tuple[CaseArtist, Case, P
     facts = PageFacts(
         "Large", "case", "review", False, "", tuple(flags), (), {}, lesions, (), ()
     )  # fmt: skip
-    artist = CaseArtist(config, scheme, {"organs": classes, "tissue": {"body": 1, "inner": 2}})
+    artist = CaseArtist(config, scheme, {"organs": classes, "tissue": TISSUE})
     return artist, case, facts
 
 
@@ -103,7 +110,7 @@ def main() -> None:
         with ProcessPoolExecutor(1) as apart:  # its memory is not the page's
             artist, case, facts = apart.submit(make, Path(name), tuple(args.shape)).result()
         wall, cpu = time.perf_counter(), time.process_time()
-        text = render(facts, artist.draw(case, facts.lesions, facts.subjects))
+        text = render(facts, artist.draw(case, facts.lesions))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         page = Path(name) / "page.html"

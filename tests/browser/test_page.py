@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import sys
@@ -10,97 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page
 
-ROOT = Path(__file__).parents[2]
-FLAGGED = "phantom_05"
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+from support.browsing import FLAGGED, download, fits
 
 pytestmark = pytest.mark.browser
-
-
-FLAGGING = """
-qc:
-  rules:
-    volume:
-      - {of: [spleen], low: 20, high: 140, source: made up so that a phantom is flagged}
-"""
-
-
-@pytest.fixture(scope="module")
-def demo(tmp_path_factory) -> Path:
-    """What `make demo` does, in a folder of its own, with a rule that one phantom breaks."""
-    folder = tmp_path_factory.mktemp("demo")
-    shutil.copytree(ROOT / "config", folder / "config")
-    with (folder / "config" / "config.yaml").open("a") as stream:
-        stream.write(FLAGGING)
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    for command in (
-        ["backsplit", "demo", "make", "demo"],
-        ["snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"],
-    ):
-        environment = {**os.environ, "PATH": path}
-        done = subprocess.run(
-            command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-    return folder
-
-
-@pytest.fixture(params=[1400, 800])
-def browser(request):
-    """A browser, watched: every message of a console and every request is kept."""
-    with sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        context = browser.new_context(viewport={"width": request.param, "height": 900})
-        complaints: list[str] = []
-        context.on("console", lambda message: complaints.append(message.text))
-        context.on("weberror", lambda error: complaints.append(str(error.error)))
-        context.on("request", lambda asked: complaints.extend(_outside(asked.url)))
-        yield context
-        shots = os.environ.get("BACKSPLIT_SCREENSHOTS")
-        for number, page in enumerate(context.pages if shots else ()):
-            page.screenshot(path=f"{shots}/report_{request.param}_{number}.png", full_page=True)
-        browser.close()
-        assert complaints == []
-
-
-@pytest.fixture
-def page(demo, browser) -> Page:
-    """The report."""
-    page = browser.new_page()
-    page.goto((demo / "results" / "report" / "index.html").as_uri())
-    return page
-
-
-@pytest.fixture
-def case_page(page) -> Page:
-    """The page of the flagged case, opened from the report."""
-    with page.expect_popup() as opening:
-        page.locator(f".case[data-case={FLAGGED}] a[data-case]").first.click()
-    opening.value.wait_for_load_state()
-    return opening.value
-
-
-def _outside(url: str) -> list[str]:
-    """The address of a request that goes anywhere but to the page itself."""
-    return [] if url.startswith(("file:", "data:", "blob:")) else [url]
-
-
-def _fits(page: Page) -> bool:
-    """Whether nothing runs over the page's edge."""
-    return page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
-
-
-def _download(page: Page, path: Path) -> list[list[str]]:
-    """Rows of decisions.tsv as the page downloads it."""
-    with page.expect_download() as waiting:
-        page.locator("#download").click()
-    assert waiting.value.suggested_filename == "decisions.tsv"
-    waiting.value.save_as(path)
-    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
-    assert table.columns.tolist() == ["case", "decision", "note"]
-    return table.to_numpy().tolist()
 
 
 def _shown(page: Page) -> list[str]:
@@ -124,7 +37,7 @@ def test_cases_are_found_and_pictures_enlarged(page):
     assert page.inner_text("dialog strong") != first
     page.keyboard.press("Escape")
     assert not page.locator("dialog").is_visible()
-    assert _fits(page)
+    assert fits(page)
 
 
 def test_lesions_are_sorted_by_any_column(page, demo):
@@ -167,60 +80,16 @@ def test_a_link_to_a_case_undoes_the_filter(page):
     assert len(_shown(page)) == 6 and page.input_value("#find") == ""
 
 
-def test_the_slider_moves_every_panel_to_the_same_slice(case_page):
-    panels = case_page.locator(".stack")
-    assert panels.count() == 4  # image, label map, two segmenters
-
-    def shots() -> list[bytes]:
-        return [panels.nth(i).screenshot() for i in range(4)]
-
-    def where() -> str:
-        return case_page.inner_text("#where")
-
-    start, said = shots(), where()
-    case_page.keyboard.press("ArrowRight")
-    moved = shots()
-    assert where() != said and all(a != b for a, b in zip(start, moved, strict=True))
-    case_page.keyboard.press("ArrowLeft")
-    assert where() == said and shots() == start
-    case_page.locator("#slice").fill("3")
-    assert where() != said and shots() != start
-    case_page.locator(".legend button", has_text="spleen").click()
-    assert where() == said  # the page begins where the flagged structure is
-    case_page.locator("#labels").uncheck()
-    assert not any(layer.is_visible() for layer in case_page.locator(".over").all())
-    assert all(image.is_visible() for image in case_page.locator("img.image").all())
-    shifts = case_page.evaluate(
-        "new Set([...document.querySelectorAll('.stack img')].map((i) => i.style.transform)).size"
-    )
-    assert shifts == 1 and _fits(case_page)
-
-
-def test_pictures_of_the_case_are_there(case_page):
-    broken = case_page.evaluate(
-        """async () => {
-          const images = [...document.images];
-          await Promise.all(images.map((image) => image.decode()));
-          return images.filter((image) => !image.naturalWidth).length;
-        }"""
-    )
-    assert broken == 0
-    assert case_page.locator("#flagged figure").count() == 1
-    heading = case_page.locator("#measures th", has_text="Volume, ml")
-    heading.click()
-    assert heading.get_attribute("aria-sort") == "descending"
-
-
-def test_a_decision_on_a_case_s_page_is_in_the_report_s_download(page, case_page, tmp_path):
+def test_a_decision_on_a_case_s_page_is_in_the_report_sdownload(page, case_page, tmp_path):
     case_page.locator(".decide").get_by_text("reject").click()
     case_page.locator(".decide input").fill('too "large"')
     case_page.get_by_text("Kept in the report").wait_for()
     chosen = page.locator(f".decide[data-case={FLAGGED}]")
     assert chosen.locator("[aria-pressed=true]").inner_text() == "reject"
     page.locator(".decide[data-case=phantom_03]").get_by_text("accept").click()
-    rows = _download(page, tmp_path / "all.tsv")
+    rows = download(page, tmp_path / "all.tsv")
     assert rows == [[FLAGGED, "reject", 'too "large"'], ["phantom_03", "accept", ""]]
-    assert _download(case_page, tmp_path / "one.tsv") == rows[:1]
+    assert download(case_page, tmp_path / "one.tsv") == rows[:1]
     chosen.get_by_text("accept").click()  # and the other way round
     case_page.locator("[data-choice=accept][aria-pressed=true]").wait_for()
     case_page.reload()
@@ -232,7 +101,7 @@ def test_a_page_that_stands_alone_says_so(demo, browser, tmp_path):
     page.goto((demo / "results" / "report" / "cases" / f"{FLAGGED}.html").as_uri())
     page.locator(".decide").get_by_text("accept").click()
     page.get_by_text("The report does not answer").wait_for()
-    assert _download(page, tmp_path / "one.tsv") == [[FLAGGED, "accept", ""]]
+    assert download(page, tmp_path / "one.tsv") == [[FLAGGED, "accept", ""]]
 
 
 def test_the_report_listens_to_pages_that_it_opened_only(page, case_page):
@@ -252,7 +121,7 @@ def test_the_report_listens_to_pages_that_it_opened_only(page, case_page):
 def test_printed_pages_hold_everything_but_buttons(page, case_page, tmp_path):
     for printed in (page, case_page):
         printed.emulate_media(media="print")
-        for selector in ("button[data-choice]", "#download", "nav", "#slice"):
+        for selector in ("button[data-choice]", "#download", "nav", ".tools"):
             assert not any(found.is_visible() for found in printed.locator(selector).all())
         printed.pdf(path=tmp_path / "printed.pdf")
         assert (tmp_path / "printed.pdf").stat().st_size > 50_000
@@ -268,7 +137,7 @@ def test_decisions_are_downloaded_and_win(page, demo, tmp_path):
     other.get_by_text("review").click()
     other.get_by_text("review").click()  # taken back
     path = tmp_path / "decisions.tsv"
-    assert _download(page, path) == [["phantom_02", "reject", "a note <b>of</b> two lines"]]
+    assert download(page, path) == [["phantom_02", "reject", "a note <b>of</b> two lines"]]
     results = tmp_path / "results"
     shutil.copytree(demo / "results", results)
     (results / "qc" / "decisions.tsv").write_bytes(path.read_bytes())

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import gzip
 import hashlib
+import json
 import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import SimpleITK as sitk
+import yaml
 
 from backsplit import flow
 from backsplit.flow.engine import forget_incomplete
@@ -160,11 +165,12 @@ def test_a_page_fetches_and_runs_nothing_but_its_own(measured):
     text = pages(measured)["a.html"][1]
     tags = Tags(text).tags
     assert EVIL not in text and "alert(2)</script>" not in text
-    assert sum(tag == "script" for tag, _ in tags) == 1
+    scripts = [attrs.get("type") for tag, attrs in tags if tag == "script"]
+    assert scripts == ["application/json", *["application/gzip"] * 2, None]  # one runs
     assert not [name for _, attrs in tags for name in attrs if name.startswith("on")]
     assert not [attrs for _, attrs in tags if "style" in attrs]
     links = {attrs["href"] for _, attrs in tags if "href" in attrs}
-    assert links == {"../index.html#case-a"}
+    assert links == {"../index.html#case-a"}  # the only page
     assert all(attrs["src"].startswith("data:image/") for _, attrs in tags if "src" in attrs)
     policy = next(a["content"] for t, a in tags if t == "meta" and "http-equiv" in a)
     assert "default-src 'none'" in policy and "unsafe" not in policy
@@ -187,12 +193,57 @@ def test_a_page_shows_what_the_flags_speak_of(project, monkeypatch):
     found = pages(project)
     assert list(found) == ["case_1.html"]
     text = found["case_1.html"][1]
-    flagged = text[text.index('<section id="flagged"') :].split("</section>")[0]
-    assert "<b>bone</b>" in flagged and "made up" in flagged
-    assert flagged.count("<img") == 1
-    slices = text[text.index('<section id="slices"') :].split("</section>")[0]
-    assert re.findall(r"<figcaption>(\w[\w ]*)", slices) == ["image", "label map", "tissue "]
-    assert "slice 12 of 12" in slices
-    lesions = text[text.index('<section id="lesions"') :].split("</section>")[0]
-    assert lesions.count("<figure>") == 2  # a tumour and a cyst
+    findings = re.findall(r'data-values="([^"]*)"[^>]*><b>([^<]*)</b>', text)
+    assert [name for _, name in findings] == ["Lesion 1: tumor", "Lesion 2: cyst", "bone"]
+    assert "made up" in text
+    held = view_of(text)
+    assert [layer["name"] for layer in held["layers"]] == ["label map", "tissue"]
+    names = {value: name for value, name, _, _ in held["layers"][0]["values"]}
+    assert [names[int(values)] for values, _ in findings] == ["tumor", "cyst", "bone"]
+    assert held["unit"] == "HU" and sorted(held["lesions"]) == ["1", "2"]
     assert len(text) < 2_000_000
+
+
+def test_what_a_page_shows_is_the_label_map(measured):
+    config = measured.folder / "config.yaml"
+    decide(measured, a="review\t")
+    stages(config, "judge", "pages")
+    text = pages(measured)["a.html"][1]
+    held = view_of(text)
+    voxels = re.findall(r'class="voxels">([^<]*)<', text)
+    paths = [measured.results / "labels/a.nii.gz", measured.results / "segment/tissue/a.nii.gz"]
+    for packed, layer, path in zip(voxels, held["layers"], paths, strict=True):
+        kind = np.uint8 if layer["bytes"] == 1 else np.uint16
+        found = np.frombuffer(gzip.decompress(base64.b64decode(packed)), kind)
+        labels = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS"))[::-1]
+        found = found.reshape(held["size"])
+        # all that is labelled is in the part that is shown, in the same order
+        assert found[found > 0].tolist() == labels[labels > 0].tolist()
+        assert set(np.unique(found)) - {0} == {value for value, *_ in layer["values"]}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "expected"), [("all", ["a", "b", "c", "d.html"]), ("review", ["b"]), ("none", [])]
+)
+def test_which_cases_have_a_page_is_configured(measured, wanted, expected):
+    decide(measured, b="review\t")
+    config = measured.folder / "config.yaml"
+    settings = yaml.safe_load(config.read_text())
+    settings["run"]["pages"] = wanted
+    config.write_text(yaml.safe_dump(settings, sort_keys=False))
+    stages(config, "judge", "pages", "report")
+    found = pages(measured)
+    assert sorted(found) == [f"{case}.html" for case in expected]
+    index = (measured.results / "report" / "index.html").read_text("utf-8")
+    assert set(re.findall(r'href="cases/([^"]*)"', index)) == set(found)
+    if wanted == "all":
+        beside = re.findall(r'<a rel="(\w+)" href="([^"]*)"', found["b.html"][1])
+        assert beside == [("prev", "a.html"), ("next", "c.html")]
+        assert "No rule flagged this case" in found["a.html"][1]
+
+
+def view_of(text: str) -> dict[str, Any]:
+    """What the viewer of a page reads, but for the voxels."""
+    found = re.search(r'<script type="application/json" id="view">(.*?)</script>', text)
+    assert found
+    return json.loads(found.group(1))

@@ -250,6 +250,7 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
         "run.device": put("run.device", "auto"),
         "run.case_minutes": put("run.case_minutes", 5),
         "run.pictures": put("run.pictures", True),
+        "run.pages": put("run.pages", "all"),
         "run.on_bad_case": put("run.on_bad_case", "stop"),
     }
     for key in schema_keys():

@@ -84,6 +84,11 @@ class Run(Section):
         description="Draw a picture of every case for the report, which takes some tenths of a "
         "second and 0.1 MB each.",
     )
+    pages: Literal["review", "all", "none"] = Field(
+        default="review",
+        description="Which cases have a page with a viewer, which takes some seconds and about "
+        "1 MB each: those to review or rejected, all, or none.",
+    )
     on_bad_case: Literal["quarantine", "stop"] = Field(
         default="quarantine", description="Set a bad case aside with its code, or stop the run."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -23,6 +23,13 @@ from backsplit.report.read import (
 from backsplit.report.sums import SEVERITIES
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.status import STATUS_COLUMNS, Status
+
+PAGES: Mapping[str, tuple[str, ...]] = {
+    "all": tuple(Verdict),
+    "review": (Verdict.REVIEW, Verdict.REJECT),
+    "none": (),
+}
+"""Which verdicts a case has a page with, by `run.pages`."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class PageFacts:
     flags : what speaks against the case, the worst first
     absent : structures without a voxel
     columns : the row of the case table
+    before, after : cases whose pages come before and after this one, in the table's order; empty
+        where there is none
     """
 
     dataset: str
@@ -74,6 +83,8 @@ class PageFacts:
     lesions: tuple[LesionFacts, ...]
     measures: tuple[Measured, ...]
     agreement: tuple[Compared, ...]
+    before: str = ""
+    after: str = ""
 
     @property
     def subjects(self) -> list[str]:
@@ -90,7 +101,7 @@ class PageFacts:
 
 
 def gather_pages(config: Config, scheme: Scheme) -> dict[str, PageFacts]:
-    """Facts of every case with a page: measured, and to review or rejected by rules or a person.
+    """Facts of every case with a page: measured, and to review or rejected unless all have one.
 
     Returns
     -------
@@ -103,20 +114,22 @@ def gather_pages(config: Config, scheme: Scheme) -> dict[str, PageFacts]:
     measures = read_measures(results, ready)
     composed = measures[measures["source"] == "labels"]
     cases = gather_cases(results, scheme, table, composed, read_flags(results), {}, frozenset())
-    flagged = [
-        c
-        for c in cases
-        if c.status is Status.OK and c.measured and c.verdict in (Verdict.REVIEW, Verdict.REJECT)
-    ]
+    wanted = PAGES[config.run.pages]
+    flagged = [c for c in cases if c.status is Status.OK and c.measured and c.verdict in wanted]
     ids = [case.id for case in flagged]
     rows = dict(iter(measures[measures["case"].isin(ids)].groupby("case", sort=False)))
     compared = dict(iter(read_agreement(results, ids).groupby("case", sort=False)))
     lesions: dict[str, list[LesionFacts]] = {case: [] for case in ids}
     for lesion in read_lesions(results, ids):
         lesions[lesion.case].append(lesion)
+    beside = ["", *ids, ""]
     return {
-        case.id: _page(config, case, lesions[case.id], rows[case.id], compared.get(case.id))
-        for case in flagged
+        case.id: replace(
+            _page(config, case, lesions[case.id], rows[case.id], compared.get(case.id)),
+            before=beside[position],
+            after=beside[position + 2],
+        )
+        for position, case in enumerate(flagged)
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,8 @@ from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
 from backsplit.report.case_facts import PageFacts
-from backsplit.report.pictures.case import (
-    COMPOSED,
-    LESIONS_MOST,
-    STRUCTURES_MOST,
-    CaseArtist,
-    CasePictures,
-)
-from backsplit.report.pictures.stack import COLUMNS
-from backsplit.report.render import page, templates_digest
+from backsplit.report.pictures.case import CaseArtist, CaseView
+from backsplit.report.render import ml, page, templates_digest
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import digest
@@ -27,7 +21,7 @@ from backsplit.store.results import Results, sidecar_path
 from backsplit.store.sidecars import MeasureSidecar, PageDetails, read_sidecar
 from backsplit.work.batch import attempt
 
-PAGE_VERSION = 1
+PAGE_VERSION = 2
 """Changes when the pictures of a page look different."""
 
 
@@ -95,34 +89,62 @@ class PageStage:
 
     def _write(self, case: Case) -> PageDetails:
         facts = self.facts[case.id]
-        pictures = self.artist.draw(case, facts.lesions, facts.subjects)
-        text = render(facts, pictures)
+        text = render(facts, self.artist.draw(case, facts.lesions))
         output = self.outputs(case)["page"]
         with atomic_path(output) as temporary:
             temporary.write_text(text, "utf-8")
         return PageDetails(bytes=len(text))
 
 
-def render(facts: PageFacts, pictures: CasePictures) -> str:
+def render(facts: PageFacts, view: CaseView) -> str:
     """Lay a case out as HTML.
 
     Parameters
     ----------
     facts : what the page says
-    pictures : what it shows
+    view : what its viewer shows
     """
     return page(
         "case.html.j2",
         "case.css.j2",
         "case.js.j2",
         facts=facts,
-        pictures=pictures,
-        structures=pictures.legend,
-        columns=COLUMNS,
-        composed=COMPOSED,
-        lesions_most=LESIONS_MOST,
-        structures_most=STRUCTURES_MOST,
+        view=view,
+        structures=view.legend,
+        findings=[*_lesions(facts, view), *_flagged(facts, view)],
     )
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a reader is led to: values of a layer, or one lesion of them."""
+
+    name: str
+    words: str
+    layer: int
+    values: Sequence[int]
+    lesion: int | None = None
+
+
+def _flagged(facts: PageFacts, view: CaseView) -> Iterator[Finding]:
+    """What the flags speak of, as far as it can be seen."""
+    for subject in facts.subjects:
+        for number, layer in enumerate(view.layers):
+            values = layer.values_of(subject)
+            if values:
+                said = [flag.message.removeprefix(f"{subject}: ") for flag in facts.about(subject)]
+                words = "; ".join(said)
+                yield Finding(subject, words, number, values)
+
+
+def _lesions(facts: PageFacts, view: CaseView) -> Iterator[Finding]:
+    for lesion in facts.lesions:
+        values = view.layers[0].values_of(lesion.target)
+        if values and lesion.instance in view.lesions:
+            host = f"in {lesion.host}" if lesion.host else "in no organ"
+            words = f"{ml(lesion.volume_ml)} ml, {lesion.max_diameter_mm:.1f} mm, {host}"
+            name = f"Lesion {lesion.instance}: {lesion.target}"
+            yield Finding(name, words, 0, values, lesion.instance)
 
 
 def remove_others(results: Results, cases: Sequence[str]) -> list[Path]:

@@ -13,6 +13,7 @@ from backsplit.volume.read import (
     read_volume,
     reads_alike,
 )
+from backsplit.volume.slabs import read_slabs
 from backsplit.volume.write import save_nifti, write_labels
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "read_label_grid",
     "read_label_map",
     "read_labels",
+    "read_slabs",
     "read_volume",
     "reads_alike",
     "require_same_grid",

@@ -141,6 +141,15 @@ class NiftiHeader:
             and int(record["intent_code"]) not in _SEVERAL_COMPONENTS
         )
 
+    def values(self, stored: Array) -> Array:
+        """Values of stored voxels: slope and intercept applied, in the machine's byte order."""
+        if (self.slope, self.intercept) == (1.0, 0.0):
+            return stored.astype(self.dtype.newbyteorder("="), copy=False)
+        scaled: Array = stored.astype(np.float32 if self.dtype.itemsize <= 2 else np.float64)
+        scaled *= self.slope
+        scaled += self.intercept
+        return scaled
+
     @property
     def description(self) -> str:
         """The field `descrip`."""

@@ -188,13 +188,7 @@ def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
     raw = inflate(content, length, INFLATE_BYTES) if packed else content
     if len(raw) < length:
         raise ValueError(f"{len(raw)} bytes where the header says {length}")
-    array: Array = np.frombuffer(raw, dtype, count, header.offset).reshape(header.size[::-1])
-    if (header.slope, header.intercept) == (1.0, 0.0):
-        return array.astype(dtype.newbyteorder("="), copy=False)
-    scaled: Array = array.astype(np.float32 if dtype.itemsize <= 2 else np.float64)
-    scaled *= header.slope
-    scaled += header.intercept
-    return scaled
+    return header.values(np.frombuffer(raw, dtype, count, header.offset).reshape(header.size[::-1]))
 
 
 def _require_file(path: Path) -> None:

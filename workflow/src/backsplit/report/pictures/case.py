@@ -1,92 +1,131 @@
-"""Pictures for the page of a case: slices to move through, close-ups of what is to be looked at."""
+"""What the page of a case lets a reader move through: the image, and every label map on it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.report.facts import LesionFacts
-from backsplit.report.pictures.closeup import close_up, lesion_focus, structure_focus
-from backsplit.report.pictures.colours import BACKGROUND, IGNORE, as_hex, label_colours
-from backsplit.report.pictures.encode import data_address, exact_address, file_address
-from backsplit.report.pictures.panels import CT_WINDOW, LUNG_WINDOW, Key, choose_window, present
-from backsplit.report.pictures.planes import Focus, find_focus
-from backsplit.report.pictures.stack import (
+from backsplit.report.pictures.colours import IGNORE, Colour, as_hex, label_colours
+from backsplit.report.pictures.encode import packed, slices_address
+from backsplit.report.pictures.panels import present
+from backsplit.report.pictures.thin import (
+    RARE,
     Frame,
-    composed_paint,
     frame_of,
-    image_tiles,
-    label_tiles,
-    largest_in,
-    layer_paint,
+    read_image,
+    thin_image,
+    thin_labels,
+    widened,
 )
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.results import StageFolder
 from backsplit.store.sidecars import ComposeSidecar, LesionEntry, SegmentSidecar, read_sidecar
-from backsplit.volume import Array, Grid, Volume, read_labels, read_volume, require_same_grid
-
-IMAGE_QUALITY = 55
-LESIONS_MOST = 8
-STRUCTURES_MOST = 12
-"""Close-ups on a page: about 50 kB each."""
+from backsplit.volume import Array
 
 COMPOSED = "label map"
-"""Heading of what was composed, beside the names of the segmenters."""
+"""Name of what was composed, beside the names of the segmenters."""
 
 
 @dataclass(frozen=True)
-class LegendEntry:
-    """A label of the case: its colour, and which of the slices shows most of it (-1: none)."""
-
-    id: int
-    name: str
-    kind: str
-    colour: str
-    place: int
-
-
-@dataclass(frozen=True)
-class CasePictures:
-    """All that is drawn of a case; pictures are `data:` addresses.
+class Shown:
+    """A value of a label map as the viewer shows it.
 
     Attributes
     ----------
-    slices : number in the volume, from 1, and height in mm, from head to feet
-    total : slices of the volume
-    start : which slice is shown first: through a flagged structure, else through a lesion
-    size : rows and columns of a slice, px
-    rows : rows of slices in a picture
-    image : the slices of the image
-    layers : name to the slices of a label map: what was composed, then each segmenter
-    legend : what the composed label map holds
-    overview : the picture of the whole case; empty where none was wanted
-    lesions, structures : close-ups by instance and by subject of the flags; what is not to be
-        seen in the case has none
-    window : intensities that are shown, in words
+    kind : target, structure or ignore
+    subjects : what flags call it; several where classes overlap
     """
 
-    slices: Sequence[tuple[int, float]]
-    total: int
-    start: int
-    size: tuple[int, int]
-    rows: int
+    id: int
+    name: str
+    colour: str
+    kind: str
+    subjects: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A label map on the page: what its values mean, and its voxels as text."""
+
+    name: str
+    bytes: int
+    values: Sequence[Shown]
+    voxels: str
+
+    def values_of(self, subject: str) -> list[int]:
+        """Values that hold what a flag speaks of."""
+        return [value.id for value in self.values if subject in value.subjects]
+
+
+@dataclass(frozen=True)
+class CaseView:
+    """All that the viewer of a page shows.
+
+    Attributes
+    ----------
+    frame : which part of the volume, and how coarse
+    image, columns : address of the slices in one picture, and how many lie beside each other
+    levels, unit, windows : what the image's 256 levels mean
+    layers : what was composed, then each segmenter, the strongest first
+    lesions : instance to the place (slice, row, column) of its middle
+    """
+
+    frame: Frame
     image: str
-    layers: Mapping[str, str]
-    legend: Sequence[LegendEntry]
-    overview: str
-    lesions: Mapping[int, str]
-    structures: Mapping[str, str]
-    window: str
+    columns: int
+    levels: Sequence[tuple[int, float]]
+    unit: str
+    windows: Sequence[tuple[str, float, float]]
+    layers: Sequence[Layer]
+    lesions: Mapping[int, tuple[float, ...]]
+
+    @property
+    def whole(self) -> bool:
+        """Whether every voxel is there."""
+        return self.frame.steps == (1, 1, 1)
+
+    @property
+    def legend(self) -> Sequence[Shown]:
+        """What the composed label map holds."""
+        return self.layers[0].values
+
+    @property
+    def spacing(self) -> str:
+        """Distance between slices, rows and columns in words."""
+        slices, rows, columns = self.frame.spacing_mm
+        return f"{columns:.2g} x {rows:.2g} x {slices:.2g} mm"
+
+    def facts(self) -> dict[str, Any]:
+        """What the script reads, but for the voxels."""
+        return {
+            "size": self.frame.shape,
+            "mm": self.frame.spacing_mm,
+            "numbers": self.frame.numbers,
+            "columns": self.columns,
+            "levels": self.levels,
+            "unit": self.unit,
+            "windows": self.windows,
+            "layers": [
+                {
+                    "name": layer.name,
+                    "bytes": layer.bytes,
+                    "values": [[v.id, v.name, v.colour, v.kind] for v in layer.values],
+                }
+                for layer in self.layers
+            ],
+            "lesions": self.lesions,
+        }
 
 
 class CaseArtist:
-    """Draws the pictures of cases.
+    """Makes what the pages of cases show.
 
     Parameters
     ----------
@@ -99,155 +138,116 @@ class CaseArtist:
         self.config = config
         self.scheme = scheme
         self.classes = classes
-        names, targets = scheme.all_names, len(scheme.targets)
-        colours = label_colours(len(names), targets, has_ignore=True)
-        self.key = Key(names, targets, colours, scheme.ignore_id)
+        self.targets = len(scheme.targets)
+        self.colours = label_colours(len(scheme.all_names), self.targets, has_ignore=True)
 
-    def draw(
-        self, case: Case, lesions: Sequence[LesionFacts], subjects: Sequence[str]
-    ) -> CasePictures:
-        """Draw a case from its image, its label map and those of the segmenters.
+    def draw(self, case: Case, lesions: Sequence[LesionFacts]) -> CaseView:
+        """Make a case small enough for a page, from its image and its label maps.
 
         Parameters
         ----------
         case : the case
-        lesions : of the case; the first `LESIONS_MOST` get a close-up
-        subjects : structures and `segmenter/class`es to look at; the first `STRUCTURES_MOST` get a
-            close-up where the case has a voxel of them
+        lesions : of the case
 
         Raises
         ------
         CaseError
             When a volume is gone, can not be read, or lies on another grid.
         """
-        results, grid_channel = self.config.results, self.config.dataset.grid_channel
-        picture = results.picture(case.id)
-        image = read_volume(case.images[grid_channel])
-        grid = image.grid
-        labels = _read_on(results.labels.output(case.id), grid)
-        focus = find_focus(labels, self.key.target_count, self.key.ignore_id)
-        window = choose_window(image.array, focus)
-        subjects = subjects[:STRUCTURES_MOST]
-        ids = {name: [i] for name, i in self.scheme.ids.items() if i}
+        results = self.config.results
+        levels, grid, meaning = read_image(case.images[self.config.dataset.grid_channel])
+        frame = frame_of(levels, grid, meaning)
+        image = thin_image(levels, frame.steps)
+        del levels
         composed = read_sidecar(results.labels.sidecar(case.id), ComposeSidecar)
-        found = dict(self._lesions(image, labels, lesions[:LESIONS_MOST], composed.lesions))
-        seen = dict(_structures(image, labels, ids, subjects, window, self.key))
-        axis, _ = grid.array_axis(2)
-        looks = [look for look, _ in (*seen.values(), *found.values())] + [focus]
-        places = [look.index[axis] for look in looks]
-        frame = frame_of(image.array, grid, window, places)
-        layers = {COMPOSED: exact_address(label_tiles(labels, frame, composed_paint(self.key)))}
-        for segmenter, folder in self._layers(composed).items():
-            classes = self.classes[segmenter]
-            layer = _read_on(folder.output(case.id), grid)
-            sidecar = read_sidecar(folder.sidecar(case.id), SegmentSidecar)
-            sidecar.require_classes(classes)
-            overlaps = sidecar.overlaps
-            paint = layer_paint(classes, self.scheme.sources[segmenter], self.key, overlaps)
-            layers[segmenter] = exact_address(label_tiles(layer, frame, paint))
-            values = {f"{segmenter}/{name}": _values(v, overlaps) for name, v in classes.items()}
-            seen |= dict(_structures(image, layer, values, subjects, window, None))
-        return CasePictures(
-            slices=frame.slices(),
-            total=grid.shape[axis],
-            start=frame.place_of(places[0]),
-            size=frame.size,
-            rows=frame.rows,
-            image=data_address(image_tiles(image.array, frame, window), quality=IMAGE_QUALITY),
+        ranks = self._ranks(composed, int(np.prod(frame.steps)))
+        labels = thin_labels(results.labels.output(case.id), grid, frame.steps, ranks)
+        frame = widened(frame, labels)
+        layers = [_layer(COMPOSED, frame.oriented(labels), self._composed_values())]
+        del labels
+        for name, folder in self._segmented(composed).items():
+            thin = thin_labels(folder.output(case.id), grid, frame.steps, {})
+            values = self._segmenter_values(name, folder.sidecar(case.id))
+            layers.append(_layer(name, frame.oriented(thin), values))
+        address, columns = slices_address(frame.oriented(image))
+        return CaseView(
+            frame=frame,
+            image=address,
+            columns=columns,
+            levels=meaning.stops,
+            unit=meaning.unit,
+            windows=meaning.windows,
             layers=layers,
-            legend=self._legend(labels, frame),
-            overview=file_address(picture) if picture.exists() else "",
-            lesions={instance: address for instance, (_, address) in found.items()},
-            structures={subject: seen[subject][1] for subject in subjects if subject in seen},
-            window=_in_words(window),
+            lesions=_middles(frame, lesions, composed.lesions),
         )
 
-    def _lesions(
-        self,
-        image: Volume,
-        labels: Array,
-        lesions: Sequence[LesionFacts],
-        noted: Sequence[LesionEntry],
-    ) -> Iterator[tuple[int, tuple[Focus, str]]]:
-        """Where each lesion is seen, and its close-up."""
-        entries = {entry.instance: entry for entry in noted}
-        for lesion in lesions:
-            if lesion.instance not in entries:
-                continue
-            target = self.scheme.ids[lesion.target]
-            size_mm = lesion.max_diameter_mm
-            entry = entries[lesion.instance]
-            focus = lesion_focus(labels, image.grid, target, entry, size_mm)
-            if focus is None:
-                continue
-            window = choose_window(image.array, focus)
-            pixels = close_up(image.array, labels, image.grid, focus, size_mm, window, self.key)
-            yield lesion.instance, (focus, data_address(Image.fromarray(pixels)))
+    def _ranks(self, composed: ComposeSidecar, block: int) -> dict[int, int]:
+        """Labels of which no voxel is left out, the smaller the higher; targets above all."""
+        ids = self.scheme.ids
+        sizes = {ids[name]: voxels for name, voxels in composed.voxels.items() if name in ids}
+        sizes.pop(0, None)
+        small = [i for i, n in sizes.items() if i > self.targets and 0 < n < RARE * block]
+        targets = [i for i in sizes if 0 < i <= self.targets]
+        order = [sorted(group, key=lambda i: -sizes[i]) for group in (small, targets)]
+        return {label: rank for rank, label in enumerate([*order[0], *order[1]][-255:], start=1)}
 
-    def _layers(self, composed: ComposeSidecar) -> dict[str, StageFolder]:
+    def _segmented(self, composed: ComposeSidecar) -> dict[str, StageFolder]:
         """Results of the segmenters that a case was composed of, the strongest first."""
         used = [name for name in self.config.layers if name not in composed.failed_segmenters]
         return {name: self.config.results.segment(name) for name in used}
 
-    def _legend(self, labels: Array, frame: Frame) -> list[LegendEntry]:
-        """What the label map holds, and where to see it."""
-        count = len(self.key.names)
-        shown = largest_in(labels, frame, count)
+    def _composed_values(self) -> list[Shown]:
+        names = self.scheme.all_names
         return [
-            LegendEntry(
-                id=label,
-                name=self.key.names[label],
-                kind=self._kind(label),
-                colour=as_hex(self.key.colours[label]),
-                place=shown.get(int(label), -1),
-            )
-            for label in np.flatnonzero(present(labels, count)).tolist()
-            if label
+            Shown(i, names[i], as_hex(self.colours[i]), self._kind(i), (names[i],))
+            for i in range(1, len(names))
         ]
 
+    def _segmenter_values(self, segmenter: str, sidecar: Path) -> list[Shown]:
+        """A segmenter's classes in the colours of their structures; grey what no structure takes.
+
+        Where classes overlap the first one is shown, and all are named.
+        """
+        classes, structures = self.classes[segmenter], self.scheme.sources[segmenter]
+        written = read_sidecar(sidecar, SegmentSidecar)
+        written.require_classes(classes)
+        names = {value: name for name, value in classes.items()}
+        held = {value: [name] for value, name in names.items()}
+        held |= {value: [names[m] for m in members] for value, members in written.overlaps.items()}
+        return [
+            Shown(
+                value,
+                " + ".join(mine),
+                self._colour(structures.get(mine[0])),
+                "structure",
+                tuple(f"{segmenter}/{name}" for name in mine),
+            )
+            for value, mine in held.items()
+        ]
+
+    def _colour(self, structure: str | None) -> str:
+        colour: Colour = IGNORE if structure is None else self.colours[self.scheme.ids[structure]]
+        return as_hex(colour)
+
     def _kind(self, label: int) -> str:
-        if label == self.key.ignore_id:
+        if label == self.scheme.ignore_id:
             return "ignore"
-        return "target" if label <= self.key.target_count else "structure"
+        return "target" if label <= self.targets else "structure"
 
 
-def _structures(
-    image: Volume,
-    labels: Array,
-    values: Mapping[str, Sequence[int]],
-    subjects: Sequence[str],
-    window: tuple[float, float],
-    key: Key | None,
-) -> Iterator[tuple[str, tuple[Focus, str]]]:
-    """Where each subject is seen in a label map, and its close-up; without `key` on its own."""
-    for subject in subjects:
-        if subject not in values:
-            continue
-        mask = np.isin(labels, values[subject])
-        look = structure_focus(mask, image.grid)
-        if look is None:
-            continue
-        shown, names = (labels, key) if key else (mask.view(np.uint8), _key_of_one(subject))
-        pixels = close_up(image.array, shown, image.grid, *look, window, names, mask)
-        yield subject, (look[0], data_address(Image.fromarray(pixels)))
+def _layer(name: str, labels: Array, meanings: Sequence[Shown]) -> Layer:
+    held = present(labels, 1 + max((m.id for m in meanings), default=0))
+    values = [meaning for meaning in meanings if held[meaning.id]]
+    return Layer(name, labels.dtype.itemsize, values, packed(labels))
 
 
-def _key_of_one(name: str) -> Key:
-    return Key(("background", name), 0, [BACKGROUND, IGNORE], None)
-
-
-def _values(value: int, overlaps: Mapping[int, tuple[int, ...]]) -> list[int]:
-    """Values of a layer that hold a class: its own, and those of overlaps with others."""
-    return [value, *(combined for combined, members in overlaps.items() if value in members)]
-
-
-def _read_on(path: Path, grid: Grid) -> Array:
-    """Read a label map of ours, which must lie on the image's grid."""
-    volume = read_labels(path)
-    require_same_grid(str(path), volume.grid, grid, "its image")
-    return volume.array
-
-
-def _in_words(window: tuple[float, float]) -> str:
-    unit = " HU" if window in (CT_WINDOW, LUNG_WINDOW) else ""
-    return f"{window[0]:.4g} to {window[1]:.4g}{unit}".replace("-", "−")
+def _middles(
+    frame: Frame, lesions: Sequence[LesionFacts], noted: Sequence[LesionEntry]
+) -> dict[int, tuple[float, ...]]:
+    """Where the middle of each lesion lies on the page."""
+    known = {lesion.instance for lesion in lesions}
+    return {
+        entry.instance: frame.place(tuple(frame.grid.to_index(np.array(entry.centroid_mm))))
+        for entry in noted
+        if entry.instance in known
+    }

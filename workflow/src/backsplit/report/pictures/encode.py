@@ -1,15 +1,24 @@
-"""Pictures as `data:` addresses, so that a page holds all that it shows."""
+"""Pictures and label maps as text, so that a page holds all that it shows."""
 
 from __future__ import annotations
 
 import base64
 import io
+import math
 from pathlib import Path
 
+import numpy as np
+from isal import igzip
 from PIL import Image, features
+
+from backsplit.volume import Array
 
 QUALITY = 75
 """Of lossy WebP: a third of the bytes of a PNG."""
+SLICE_QUALITY = 60
+"""Of the slices of a volume, of which only a part of the levels is shown at a time."""
+PACKED_LEVEL = 3
+"""Highest of ISA-L: the same bytes everywhere, within a tenth of zlib's, in a third of its time."""
 
 
 def data_address(picture: Image.Image, *, quality: int = QUALITY) -> str:
@@ -20,11 +29,30 @@ def data_address(picture: Image.Image, *, quality: int = QUALITY) -> str:
     return _address(picture, "png")
 
 
-def exact_address(picture: Image.Image) -> str:
-    """Encode a picture without loss, transparency included."""
+def slices_address(levels: Array) -> tuple[str, int]:
+    """Encode the slices of a volume (slices, rows, columns) as one grey picture.
+
+    Returns
+    -------
+    address, columns
+        Of the picture, and how many slices lie beside each other in it.
+    """
+    count, height, width = levels.shape
+    columns = max(1, min(count, round(math.sqrt(count * height / width))))
+    rows = -(-count // columns)
+    tiles = np.zeros((rows, columns, height, width), np.uint8)
+    tiles.reshape(-1, height, width)[:count] = levels
+    mosaic = tiles.transpose(0, 2, 1, 3).reshape(rows * height, columns * width)
+    picture = Image.fromarray(mosaic)
     if features.check("webp"):
-        return _address(picture, "webp", lossless=True, quality=50, method=3)
-    return _address(picture, "png")
+        return _address(picture.convert("RGB"), "webp", quality=SLICE_QUALITY, method=0), columns
+    return _address(picture, "png"), columns
+
+
+def packed(values: Array) -> str:
+    """Integers of any shape as gzip in base64, the lowest byte first."""
+    raw = np.ascontiguousarray(values, values.dtype.newbyteorder("<"))
+    return base64.b64encode(igzip.compress(raw, PACKED_LEVEL, mtime=0)).decode()
 
 
 def file_address(path: Path, width: int | None = None, quality: int = QUALITY) -> str:
