@@ -92,7 +92,7 @@ def make(folder: Path, shape: tuple[int, int, int]) -> tuple[CaseArtist, Case, P
         Flag("case", f"organs/{name}", "volume", "review", "", "", "large") for name in names[9:12]
     ]
     facts = PageFacts(
-        "Large", "case", "review", False, "", tuple(flags), (), {}, lesions, (), ()
+        "Large", 9, "case", "review", False, "", tuple(flags), (), {}, lesions, (), ()
     )  # fmt: skip
     artist = CaseArtist(config, scheme, {"organs": classes, "tissue": TISSUE})
     return artist, case, facts

@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 from playwright.sync_api import Page
 
-from support.browsing import FLAGGED, download, fits
+from support.browsing import FLAGGED, accessible, download, fits
 
 pytestmark = pytest.mark.browser
 
@@ -26,7 +26,10 @@ def _shown(page: Page) -> list[str]:
 def test_cases_are_found_and_pictures_enlarged(page):
     assert len(_shown(page)) == 6
     page.fill("#find", "phantom_04")
-    assert _shown(page) == ["phantom_04"] and page.inner_text("#found") == "1 of 6 cases"
+    assert (
+        _shown(page) == ["phantom_04"]
+        and page.inner_text("#found") == "1 of 6 cases, 0 of 1 looked at"
+    )
     page.fill("#find", "")
     page.select_option("#verdict", "accept")
     assert len(_shown(page)) == 5
@@ -68,7 +71,7 @@ def test_dots_of_the_figure_lead_to_the_case(page):
         page.locator("#distributions a").first.click()
     opened = opening.value
     opened.wait_for_url(f"**/{FLAGGED}.html")
-    opened.locator(".back a").click()
+    opened.locator(".back a").first.click()
     opened.wait_for_url(f"**/index.html#case-{FLAGGED}")
     assert -1 < opened.locator(f"#case-{FLAGGED}").bounding_box()["y"] < 900
 
@@ -80,7 +83,83 @@ def test_a_link_to_a_case_undoes_the_filter(page):
     assert len(_shown(page)) == 6 and page.input_value("#find") == ""
 
 
-def test_a_decision_on_a_case_s_page_is_in_the_report_sdownload(page, case_page, tmp_path):
+def test_cases_are_filtered_by_what_their_flags_speak_of(page):
+    page.select_option("[data-filter=rule]", "volume")
+    assert _shown(page) == [FLAGGED]
+    page.select_option("[data-filter=rule]", "")
+    page.select_option("[data-filter=structure]", "spleen")
+    assert _shown(page) == [FLAGGED]
+
+
+def test_cases_are_put_in_order(page, demo):
+    lesions = pd.read_parquet(demo / "results" / "qc" / "lesions.parquet")
+    for order, expected in (
+        ("volume", lesions.groupby("case")["volume_ml"].sum()),
+        ("lesions", lesions.groupby("case").size()),
+    ):
+        page.select_option("#order", order)
+        found = [expected.get(case, 0) for case in _shown(page)]
+        assert found == sorted(found, reverse=True) and len(set(found)) > 1
+    page.select_option("#order", "case")
+    assert _shown(page) == sorted(_shown(page))
+    page.select_option("#order", "")
+    assert _shown(page)[0] == FLAGGED
+
+
+def test_what_was_looked_at_is_counted_and_survives_a_reload(page):
+    page.locator("button.zoom").first.click()
+    page.keyboard.press("ArrowRight")
+    page.keyboard.press("x")  # a verdict on the second
+    second = page.inner_text("dialog strong")
+    page.keyboard.press("Escape")
+    for _ in range(2):
+        assert page.inner_text("#found") == "6 cases, 2 of 6 looked at"
+        chosen = page.locator(f".decide[data-case={second}] [aria-pressed=true]")
+        assert chosen.inner_text() == "reject"
+        page.reload()
+    page.select_option("#seen", "no")
+    assert len(_shown(page)) == 4 and second not in _shown(page)
+
+
+def test_shown_cases_are_accepted_at_once_and_that_is_undone(page, tmp_path):
+    page.locator(".decide[data-case=phantom_02]").get_by_text("reject").click()
+    page.fill("#find", "phantom_0")
+    page.locator("#bulk").click()
+    rows = download(page, tmp_path / "all.tsv")
+    assert sorted(case for case, choice, _ in rows if choice == "accept") == [
+        f"phantom_0{n}" for n in (1, 3, 4, 5, 6)
+    ]
+    assert page.locator("#bulk").is_disabled()
+    page.locator("#undo").click()
+    assert download(page, tmp_path / "one.tsv") == [["phantom_02", "reject", ""]]
+    page.reload()
+    assert download(page, tmp_path / "two.tsv") == [["phantom_02", "reject", ""]]
+
+
+def test_choices_belong_to_one_report(page, demo, browser, tmp_path):
+    page.locator(".decide[data-case=phantom_02]").get_by_text("reject").click()
+    shutil.copytree(demo / "results" / "report", tmp_path / "report")
+    other = browser.new_page()
+    other.goto((tmp_path / "report" / "index.html").as_uri())
+    assert other.locator("[aria-pressed=true]").count() == 0
+    # a later verdict in decisions.tsv wins over what the browser kept
+    page.evaluate(
+        """() => {
+          const all = stored();
+          all.phantom_02.base = "accept";
+          localStorage.setItem(STORE, JSON.stringify(all));
+        }"""
+    )
+    page.reload()
+    assert page.locator(".decide [aria-pressed=true]").count() == 0
+
+
+def test_nothing_is_wrong_with_its_accessibility(page):
+    assert accessible(page) == []
+    assert fits(page)
+
+
+def test_a_decision_on_a_case_s_page_is_in_the_report_s_download(page, case_page, tmp_path):
     case_page.locator(".decide").get_by_text("reject").click()
     case_page.locator(".decide input").fill('too "large"')
     case_page.get_by_text("Kept in the report").wait_for()

@@ -12,10 +12,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
-from backsplit.report import dataset_page as page_module
+from backsplit.report import cards
 from backsplit.report.case_facts import gather_pages
 from backsplit.report.dataset_page import write_report
+from backsplit.report.pictures.montage import STRIP
 from support.report import (
     EVIL,
     Page,
@@ -239,18 +241,42 @@ def test_all_refused_is_said_in_words(tmp_path):
     assert "FILE_MISSING" in text
 
 
-def test_cases_beyond_the_first_have_small_pictures(tmp_path, monkeypatch):
-    monkeypatch.setattr(page_module, "LARGE_PICTURES", 1)
+def test_cards_hold_small_pictures_and_the_first_the_whole_one(tmp_path, monkeypatch):
+    monkeypatch.setattr(cards, "LARGE_PICTURES", 1)
     config = make_config(tmp_path)
     make_results(config.run.results)
     for case in ("large", "small"):
         noise = np.random.default_rng(0).integers(0, 255, (90, 1200, 3), np.uint8)
-        Image.fromarray(noise).save(config.run.results / "qc" / "cases" / f"{case}.png")
+        note = PngInfo()
+        note.add_text(STRIP, "100 20 1100 60 800.0")
+        path = config.run.results / "qc" / "cases" / f"{case}.png"
+        Image.fromarray(noise).save(path, pnginfo=note)
     write_report(config, make_scheme())
     text = config.results.report.read_text("utf-8")
-    addresses = re.findall(r'<img src="data:image/[a-z]+;base64,([^"]+)"', text)
-    widths = [Image.open(io.BytesIO(base64.b64decode(data))).width for data in addresses]
-    assert widths == [1200, page_module.SMALL_WIDTH]
+    assert _sizes(text, "src") == [(cards.SMALL_WIDTH, 19)] * 2  # 1000 x 40
+    assert _sizes(text, "data-large") == [(1200, 90)]
+    # a bar of 50 mm where the picture is 800 mm wide
+    assert text.count('<svg viewBox="0 0 800.0 ') == 2 and text.count('width="50"') == 2
+
+
+def _sizes(text: str, attribute: str) -> list[tuple[int, int]]:
+    addresses = re.findall(rf' {attribute}="data:image/[a-z]+;base64,([^"]+)"', text)
+    return [Image.open(io.BytesIO(base64.b64decode(data))).size for data in addresses]
+
+
+def test_cards_say_what_their_flags_speak_of(page):
+    def found(case: str, what: str) -> str | None:
+        card = page[page.index(f'id="case-{case}"') :].split(">")[0]
+        return re.search(rf'data-{what}="([^"]*)"', card).group(1)
+
+    assert found("worry", "rule") == "OUT_OF_MEMORY volume"
+    assert found("worry", "structure") == "kidney" and found("worry", "segmenter") == "organs"
+    assert found("large", "structure") == "kidney" and found("large", "segmenter") == "given"
+    assert found("small", "rule") == ""  # what is only noted sends nobody to look
+    assert [found(case, "lesions") for case in ("large", "small", "worry")] == ["1", "1", "0"]
+    options = re.findall(r'<select data-filter="(\w+)">(.*?)</select>', page)
+    words = {name: re.findall(r"<option>([^<]*)", rest) for name, rest in options}
+    assert words["structure"] == ["kidney"] and words["segmenter"] == ["given", "organs"]
 
 
 def test_a_broken_picture_is_left_out(tmp_path):

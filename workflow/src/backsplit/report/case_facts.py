@@ -73,6 +73,7 @@ class PageFacts:
     """
 
     dataset: str
+    dataset_id: int
     id: str
     verdict: str
     decided: bool
@@ -144,6 +145,7 @@ def _page(
     flags = sorted(case.flags, key=lambda flag: order.get(flag.severity, len(order)))
     return PageFacts(
         dataset=config.dataset.name,
+        dataset_id=config.dataset.id,
         id=case.id,
         verdict=case.verdict,
         decided=case.decided,

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pandas as pd
 
 from backsplit.config.model import Config
+from backsplit.report.cards import Card, Strip, make_cards, make_strips
 from backsplit.report.facts import CaseFacts, LesionFacts, ReportFacts
 from backsplit.report.figures import draw_matrix, draw_strips, lay_out_matrix, lay_out_strips
 from backsplit.report.gather import gather
-from backsplit.report.pictures.encode import file_address
 from backsplit.report.render import page
 from backsplit.report.sums import OUTLIERS_MOST
 from backsplit.scheme.scheme import Scheme
@@ -22,13 +21,6 @@ from backsplit.store.disk import atomic_path
 from backsplit.store.status import Status
 from backsplit.store.tsv import write_tsv
 
-LARGE_PICTURES = 60
-"""Cases whose picture is on the page in its full size, about 90 kB; those that stand first."""
-PICTURES_MOST = 2500
-"""Cases with a picture at all: browsers grow slow beyond 60 MB."""
-SMALL_WIDTH = 480
-"""Width of the other pictures, px: about 15 kB, and as wide as the page shows them."""
-SMALL_QUALITY = 60
 OVERRULED_MOST = 100
 """Rows of the table of overruled voxels; the sidecars have them all."""
 LESIONS_MOST = 3000
@@ -50,11 +42,11 @@ def write_report(config: Config, scheme: Scheme) -> None:
     """
     results = config.results
     facts = gather(config, scheme)
-    shown = [case for case in facts.cases if case.picture is not None][:PICTURES_MOST]
+    cards = make_cards(facts.cases, facts.lesions, scheme)
     texts = {
         results.distributions: draw_strips(lay_out_strips(facts.distributions)),
         results.overruled: draw_matrix(lay_out_matrix(facts.overruled)),
-        results.report: render(facts, _embed(shown)),
+        results.report: render(facts, cards, make_strips(facts.cases)),
     }
     write_lesions(facts.lesions, results.lesions)
     for path, text in texts.items():
@@ -70,13 +62,14 @@ def write_lesions(lesions: Sequence[LesionFacts], path: Path) -> None:
     write_tsv(table.round({"volume_ml": 4, "max_diameter_mm": 2, "contrast": 2}), path)
 
 
-def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
+def render(facts: ReportFacts, cards: Mapping[str, Card], strips: Mapping[str, Strip]) -> str:
     """Lay the facts out as HTML.
 
     Parameters
     ----------
     facts : what the page says
-    pictures : case id to `data:` address
+    cards : what the cases are found by
+    strips : their small pictures
     """
     columns = [structure for structure in facts.structures if structure.cases]
     measured = [case for case in facts.cases if case.measured]
@@ -86,7 +79,13 @@ def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
         "page.js.j2",
         facts=facts,
         structures=facts.structures,
-        pictures=pictures,
+        cards=cards,
+        pictures=strips,
+        choices_of={
+            "rule": sorted({rule for card in cards.values() for rule in card.rules}),
+            "structure": sorted({name for card in cards.values() for name in card.structures}),
+            "segmenter": sorted({name for card in cards.values() for name in card.segmenters}),
+        },
         totals=_totals(facts.cases),
         measured=measured[: max(1, VOLUMES_MOST // max(1, len(columns)))],
         overruled=facts.overruled[:OVERRULED_MOST],
@@ -98,24 +97,6 @@ def render(facts: ReportFacts, pictures: dict[str, str]) -> str:
         links={case.id: case.link for case in facts.cases if case.status is Status.OK},
         columns=columns,
     )
-
-
-def _embed(cases: Sequence[CaseFacts]) -> dict[str, str]:
-    """Turn pictures into `data:` addresses, by case; one that can not be read is left out."""
-    with ThreadPoolExecutor(max_workers=4) as pool:
-        addresses = pool.map(_address, cases, range(len(cases)))
-        return {case.id: address for case, address in zip(cases, addresses, strict=True) if address}
-
-
-def _address(case: CaseFacts, rank: int) -> str:
-    if case.picture is None:
-        return ""
-    try:
-        if rank < LARGE_PICTURES:
-            return file_address(case.picture)
-        return file_address(case.picture, SMALL_WIDTH, SMALL_QUALITY)
-    except OSError:
-        return ""
 
 
 def _totals(cases: Sequence[CaseFacts]) -> dict[str, float]:

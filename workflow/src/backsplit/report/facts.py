@@ -128,6 +128,12 @@ class CaseFacts:
         return sum(flag.severity is not Severity.INFO for flag in self.flags)
 
     @property
+    def worst_first(self) -> list[Flag]:
+        """Flags by severity."""
+        order = (Severity.REJECT, Severity.REVIEW, Severity.WARN, Severity.INFO)
+        return sorted(self.flags, key=lambda flag: order.index(flag.severity))
+
+    @property
     def lesion_ml(self) -> float:
         """Volume of all targets, ml."""
         return sum(self.targets_ml.values())

@@ -11,6 +11,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from backsplit.report.pictures.colours import Colour, label_colours
 from backsplit.report.pictures.panels import (
@@ -18,31 +19,39 @@ from backsplit.report.pictures.panels import (
     LUNG_WINDOW,
     Key,
     Slice,
+    body_box,
     choose_window,
     cut,
     enlarged,
     labelled,
     plain,
     present,
-    trim,
 )
-from backsplit.report.pictures.planes import AXIAL, PLANES, Focus, Plane, find_focus
+from backsplit.report.pictures.planes import AXIAL, PLANES, Focus, Plane, find_focus, oriented_box
 from backsplit.volume import Array, Grid
 
-PICTURE_VERSION = 1
+PICTURE_VERSION = 2
 """Changes when pictures look different."""
 
 WIDTH = 1200
 MARGIN = 10
 GAP = 8
 TITLE = 44
+ROW = 480
+"""Height of a row of planes at most; px, like all lengths of the layout."""
 BOX = (WIDTH - 2 * MARGIN - 2 * GAP) // 3
-"""Width of a panel; px, like all lengths of the layout."""
+"""Width of a panel of the lowest row."""
 ZOOM_HEIGHT = 330
 ZOOM_LARGEST_SHARE = 0.7
 LEGEND_ROW = 22
 LEGEND_MOST = 24
 DPI = 100
+TICK = 14
+CROSS = (120, 220, 255)
+BAR = 120
+"""Longest bar."""
+STRIP = "backsplit planes"
+"""Text in a picture's file: left, top, right, bottom of the labelled planes, and their mm."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +69,21 @@ class Text:
 
 @dataclass
 class Page:
-    """A picture in the making: pixels (y, x, 3), text on them, colours that the legend shows."""
+    """A picture in the making.
+
+    Attributes
+    ----------
+    pixels : (y, x, 3)
+    texts : on them
+    swatches : colours that the legend shows
+    strip, strip_mm : where the labelled planes are (left, top, right, bottom), and their width
+    """
 
     pixels: Array
     texts: list[Text] = field(default_factory=list)
     swatches: list[Colour] = field(default_factory=list)
+    strip: tuple[int, int, int, int] = (0, 0, 0, 0)
+    strip_mm: float = 0.0
 
 
 def draw_montage(
@@ -102,9 +121,13 @@ def draw_montage(
 
 def _lay_out(whole: Sequence[Slice], grid: Grid, focus: Focus, key: Key, present: Array) -> Page:
     """Put two rows of three planes, the enlarged lesion and the legend on one page."""
-    slices = [trim(part, key.ignore_id) for part in whole]
-    tallest = max(height / width for height, width in (s.size_mm() for s in slices))
-    box = (int(BOX * min(max(tallest, 0.45), 1.35)), BOX)
+    crops = [body_box(part, key.ignore_id) for part in whole]
+    slices = [part.crop(*crop) for part, crop in zip(whole, crops, strict=True)]
+    sizes = [part.size_mm() for part in slices]
+    room = WIDTH - 2 * MARGIN - 2 * GAP
+    scale = min(room / sum(w for _, w in sizes), ROW / max(h for h, _ in sizes))
+    boxes = [(max(1, int(h * scale)), max(1, int(w * scale))) for h, w in sizes]
+    row = max(height for height, _ in boxes)
     zoom = enlarged(whole[0], grid, focus, BOX / ZOOM_HEIGHT)
     if zoom and max(zoom.size_mm()) > ZOOM_LARGEST_SHARE * max(slices[0].size_mm()):
         zoom = None  # the lesion fills the slice: enlarging it shows nothing new
@@ -114,15 +137,24 @@ def _lay_out(whole: Sequence[Slice], grid: Grid, focus: Focus, key: Key, present
     legend = _legend_entries(present, in_slices, key)
     columns = 2 if zoom else 4
     bottom = ZOOM_HEIGHT if zoom else LEGEND_ROW * _legend_rows(legend, columns) + GAP
-    page = Page(np.zeros((TITLE + 2 * (box[0] + GAP) + bottom + MARGIN, WIDTH, 3), np.uint8))
-    for number, (plane, part) in enumerate(zip(PLANES, slices, strict=True)):
-        left = MARGIN + number * (BOX + GAP)
+    page = Page(np.zeros((TITLE + 2 * (row + GAP) + bottom + MARGIN, WIDTH, 3), np.uint8))
+    left, below = MARGIN, TITLE + row + GAP
+    for plane, part, crop, box in zip(PLANES, slices, crops, boxes, strict=True):
         axis, _ = grid.array_axis(plane.normal)
         caption = f"{plane.name} {focus.index[axis] + 1}/{grid.shape[axis]}"
-        _place(page, plain(part, box), left, TITLE, box, plane, caption)
-        below = TITLE + box[0] + GAP
-        _place(page, labelled(part, box, key), left, below, box, plane, "")
-    top = TITLE + 2 * (box[0] + GAP)
+        _place(page, plain(part, box), left, TITLE, (row, box[1]), plane, caption)
+        corner = _place(page, labelled(part, box, key), left, below, (row, box[1]), plane, "")
+        middle = oriented_box(grid, plane, focus.index, focus.index)
+        at = [
+            (voxel.start - (side.start or 0) + 0.5) / size
+            for voxel, side, size in zip(middle, crop, part.grey.shape, strict=True)
+        ]
+        _ticks(page, corner, box, (at[0], at[1]))
+        left += box[1] + GAP
+    page.strip = (MARGIN, below, left - GAP, below + row)
+    page.strip_mm = (left - GAP - MARGIN) / scale
+    _bar(page, scale, left - GAP - 8, below + row - 8)
+    top = TITLE + 2 * (row + GAP)
     left = MARGIN
     if zoom:
         box = (ZOOM_HEIGHT, BOX)
@@ -135,8 +167,8 @@ def _lay_out(whole: Sequence[Slice], grid: Grid, focus: Focus, key: Key, present
 
 def _place(
     page: Page, panel: Array, left: int, top: int, box: tuple[int, int], plane: Plane, caption: str
-) -> None:
-    """Put a panel into the middle of its box, with the patient's sides round it."""
+) -> tuple[int, int]:
+    """Put a panel into the middle of its box, the patient's sides round it; gives its corner."""
     height, width = panel.shape[:2]
     y, x = top + (box[0] - height) // 2, left + (box[1] - width) // 2
     page.pixels[y : y + height, x : x + width] = panel
@@ -150,6 +182,25 @@ def _place(
     for (mark_x, mark_y, align), mark in zip(places, plane.marks, strict=True):
         page.texts.append(Text(mark_x, mark_y, mark, 9, "#ffffff", align, outlined=True))
     page.texts.append(Text(left + 5, top + 9, caption, 8, "#d0d0d0", outlined=True))
+    return y, x
+
+
+def _ticks(
+    page: Page, corner: tuple[int, int], box: tuple[int, int], at: tuple[float, float]
+) -> None:
+    """Mark at the edges of a panel where the other planes cut it; `at` is a share of its sides."""
+    panel = page.pixels[corner[0] : corner[0] + box[0], corner[1] : corner[1] + box[1]]
+    row, column = (min(int(a * n), n - 2) for a, n in zip(at, panel.shape, strict=False))
+    for ends in (slice(None, TICK), slice(-TICK, None)):
+        panel[row : row + 2, ends] = CROSS
+        panel[ends, column : column + 2] = CROSS
+
+
+def _bar(page: Page, scale: float, right: int, bottom: int) -> None:
+    """Draw a bar of a round length, for all planes; `scale` is px per mm."""
+    mm = next((mm for mm in (100, 50, 20, 10, 5, 2) if mm * scale < BAR), 1)
+    page.pixels[bottom : bottom + 3, right - round(mm * scale) : right] = 255
+    page.texts.append(Text(right, bottom - 8, f"{mm} mm", 8, "#ffffff", "right", outlined=True))
 
 
 def _legend_entries(present: Array, in_slices: Array, key: Key) -> list[tuple[int, bool]]:
@@ -236,7 +287,10 @@ def _save(page: Page, path: Path) -> None:
         )
     canvas.draw()  # type: ignore[no-untyped-call]
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())[:, :, :3])  # type: ignore[no-untyped-call]
-    _few_colours(drawn, page.swatches).save(path, format="PNG", optimize=True)
+    noted = PngInfo()
+    noted.add_text(STRIP, " ".join(map(str, (*page.strip, round(page.strip_mm, 2)))))
+    reduced = _few_colours(drawn, page.swatches)
+    reduced.save(path, format="PNG", optimize=True, pnginfo=noted)
 
 
 def _few_colours(picture: Image.Image, exact: Sequence[Colour]) -> Image.Image:

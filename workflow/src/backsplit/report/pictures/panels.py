@@ -37,6 +37,8 @@ ZOOM_LEAST_MM = 70.0
 ZOOM_FACTOR = 2.2
 TRIM_SHARE = 0.03
 """Margin kept round the body, as a share of the slice."""
+BODY_PART = 0.1
+"""A part of a slice with less than this share of the largest one is no limb."""
 TRIM_GREY = 25
 """Grey value (0 to 255) above which a pixel is no air."""
 
@@ -130,12 +132,19 @@ def windowed(values: Array, window: tuple[float, float]) -> Array:
     return np.asarray(np.rint(share * 255).astype(np.uint8))
 
 
-def trim(part: Slice, ignore_id: int | None) -> Slice:
-    """Cut off the air round the body."""
+def body_box(part: Slice, ignore_id: int | None) -> tuple[slice, slice]:
+    """Rows and columns of the body, and of what is labelled, in a slice: no air, no couch."""
     structures = (
         part.labels > 0 if ignore_id is None else (part.labels > 0) & (part.labels != ignore_id)
     )
-    return part.crop(*box_with_margin((part.grey > TRIM_GREY) | structures))
+    tissue = part.grey > TRIM_GREY
+    # couches and blankets are thinner than this, or hang on by less
+    solid = ndimage.binary_opening(tissue, iterations=3) if min(tissue.shape) > 20 else tissue
+    parts, count = ndimage.label(solid)
+    if count > 1:
+        sizes = np.bincount(parts.ravel())[1:]
+        solid = np.isin(parts, 1 + np.flatnonzero(sizes > BODY_PART * sizes.max()))
+    return box_with_margin((solid if count else tissue) | structures)
 
 
 def box_with_margin(shown: Array) -> tuple[slice, slice]:
