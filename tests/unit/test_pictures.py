@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backsplit.report.pictures.colours import (
-    STRUCTURE_COUNT,
-    TARGETS,
-    label_colours,
-    structure_colours,
-)
+from backsplit.report.pictures.colours import label_colours
 from backsplit.report.pictures.montage import draw_montage
 from backsplit.report.pictures.panels import CT_WINDOW, LUNG_WINDOW, choose_window
 from backsplit.report.pictures.planes import (
@@ -138,17 +133,6 @@ def test_window_is_chosen_by_the_data():
     assert choose_window(np.full((2, 2, 2), np.nan), nodule) == (0, 1)
 
 
-def test_colours_are_apart_and_stable():
-    colours = structure_colours()
-    assert len(set(colours)) == STRUCTURE_COUNT
-    assert not set(colours) & set(TARGETS)
-    few = label_colours(5, 2, has_ignore=True)
-    many = label_colours(105, 2, has_ignore=True)
-    assert few[:4] == many[:4]
-    assert few[-1] == many[-1]
-    assert len(label_colours(1000, 9, has_ignore=False)) == 1000
-
-
 def volume_with_lesion(shape=(40, 50, 60)):
     generator = np.random.default_rng(0)
     image = generator.normal(40, 20, shape).astype(np.int16)
@@ -175,7 +159,7 @@ def test_picture_is_the_same_each_time(tmp_path):
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.width == 1200
         found = {colour for _, colour in picture.convert("RGB").getcolors(2**24)}
-    colours = label_colours(len(NAMES), 2, has_ignore=True)
+    colours = label_colours(NAMES, 2)
     assert {colours[1], colours[2], colours[4]} <= found
     assert colours[3] not in found  # the case has no kidney
 

@@ -121,7 +121,7 @@ def pages(
     threads: Annotated[int, typer.Option(min=1, help="Cases drawn at the same time.")] = 1,
     log: LogOption = None,
 ) -> None:
-    """Write a page for each case to review or rejected: pictures, reasons, decisions."""
+    """Write a page for each case to review or rejected (run.pages): viewer, flags, decisions."""
     from backsplit import flow
     from backsplit.flow.project import open_project
 

@@ -13,6 +13,7 @@ from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
 from backsplit.report.case_facts import PageFacts
 from backsplit.report.pictures.case import CaseArtist, CaseView
+from backsplit.report.pictures.colours import FILL
 from backsplit.report.render import ml, page, templates_digest
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.disk import atomic_path
@@ -111,6 +112,7 @@ def render(facts: PageFacts, view: CaseView) -> str:
         facts=facts,
         view=view,
         structures=view.legend,
+        opacity=round(100 * FILL),
         findings=[*_lesions(facts, view), *_flagged(facts, view)],
     )
 

@@ -168,7 +168,7 @@ class StructureFacts:
 
     Attributes
     ----------
-    kind : target, structure or ignore
+    kind : target, structure, outline (a structure that is drawn as a line) or ignore
     sources : who labels it, as `segmenter/class`
     cases : cases with at least one voxel
     unknown : cases in which it could not be labelled, so that its voxels are `ignore`
@@ -300,7 +300,7 @@ class ReportFacts:
     @property
     def structure_count(self) -> int:
         """Number of structures of the scheme."""
-        return sum(structure.kind == "structure" for structure in self.structures)
+        return sum(s.kind in ("structure", "outline") for s in self.structures)
 
     def count(self, verdict: str) -> int:
         """Cases with a verdict that `check` did not refuse."""

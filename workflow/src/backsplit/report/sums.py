@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from backsplit.cases.table import lesion_column
+from backsplit.config.base import IGNORE
 from backsplit.config.model import Config
 from backsplit.config.quality import Severity
 from backsplit.report.facts import (
@@ -23,7 +24,8 @@ from backsplit.report.facts import (
     StructureFacts,
     Unused,
 )
-from backsplit.report.pictures.colours import as_hex, label_colours
+from backsplit.report.pictures.colours import as_hex
+from backsplit.report.pictures.panels import Key
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import ComposeSidecar
 from backsplit.volume import Array
@@ -59,11 +61,11 @@ def structures(
         from_all = f"lesion: {', '.join(map(str, values))}"
         sources[target].append(own if own in columns else from_all)
     ids = scheme.ids
-    colours = label_colours(len(ids), len(scheme.targets), has_ignore=True)
+    key = Key.of(scheme.all_names, len(scheme.targets))
     held = dict(iter(measures[measures["voxels"] > 0].groupby("structure")))
     facts = []
     for name, number in ids.items():
-        if number == 0 or (name == "ignore" and name not in held):
+        if number == 0 or (name == IGNORE and name not in held):
             continue
         rows = held.get(name, measures.iloc[:0])
         volume = rows["volume_ml"].to_numpy(dtype=float)
@@ -71,8 +73,8 @@ def structures(
             StructureFacts(
                 id=number,
                 name=name,
-                kind=_kind(name, scheme),
-                colour=as_hex(colours[number]),
+                kind=key.kind(number),
+                colour=as_hex(key.colours[number]),
                 sources=tuple(sources[name]),
                 cases=len(rows),
                 unknown=unknown.get(name, 0),
@@ -170,10 +172,6 @@ def agreement(table: pd.DataFrame, cases: Mapping[str, CaseFacts]) -> tuple[Agre
             )
         )
     return tuple(sorted(found, key=lambda a: (a.dice, a.structure, a.first, a.second)))
-
-
-def _kind(name: str, scheme: Scheme) -> str:
-    return "ignore" if name == "ignore" else "target" if name in scheme.targets else "structure"
 
 
 def _median(values: Array) -> float:

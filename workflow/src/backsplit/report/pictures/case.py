@@ -12,9 +12,9 @@ import numpy as np
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.report.facts import LesionFacts
-from backsplit.report.pictures.colours import IGNORE, Colour, as_hex, label_colours
+from backsplit.report.pictures.colours import IGNORE, as_hex, is_outlined
 from backsplit.report.pictures.encode import packed, slices_address
-from backsplit.report.pictures.panels import present
+from backsplit.report.pictures.panels import Key, present
 from backsplit.report.pictures.thin import (
     RARE,
     Frame,
@@ -39,7 +39,7 @@ class Shown:
 
     Attributes
     ----------
-    kind : target, structure or ignore
+    kind : target, structure, outline or ignore
     subjects : what flags call it; several where classes overlap
     """
 
@@ -139,7 +139,7 @@ class CaseArtist:
         self.scheme = scheme
         self.classes = classes
         self.targets = len(scheme.targets)
-        self.colours = label_colours(len(scheme.all_names), self.targets, has_ignore=True)
+        self.key = Key.of(scheme.all_names, self.targets)
 
     def draw(self, case: Case, lesions: Sequence[LesionFacts]) -> CaseView:
         """Make a case small enough for a page, from its image and its label maps.
@@ -197,10 +197,11 @@ class CaseArtist:
         return {name: self.config.results.segment(name) for name in used}
 
     def _composed_values(self) -> list[Shown]:
-        names = self.scheme.all_names
+        key = self.key
         return [
-            Shown(i, names[i], as_hex(self.colours[i]), self._kind(i), (names[i],))
-            for i in range(1, len(names))
+            Shown(i, name, as_hex(key.colours[i]), key.kind(i), (name,))
+            for i, name in enumerate(key.names)
+            if i
         ]
 
     def _segmenter_values(self, segmenter: str, sidecar: Path) -> list[Shown]:
@@ -214,25 +215,14 @@ class CaseArtist:
         names = {value: name for name, value in classes.items()}
         held = {value: [name] for value, name in names.items()}
         held |= {value: [names[m] for m in members] for value, members in written.overlaps.items()}
-        return [
-            Shown(
-                value,
-                " + ".join(mine),
-                self._colour(structures.get(mine[0])),
-                "structure",
-                tuple(f"{segmenter}/{name}" for name in mine),
-            )
-            for value, mine in held.items()
-        ]
-
-    def _colour(self, structure: str | None) -> str:
-        colour: Colour = IGNORE if structure is None else self.colours[self.scheme.ids[structure]]
-        return as_hex(colour)
-
-    def _kind(self, label: int) -> str:
-        if label == self.scheme.ignore_id:
-            return "ignore"
-        return "target" if label <= self.targets else "structure"
+        shown = []
+        for value, mine in held.items():
+            label = self.scheme.ids.get(structures.get(mine[0], ""))
+            colour = IGNORE if label is None else self.key.colours[label]
+            kind = "outline" if is_outlined(mine[0]) else "structure"
+            subjects = tuple(f"{segmenter}/{name}" for name in mine)
+            shown.append(Shown(value, " + ".join(mine), as_hex(colour), kind, subjects))
+        return shown
 
 
 def _layer(name: str, labels: Array, meanings: Sequence[Shown]) -> Layer:

@@ -13,7 +13,7 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from backsplit.report.pictures.colours import Colour, label_colours
+from backsplit.report.pictures.colours import Colour
 from backsplit.report.pictures.panels import (
     CT_WINDOW,
     LUNG_WINDOW,
@@ -108,9 +108,7 @@ def draw_montage(
     target_count : ids 1..T are targets
     title : words on top
     """
-    has_ignore = names[-1] == "ignore"
-    colours = label_colours(len(names), target_count, has_ignore=has_ignore)
-    key = Key(names, target_count, colours, len(names) - 1 if has_ignore else None)
+    key = Key.of(names, target_count)
     focus = find_focus(labels, target_count, key.ignore_id)
     window = choose_window(image, focus)
     slices = [cut(image, labels, grid, plane, focus, window) for plane in PLANES]
@@ -247,7 +245,7 @@ def _swatch(pixels: Array, label: int, key: Key) -> None:
         pixels[np.add.outer(np.arange(13), np.arange(13)) % 8 < 2] = colour
         return
     pixels[:] = colour
-    if label <= key.target_count:
+    if key.kind(label) in ("target", "outline"):
         pixels[3:-3, 3:-3] = 40
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from backsplit.report.pictures.colours import Colour
+from backsplit.config.base import IGNORE
+from backsplit.report.pictures.colours import FILL, Colour, is_outlined, label_colours
 from backsplit.report.pictures.planes import (
     AXIAL,
     Focus,
@@ -31,8 +32,6 @@ LUNG_REACH = 5
 """Voxels round a lesion's box that count as its surroundings."""
 GREY_STEP = 6
 """Grey values are rounded to it: noise that no eye sees makes half of a picture's bytes."""
-FILL = 0.38
-"""Opacity of a structure's colour."""
 ZOOM_LEAST_MM = 70.0
 ZOOM_FACTOR = 2.2
 TRIM_SHARE = 0.03
@@ -76,6 +75,20 @@ class Key:
     target_count: int
     colours: Sequence[Colour]
     ignore_id: int | None
+
+    @classmethod
+    def of(cls, names: Sequence[str], target_count: int) -> Key:
+        """Key of a label map; the last of its names may be `ignore`."""
+        ignore_id = len(names) - 1 if names[-1] == IGNORE else None
+        return cls(names, target_count, label_colours(names, target_count), ignore_id)
+
+    def kind(self, label: int) -> str:
+        """How a label is drawn: as target, ignore, outline or structure."""
+        if label == self.ignore_id:
+            return "ignore"
+        if label <= self.target_count:
+            return "target"
+        return "outline" if is_outlined(self.names[label]) else "structure"
 
 
 def present(labels: Array, count: int) -> Array:
@@ -207,7 +220,7 @@ def plain(part: Slice, box: tuple[int, int]) -> Array:
 
 
 def labelled(part: Slice, box: tuple[int, int], key: Key) -> Array:
-    """Scale the image with structures in colour, targets outlined, `ignore` hatched."""
+    """Scale the image with structures in colour, `ignore` hatched; targets, fat, bone as lines."""
     pixels = plain(part, box).astype(np.float64)
     height, width = pixels.shape[:2]
     labels = nearest(part.labels, (height, width))
@@ -219,7 +232,9 @@ def labelled(part: Slice, box: tuple[int, int], key: Key) -> Array:
         stripes = np.add.outer(np.arange(height), np.arange(width)) % 8 < 2
         pixels[ignored & stripes] = key.colours[key.ignore_id]
     palette = np.asarray(key.colours, dtype=np.float64)
-    pixels[structures] = (1 - FILL) * pixels[structures] + FILL * palette[labels[structures]]
+    lines = np.array([key.kind(label) == "outline" for label in range(len(key.names))])
+    filled = structures & ~lines[np.minimum(labels, len(lines) - 1)]
+    pixels[filled] = (1 - FILL) * pixels[filled] + FILL * palette[labels[filled]]
     edges = structures & _borders(labels)
     pixels[edges] = 0.3 * pixels[edges] + 0.7 * palette[labels[edges]]
     _outline_targets(pixels, labels, targets, key)

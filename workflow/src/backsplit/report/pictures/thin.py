@@ -17,7 +17,7 @@ VOXELS_MOST = 14_000_000
 """Voxels of the body on a page: at half resolution those of 512 x 512 x 400."""
 SIDE_MOST = 640
 """Voxels along a side."""
-SLAB_VOXELS = 1 << 22
+SLAB_VOXELS = 1 << 21
 """Voxels that are read at a time."""
 LOOK_SIDE = 128
 """Voxels a side that a first look at an image takes."""
