@@ -86,7 +86,7 @@ def _card(case: CaseFacts, lesions: int, scheme: Scheme) -> Card:
         elif subject.startswith("segment "):
             segmenters.add(subject.removeprefix("segment "))
     rules = {flag.rule for flag in flags}
-    return Card(*(tuple(sorted(found)) for found in (rules, structures, segmenters)), lesions)
+    return Card(tuple(sorted(rules)), tuple(sorted(structures)), tuple(sorted(segmenters)), lesions)
 
 
 def make_strips(cases: Sequence[CaseFacts]) -> Mapping[str, Strip]:
@@ -115,10 +115,11 @@ def _strip(case: CaseFacts, rank: int) -> Strip | None:
 def _cut(path: Path) -> tuple[Image.Image, float]:
     """The labelled planes of a picture, and their width in mm; all of a picture without a note."""
     with Image.open(path) as picture:
-        left, top, right, bottom, mm = 0.0, 0.0, picture.width, picture.height, 0.0
+        box, mm = (0, 0, picture.width, picture.height), 0.0
         if noted := str(picture.info.get(STRIP, "")).split():
-            left, top, right, bottom, mm = map(float, noted)
-        part = picture.convert("RGB").crop((int(left), int(top), int(right), int(bottom)))
+            left, top, right, bottom = map(int, noted[:4])
+            box, mm = (left, top, right, bottom), float(noted[4])
+        part = picture.convert("RGB").crop(box)
     if part.width <= SMALL_WIDTH:
         return part, mm
     height = max(1, round(part.height * SMALL_WIDTH / part.width))

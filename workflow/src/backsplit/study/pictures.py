@@ -12,7 +12,6 @@ from PIL import Image
 from backsplit.cases.lesion import read_lesion
 from backsplit.cases.table import Case
 from backsplit.config.slices import LesionValues
-from backsplit.report.pictures.colours import label_colours
 from backsplit.report.pictures.encode import data_address
 from backsplit.report.pictures.panels import Key, around, choose_window, cut, labelled, plain
 from backsplit.report.pictures.planes import AXIAL, Focus, focus_on, oriented_box
@@ -107,8 +106,7 @@ def side_by_side(image: Array, maps: Sequence[Array], grid: Grid, targets: int) 
     """
     focus = _focus(maps)
     window = choose_window(image, focus)
-    colours = label_colours(targets + 1, targets, has_ignore=False)
-    key = Key([""] * (targets + 1), targets, colours, None)
+    key = Key.of([""] * (targets + 1), targets)
     axis, _ = grid.array_axis(AXIAL.normal)
     low, high = _extent(maps, focus, axis)
     box = oriented_box(grid, AXIAL, low, high)
