@@ -3,9 +3,10 @@ PYTHON ?= python3
 CORES ?= all
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
+export NO_MKDOCS_2_WARNING := 1
 INSTALLED := .venv/.installed
 
-.PHONY: demo test test-search test-cluster test-browser test-container test-survival test-incremental test-mutation lint unit bench schema pins clean
+.PHONY: demo test docs test-search test-cluster test-browser test-container test-survival test-incremental test-mutation lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -24,6 +25,8 @@ lint: $(INSTALLED)
 	snakefmt --check Snakefile rules workflow/Snakefile
 	snakemake --lint
 	backsplit schema | diff config/config.schema.json - || { echo "run: make schema"; exit 1; }
+	backsplit schema reference | diff docs/configuration.md - || { echo "run: make schema"; exit 1; }
+	mkdocs build --strict --quiet
 
 # Files of tests are shared out, so that what a file prepares is prepared once.
 TESTS_AT_ONCE ?= 2
@@ -78,12 +81,16 @@ test-mutation: $(INSTALLED)  ## small faults in the pure modules, which tests ha
 test-incremental: $(INSTALLED)  ## every change between two runs, and pairs of them; about ten minutes
 	python -m pytest -m incremental tests/incremental --numprocesses $(TESTS_AT_ONCE) $(PYTEST_ARGS)
 
+docs: $(INSTALLED)  ## the documentation as a site, in site/
+	mkdocs build --strict
+
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark
 
-schema: $(INSTALLED)  ## write the schemas anew
+schema: $(INSTALLED)  ## write the schemas, and the reference of the configuration
 	backsplit schema > config/config.schema.json
 	backsplit schema manifest > workflow/src/backsplit/record/manifest.schema.json
+	backsplit schema reference > docs/configuration.md
 
 pins: $(INSTALLED)  ## write the pinned versions anew
 	python envs/pins.py
@@ -95,4 +102,4 @@ $(INSTALLED): pyproject.toml envs/constraints.txt
 	touch $@
 
 clean:  ## remove what the demo made, not the environment
-	rm -rf demo results .snakemake
+	rm -rf demo results .snakemake site

@@ -15,8 +15,10 @@ from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.engine import settle_project, start
 from backsplit.flow.plan import Plan
 
+IS_MODULE = not workflow.modifier.is_main_snakefile()
+
 try:
-    PROJECT = settle_project(config, workflow.configfiles)
+    PROJECT = settle_project(config, workflow.configfiles, is_module=IS_MODULE)
     CONFIG = PROJECT.config
     PLAN = Plan(PROJECT)
     BATCHES = list(PLAN.batches)
@@ -36,6 +38,8 @@ if START is not None:
     for note in START.notes:
         logger.info(note)
     if START.problem is not None:
+        if IS_MODULE:  # whose `onstart` is not called
+            raise WorkflowError(f"\n{START.problem}")
         logger.warning(str(START.problem))
 
 

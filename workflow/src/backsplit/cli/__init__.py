@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
 import typer
 
+from backsplit import __version__
 from backsplit.cli import demo, questions, stages, start, train, weights
 
 app = typer.Typer(
-    help="Split the background of lesion data sets into anatomy.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -19,3 +21,21 @@ app.add_typer(questions.app)
 app.add_typer(demo.app, name="demo")
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"backsplit {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def main(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
+) -> None:
+    """Split the background of lesion data sets into anatomy."""

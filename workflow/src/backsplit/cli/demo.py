@@ -16,12 +16,13 @@ app = typer.Typer(help="The embedded demo: phantoms and their network.", no_args
 def demo_make(
     folder: Annotated[Path, typer.Argument(help="Where the phantoms go.")] = Path("demo"),
 ) -> None:
-    """Make the six phantoms of the demo."""
+    """Make the six phantoms of the demo, with a case table and a configuration."""
     from backsplit.demo.phantoms import write_demo
+    from backsplit.demo.project import write_project
 
     with errors(None):
         written = write_demo(folder)
-        typer.echo(f"{len(written)} phantoms in {folder}")
+        typer.echo(f"{len(written)} phantoms in {folder}; configuration: {write_project(folder)}")
 
 
 @app.command("study")

@@ -25,13 +25,27 @@ from backsplit.store.disk import atomic_path, remove_leftovers
 from backsplit.store.locks import claim_run
 from backsplit.store.provenance import read_json
 from backsplit.store.results import VOLUME_ENDING, Results, StageFolder, key_path, names_in
+from backsplit.store.source import source_folder
 from backsplit.store.status import Status, outcomes_in
 
 MEASURED = ("measures", "lesions", "agreement", "drawn")
 """Tables of every case's measures, by the names that `measure` gives them."""
 
+OF_MODULE = Path("config of the module")
+"""Where messages place a configuration that another workflow gives us."""
+
 LOCKS = Path(".snakemake") / "locks"
 """Where the engine keeps its locks, in the working folder."""
+
+
+def snakefile() -> Path:
+    """The Snakefile that belongs to this package, in a checkout or in an installed wheel."""
+    return source_folder() / "Snakefile"
+
+
+def profile(name: str) -> Path:
+    """One of our own profiles: `default` or `slurm`."""
+    return source_folder() / "profiles" / name
 
 
 @dataclass(frozen=True)
@@ -203,22 +217,28 @@ def _is_whole(dataset: NnUNetDataset, results: Results) -> bool:
     )
 
 
-def settle_project(data: Mapping[str, object], files: Sequence[Path]) -> Project:
+def settle_project(
+    data: Mapping[str, object], files: Sequence[Path], *, is_module: bool = False
+) -> Project:
     """Validate what an engine gathered; `start` writes it where every job reads it.
 
     Parameters
     ----------
     data : the configuration as the engine merged it, from files and command line
     files : the files it came from; a single one is read again, for rows in messages
+    is_module : another workflow uses this one, and its files hold more than our configuration
 
     Raises
     ------
     ConfigError
         With every problem found.
     """
-    if len(files) == 1:
-        load_config(Path(files[0]))
-    origin = Path(files[0]) if files else Path("--config")
+    if is_module:
+        origin = OF_MODULE
+    else:
+        if len(files) == 1:
+            load_config(Path(files[0]))
+        origin = Path(files[0]) if files else Path("--config")
     project = Project(origin, parse_config(data, origin))
     problems = [*project.resolved.problems, *project.weight_problems(hash_weights=False)]
     if problems:

@@ -32,8 +32,9 @@ RUN = "run"
 POLL_S = 1.0
 """A job that waits looks as often; each look opens a file on what may be a network disk."""
 
-_run_claims: list[FileLock] = []
-"""Claims of runs, held until this process ends: a lock that nobody refers to is let go."""
+_run_claims: dict[Path, FileLock] = {}
+"""Results folder to a run's claim, held until this process ends: a lock that nobody refers to is
+let go. A workflow that uses ours as a module can start it several times."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,9 @@ class RunClaim:
 
 def claim_run(results: Results) -> RunClaim:
     """Claim a results folder until this process ends; does not wait."""
+    folder = results.root.resolve()
+    if folder in _run_claims:
+        return RunClaim(None, certain=_run_claims[folder].is_locked)
     try:
         lock = _lock(results, RUN)
         with disk_errors(results.root), _named_without_locks(results.root):
@@ -65,7 +69,7 @@ def claim_run(results: Results) -> RunClaim:
         return RunClaim(problem, certain=False)
     except RunError as error:
         return RunClaim(error, certain=False)
-    _run_claims.append(lock)
+    _run_claims[folder] = lock
     return RunClaim(None, certain=lock.is_locked)
 
 
