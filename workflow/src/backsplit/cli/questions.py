@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Annotated
 
@@ -131,20 +132,30 @@ def licences(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 
 class Schema(StrEnum):
-    """What there is a schema of."""
+    """What there is a schema of; of the configuration also a reference for people."""
 
     CONFIG = "config"
     MANIFEST = "manifest"
+    REFERENCE = "reference"
 
 
 @app.command()
 def schema(
-    of: Annotated[Schema, typer.Argument(help="Of the configuration, or of the manifest.")] = (
-        Schema.CONFIG
-    ),
+    of: Annotated[
+        Schema,
+        typer.Argument(
+            help="config, manifest: as JSON schema; reference: every key of config, as Markdown."
+        ),
+    ] = Schema.CONFIG,
 ) -> None:
-    """Print a JSON schema."""
+    """Print the schema of the configuration or of the manifest."""
     from backsplit.config.file import config_schema
+    from backsplit.config.reference import reference
     from backsplit.record.manifest import manifest_schema
 
-    typer.echo(config_schema() if of is Schema.CONFIG else manifest_schema(), nl=False)
+    if of is Schema.MANIFEST:
+        text = manifest_schema()
+    else:
+        text = config_schema()
+        text = reference(json.loads(text)) if of is Schema.REFERENCE else text
+    typer.echo(text, nl=False)
