@@ -94,9 +94,10 @@ def test_what_is_wrong_in_their_configuration_of_ours_is_said(theirs):
     config = (theirs.folder / "config.yaml").read_text()
     (theirs.folder / "config.yaml").write_text(config.replace("  targets:", "  target:"))
     done = snakemake(theirs.folder, "--dry-run")
+    said = done.stdout + done.stderr
     assert done.returncode != 0
-    assert "config of the module" in done.stderr and "target" in done.stderr
-    assert "of_their_own" not in done.stderr
+    assert "config of the module" in said and "`target`" in said
+    assert "of_their_own" not in said
 
 
 def test_a_results_folder_in_use_is_refused(theirs):

@@ -54,7 +54,11 @@ CONFIG = {
 
 @pytest.mark.parametrize(
     "key",
-    [key for key, row in ROWS.items() if row[1] and not re.search(r"[\[*]|^segm|^study|^export\.bids\.", key)],
+    [
+        key
+        for key, row in ROWS.items()
+        if row[1] and not re.search(r"[\[*]|^segm|^study|^export\.bids\.", key)
+    ],
 )
 def test_a_default_is_what_the_key_has_when_it_is_left_out(key, tmp_path):
     """Said with its default, a configuration is the one in which the key is not said."""
