@@ -71,16 +71,17 @@ def _of_donor(
     donor: Array,
     donor_spacing: Spacing,
 ) -> Array:
-    """Structures of another patient, in their size; the middles of what is labelled coincide."""
+    """Structures of another patient, in their size; the middles of what both have coincide."""
     kept = np.zeros(int(donor.max()) + 1, labels.dtype)
     mine = [label for label in ids.values() if label < len(kept)]
     kept[mine] = mine
     structures = kept[donor]
     if not structures.any():
         return np.zeros_like(labels)
+    common = np.isin(labels, np.unique(structures[structures > 0]))
     source, inside = [], []
     for axis in range(3):
-        middle = _middle(np.isin(labels, list(ids.values())), axis)
+        middle = _middle(common, axis)
         place = (np.arange(labels.shape[axis]) - middle) * spacing[axis] / donor_spacing[axis]
         index = np.rint(place + _middle(structures > 0, axis)).astype(int)
         size = structures.shape[axis]
