@@ -57,6 +57,45 @@ def test_lesions_count_by_their_size_and_once_a_patient(found):
     assert LESION_CLASSES[1] not in set(found.arms["cases"])
 
 
+def test_every_score_knows_its_better_end():
+    """An arm that finds more, invents less and fits better is better by every score."""
+    scores, lesions = tables(["bad", "good"], patients=12, free=6, seeds=2, networks=0.001)
+    worse, missed = scores["arm"] == "bad", (lesions["arm"] == "bad") & (lesions["number"] == 1)
+    for column, change in (
+        ("dice", -0.2), ("nsd", -0.2), ("lesion_dice", -0.2), ("found", -1), ("hd95_mm", 9),
+        ("invented", 2), ("false_positive_ml", 2), ("false_negative_ml", 2),
+    ):  # fmt: skip
+        scores.loc[worse & scores["has_lesion"], column] += change
+    alarms = ~scores["has_lesion"]
+    for column in ("predicted_ml", "false_positive_ml", "invented"):
+        scores.loc[alarms, column] = np.where(scores.loc[alarms, "arm"] == "bad", 3, 0)
+    lesions.loc[missed, ["dice", "found"]] = [0.0, False]
+    there, back = compare(scores, lesions, "bad"), compare(scores, lesions, "good")
+    same = {"dice", "found"}  # of large lesions, which both arms find as well
+    for found, share in ((there, "better"), (back, "worse")):
+        rows = found.arms[found.arms["cases"] != LESION_CLASSES[2]]
+        assert len(rows) == 13 and (rows[share] == rows["patients"]).all(), rows[["cases", "score"]]
+        assert set(found.arms.loc[found.arms["cases"] == LESION_CLASSES[2], "score"]) == same
+
+
+def test_lesions_that_do_not_count_and_invented_ones_are_left_out():
+    scores, lesions = tables(["a", "b"], patients=8)
+    tiny = lesions.assign(number=lesions["number"] + 2, counts=False, dice=0.0, diameter_mm=5.0)
+    invented = lesions.assign(kind="invented", dice=0.0)
+    alone = compare(scores, lesions, "a").arms
+    together = compare(scores, pd.concat([lesions, tiny, invented]), "a").arms
+    pd.testing.assert_frame_equal(alone, together)
+
+
+def test_what_would_be_found_is_more_the_more_arms_there_are():
+    scores, lesions = tables(["a", "b", "c", "d"], patients=20)
+    alone = scores["arm"].isin(["a", "b"]), lesions["arm"].isin(["a", "b"])
+    few = one(compare(scores[alone[0]], lesions[alone[1]], "a"), "b")
+    many = one(compare(scores, lesions, "a"), "b")
+    assert many["detectable"] > few["detectable"] > 0
+    assert many["low"] == few["low"]
+
+
 def test_p_is_corrected_for_the_other_arms(found):
     mine = found.arms[(found.arms["cases"] == WITH) & (found.arms["score"] == "dice")]
     raw = np.maximum(mine["p_patients"], mine["p_trainings"])
@@ -99,11 +138,17 @@ def test_the_order_of_rows_does_not_matter():
 def test_a_patient_with_many_cases_counts_once():
     scores, lesions = tables(["a", "b"], patients=10)
     mine = scores["patient"] == "p000"
-    again = [scores[mine].assign(case=f"more{i}") for i in range(20)]
-    rows = one(compare(pd.concat([scores, *again]), lesions, "a"), "b")
-    alone = one(compare(scores, lesions, "a"), "b")
-    assert (rows["patients"], rows["items"]) == (10, 30)
-    assert rows["difference"] == pytest.approx(alone["difference"])
+    again = [
+        scores[mine].assign(case=f"more{i}", dice=np.where(scores.loc[mine, "arm"] == "b", i, 0.5))
+        for i in (0, 1)
+    ]
+    found = compare(pd.concat([scores, *again]), lesions, "a")
+    row, alone = one(found, "b"), compare(scores, lesions, "a").patients
+    assert (row["patients"], row["items"]) == (10, 12)
+    dice = alone[(alone["cases"] == WITH) & (alone["score"] == "dice")].set_index("patient")
+    own = dice.pop("difference")
+    own["p000"] = (own["p000"] - 0.5 + 0.5) / 3
+    assert row["difference"] == pytest.approx(own.mean())
 
 
 def test_what_a_network_has_not_scored_is_left_out_of_both_arms_and_named():

@@ -220,6 +220,11 @@ def test_a_lesion_is_filled_with_what_surrounds_it(labels):
     liver = ball(labels.shape, (36, 30, 40), 20) & (labels != 3)
     assert np.array_equal(under == 2, liver)
     assert (under[2:4, 60:64, 5:9] == 0).all()
+    narrow = np.zeros((3, 5, 3), np.uint8)
+    narrow[:2], narrow[2], narrow[1, 4] = 1, 2, 3
+    narrow[1, 3] = narrow[1, 2] = 1
+    # the kidney is two voxels away, 2 mm; the liver one, 4 mm
+    assert beneath(narrow, SPACING, IDS)[1, 2, 1] == 3
     only = np.ones((3, 4, 5), np.uint8)
     assert not beneath(only, SPACING, IDS).any()
 

@@ -163,6 +163,15 @@ def test_what_would_be_found_is_found_in_80_percent(patients, folds, seeds):
     assert np.mean(over_trainings(first, second, place).p < ALPHA) == pytest.approx(0.8, abs=0.06)
 
 
+def test_networks_that_hardly_differ_leave_the_freedom_of_patients():
+    rng = np.random.default_rng(10)
+    arms = rng.random((2, 3, 9))
+    arms += arms.mean(axis=(1, 2), keepdims=True) - arms.mean(axis=2, keepdims=True)
+    arms[:, 0] += 1e-4
+    spread = over_trainings(arms[0], arms[1], np.zeros(9, int))
+    assert spread.freedom == pytest.approx(8, abs=0.1)
+
+
 def test_over_patients_is_students_test():
     differences = np.random.default_rng(7).normal(0.1, 0.3, 15)
     expected = stats.ttest_1samp(differences, 0)
