@@ -56,7 +56,9 @@ def demo(tmp_path_factory) -> Path:
 def chromium() -> Iterator[Browser]:
     """The browser itself."""
     with sync_playwright() as play:
-        yield play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        # WebGL without a graphics card, for `backsplit view`
+        drawing = ["--use-angle=swiftshader", "--enable-unsafe-swiftshader"]
+        yield play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", *drawing])
 
 
 @pytest.fixture(params=[1400, 800, 390])

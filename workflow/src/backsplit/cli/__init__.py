@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from backsplit import __version__
-from backsplit.cli import demo, questions, stages, start, train, weights
+from backsplit.cli import demo, questions, stages, start, train, view, weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -18,6 +18,7 @@ app = typer.Typer(
 app.add_typer(start.app)
 app.add_typer(stages.app)
 app.add_typer(questions.app)
+app.add_typer(view.app)
 app.add_typer(demo.app, name="demo")
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")

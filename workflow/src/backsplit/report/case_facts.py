@@ -101,8 +101,16 @@ class PageFacts:
         return asdict(self)
 
 
-def gather_pages(config: Config, scheme: Scheme) -> dict[str, PageFacts]:
-    """Facts of every case with a page: measured, and to review or rejected unless all have one.
+def gather_pages(
+    config: Config, scheme: Scheme, *, everything: bool = False
+) -> dict[str, PageFacts]:
+    """Facts of every case with a page: measured, and of a verdict that `run.pages` gives one.
+
+    Parameters
+    ----------
+    config : the configuration
+    scheme : names and ids
+    everything : of all that were measured
 
     Returns
     -------
@@ -115,7 +123,7 @@ def gather_pages(config: Config, scheme: Scheme) -> dict[str, PageFacts]:
     measures = read_measures(results, ready)
     composed = measures[measures["source"] == "labels"]
     cases = gather_cases(results, scheme, table, composed, read_flags(results), {}, frozenset())
-    wanted = PAGES[config.run.pages]
+    wanted = PAGES["all" if everything else config.run.pages]
     flagged = [c for c in cases if c.status is Status.OK and c.measured and c.verdict in wanted]
     ids = [case.id for case in flagged]
     rows = dict(iter(measures[measures["case"].isin(ids)].groupby("case", sort=False)))

@@ -1,0 +1,257 @@
+"""`backsplit view`: who gets in, what is served, and what becomes of a decision."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import SimpleITK as sitk
+
+from backsplit import flow
+from backsplit.errors import RunError
+from backsplit.flow.project import open_project
+from backsplit.flow.view import Desk, serve
+from backsplit.store.decisions import read_choices, write_choice
+from support.project import Project, load
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, project_in) -> Iterator[Project]:
+    """Two cases, one with an image that is no NIfTI, up to their verdicts."""
+    project = project_in(tmp_path_factory.mktemp("viewed"))
+    for case in ("a", "b.html"):
+        project.add(case)
+    nrrd = project.folder / "images" / "b.nrrd"
+    sitk.WriteImage(sitk.ReadImage(str(project.folder / "images" / "b.html.nii.gz")), str(nrrd))
+    project.rows[1]["image_ct"] = "images/b.nrrd"
+    with contextlib.chdir(project.folder):
+        config = project.write()
+        flow.check(config, None, 1, print)
+        opened = open_project(config)
+        flow.segment(opened, "tissue", None, print)
+        flow.compose(opened, None, print)
+        flow.measure(opened, None, print)
+        flow.judge(opened, print)
+        yield project
+
+
+@pytest.fixture
+def desk(finished) -> Iterator[Desk]:
+    desk = Desk(open_project(finished.folder / "config.yaml"))
+    yield desk
+    desk.project.config.decisions_path.unlink(missing_ok=True)
+
+
+@pytest.fixture
+def port(desk) -> Iterator[int]:
+    server = serve(desk, 0)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield server.server_address[1]
+    server.shutdown()
+    server.server_close()
+
+
+def ask(
+    port: int, path: str, method: str = "GET", body: bytes | None = None, **headers: str
+) -> tuple[int, bytes, dict[str, str]]:
+    """One request, with nothing of the address made tidy on the way."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    headers = {name.replace("_", "-"): value for name, value in headers.items()}
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    for name, value in headers.items():
+        connection.putheader(name, value)
+    if body is not None:
+        connection.putheader("Content-Length", str(len(body)))
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    return answer.status, answer.read(), dict(answer.getheaders())
+
+
+def test_it_listens_on_loopback_alone(desk):
+    server = serve(desk, 0)
+    assert server.server_address[0] == "127.0.0.1"
+    server.server_close()
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/",
+        "/case/a",
+        "/wrong/case/a",
+        "//case/a",
+        "/view.js",
+        "/favicon.ico",
+        "/%00",
+        "/%ff/case/a",
+    ],
+)
+def test_nothing_is_served_without_the_token(port, desk, path):
+    status, body, _ = ask(port, path)
+    assert status == 403 and body == b"Forbidden"
+    assert ask(port, path, "POST", b"{}", Content_Type="application/json")[0] == 403
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:8790", "127.0.0.1.evil.example", ""]
+)
+def test_another_host_is_refused(port, desk, host):
+    assert ask(port, f"/{desk.token}/case/a", Host=host)[0] == 403
+    decision = json.dumps({"case": "a", "choice": "reject", "note": ""}).encode()
+    asked = ask(port, f"/{desk.token}/decide", "POST", decision, Host=host,
+                Content_Type="application/json")  # fmt: skip
+    assert asked[0] == 403 and not desk.project.config.decisions_path.exists()
+
+
+@pytest.mark.parametrize("host", ["localhost:1234", "127.0.0.1:8790"])
+def test_a_tunnel_may_have_another_port(port, desk, host):
+    assert ask(port, f"/{desk.token}/case/a", Host=host)[0] == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "case/../../config.yaml", "case/a/../../../config.yaml", "case/a/..%2f..%2fconfig.yaml",
+        "case/%2e%2e/a", "case/a/image.nii.gz/x", "case/a//etc/passwd", "../config.yaml",
+        "case/gone", "case/a/gone.nii.gz", "case/a/image", "etc/passwd", "case/a/segment-x.nii.gz",
+        "case/..%00/image.nii.gz", "", "case", "decide",
+    ],
+)  # fmt: skip
+def test_only_files_of_cases_are_served(port, desk, path):
+    status, body, _ = ask(port, f"/{desk.token}/{path}")
+    assert status == 404 and body == b"Not Found"
+
+
+@pytest.mark.parametrize("name", ["image", "labels", "segment-tissue"])
+@pytest.mark.parametrize("case", ["a", "b.html"])
+def test_volumes_are_those_of_the_files(port, desk, finished, tmp_path, case, name):
+    status, body, headers = ask(port, f"/{desk.token}/case/{case}/{name}.nii.gz")
+    assert status == 200 and headers["Cache-Control"] == "no-store"
+    (tmp_path / "served.nii.gz").write_bytes(body)
+    image = "b.nrrd" if case == "b.html" else "a.nii.gz"
+    path = {
+        "image": finished.folder / "images" / image,
+        "labels": finished.results / "labels" / f"{case}.nii.gz",
+        "segment-tissue": finished.results / "segment" / "tissue" / f"{case}.nii.gz",
+    }[name]
+    assert (load(tmp_path / "served.nii.gz") == load(path)).all()
+    assert gzip.decompress(body)[344:347] == b"n+1"
+
+
+def test_pages_name_nothing_but_their_own_server(port, desk):
+    status, body, headers = ask(port, f"/{desk.token}/case/a")
+    text = body.decode()
+    assert status == 200
+    assert set(re.findall(r'(?:src|href)="([^"]*)"', text)) == {
+        "data:,", "../view.css", "../view.js", "../niivue.js",
+    }  # fmt: skip
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "unsafe-inline" not in policy
+    assert "unsafe-eval'" not in policy.replace("wasm-unsafe-eval'", "")
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    for name, kind in (("view.js", "text/javascript"), ("niivue.js", "text/javascript"),
+                       ("view.css", "text/css")):  # fmt: skip
+        status, body, headers = ask(port, f"/{desk.token}/{name}")
+        assert status == 200 and body and headers["Content-Type"].startswith(kind)
+
+
+def test_decisions_are_written_at_once_and_change_nothing_else(port, desk):
+    path = desk.project.config.decisions_path
+    path.write_text("case\tdecision\tnote\twho\nb.html\treject\tmoved\tme\n")
+
+    def decide(**asked: object) -> int:
+        body = json.dumps(asked).encode()
+        return ask(port, f"/{desk.token}/decide", "POST", body, Content_Type="application/json")[0]
+
+    assert decide(case="a", choice="accept", note='a "b"\tc\nd') == 200
+    table = pd.read_csv(path, sep="\t", dtype=str, keep_default_na=False)
+    assert table.to_numpy().tolist() == [
+        ["b.html", "reject", "moved", "me"], ["a", "accept", 'a "b" c d', ""],
+    ]  # fmt: skip
+    flow.judge(desk.project, print)  # takes it
+    assert decide(case="a", choice="", note="") == 200
+    assert read_choices(path) == {"b.html": ("reject", "moved")}
+    before = path.read_bytes()
+    for wrong in (
+        {"case": "gone", "choice": "accept", "note": ""},
+        {"case": "a", "choice": "maybe", "note": ""},
+        {"case": "../a", "choice": "accept", "note": ""},
+        {"case": "a", "choice": "accept", "note": "x" * 501},
+        {},
+    ):
+        assert decide(**wrong) == 400
+    ours = "application/json"
+    for body, kind in (
+        *((b"[1]", ours), (b"{", ours), (b"x" * 5000, ours)),
+        (b'{"case": "a", "choice": "accept"}', "text/plain"),
+    ):
+        status = ask(port, f"/{desk.token}/decide", "POST", body, Content_Type=kind)[0]
+        assert status in (400, 413)
+    assert path.read_bytes() == before
+
+
+def test_a_damaged_table_of_decisions_is_never_written_over(port, desk):
+    path = desk.project.config.decisions_path
+    path.write_bytes(b"case\tdecision\n\xff\xfe\x00")
+    body = json.dumps({"case": "a", "choice": "accept", "note": ""}).encode()
+    status, said, _ = ask(
+        port, f"/{desk.token}/decide", "POST", body, Content_Type="application/json"
+    )
+    assert status == 500 and b"cannot be read" in said
+    assert path.read_bytes() == b"case\tdecision\n\xff\xfe\x00"
+
+
+def test_tokens_differ_and_are_long(desk):
+    assert desk.token != Desk(desk.project).token and len(desk.token) >= 32
+
+
+def test_a_case_that_is_not_there_is_said(desk):
+    with pytest.raises(RunError, match="'gone' is no case"):
+        desk.first("gone")
+    assert desk.first("b.html") == "b.html"
+
+
+def test_choices_are_kept_in_a_table_that_was_not_there(tmp_path):
+    write_choice(tmp_path / "qc" / "decisions.tsv", "a", "reject", "x")
+    write_choice(tmp_path / "qc" / "decisions.tsv", "a", "accept", "y")
+    assert read_choices(tmp_path / "qc" / "decisions.tsv") == {"a": ("accept", "y")}
+
+
+def test_the_command_says_where_and_how_from_elsewhere(finished):
+    command = [sys.executable, "-c", "from backsplit.cli import app; app()"]
+    command += ["view", "a", "--config", "config.yaml", "--port", "0"]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        command, cwd=finished.folder, env=environment, stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT, text=True,
+    ) as running:  # fmt: skip
+        address, tunnel = running.stdout.readline(), running.stdout.readline()
+        found = re.search(r"http://localhost:(\d+)(/[\w-]+/case/a)$", address.strip())
+        assert found and f"ssh -N -L {found[1]}:127.0.0.1:{found[1]} " in tunnel
+        assert ask(int(found[1]), found[2])[0] == 200
+        running.send_signal(signal.SIGINT)
+        rest = running.stdout.read()
+    assert running.returncode == 0 and "ended" in rest
+
+
+def test_no_case_is_said(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    config: Path = project.write()
+    flow.check(config, None, 1, print)
+    with pytest.raises(RunError, match="has been measured"):
+        Desk(open_project(config)).first(None)

@@ -1,0 +1,56 @@
+"""`backsplit view`: look at cases in full resolution, in a browser."""
+
+from __future__ import annotations
+
+import getpass
+import platform
+from typing import Annotated
+
+import typer
+
+from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
+
+app = typer.Typer()
+
+
+@app.command()
+def view(
+    case: Annotated[
+        str | None, typer.Argument(help="Case to begin with. Default: the first to review.")
+    ] = None,
+    config: ConfigOption = DEFAULT_CONFIG,
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
+    ] = 8790,
+    open_browser: Annotated[
+        bool, typer.Option("--open/--no-open", help="Open a browser on this machine.")
+    ] = False,
+) -> None:
+    """Serve a viewer with 3D to this machine alone; decisions go into decisions.tsv at once."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.view import Desk, serve
+
+    with errors(None) as say:
+        desk = Desk(open_project(config))
+        first = desk.first(case)
+        try:
+            server = serve(desk, port)
+        except OSError:
+            say(f"[backsplit] view: port {port} is taken; using a free one")
+            server = serve(desk, 0)
+        number = server.server_address[1]
+        address = f"http://localhost:{number}/{desk.token}/case/{first}"
+        say(f"[backsplit] view: {address}")
+        say(
+            "[backsplit] view: from another machine, first run there: "
+            f"ssh -N -L {number}:127.0.0.1:{number} {getpass.getuser()}@{platform.node()}"
+        )
+        say("[backsplit] view: Ctrl-C ends it; `backsplit judge` and `report` take decisions up")
+        if open_browser:
+            typer.launch(address)
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            say("[backsplit] view: ended")
+        finally:
+            server.server_close()

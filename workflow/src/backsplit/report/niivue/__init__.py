@@ -1,0 +1,1 @@
+"""NiiVue, which `backsplit view` serves; see LICENCES.txt."""
