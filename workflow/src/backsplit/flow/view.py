@@ -50,7 +50,7 @@ HEADERS = {
 }
 
 
-@dataclass
+@dataclass(frozen=True)
 class Desk:
     """What the viewer can show and decide.
 
@@ -62,7 +62,7 @@ class Desk:
 
     project: Project
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24))
-    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     @cached_property
     def cases(self) -> dict[str, Case]:
