@@ -246,4 +246,6 @@ def test_a_case_without_a_picture_says_why(studied, tmp_path):
     pictures = [s for s in page.attributes("src") if not s.startswith("data:image/svg")]
     assert len(pictures) == 2 and "No picture" in page.text
     assert any("c002 has no picture" in line for line in said)
+    swatches = [attrs["class"] for tag, attrs in page.tags if "swatch" in str(attrs.get("class"))]
+    assert swatches == ["swatch target c1", "swatch target c2"] and "cyst" in page.text
     assert math.isfinite(float(pd.read_parquet(tmp_path / "out" / "arms.parquet")["difference"][0]))

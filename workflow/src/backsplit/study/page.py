@@ -19,7 +19,7 @@ from backsplit.study.curves import Ending, endings
 from backsplit.study.false_alarms import FalseAlarms, false_alarms
 from backsplit.study.figures import draw_curves, draw_differences, save
 from backsplit.study.measures import MAIN_SCORE, WITH
-from backsplit.study.pictures import Artist, Shown
+from backsplit.study.pictures import Artist, LegendEntry, Shown
 from backsplit.study.summary import (
     NO_ALARMS,
     SCORES,
@@ -110,7 +110,8 @@ def write_comparison(
     save(draw_differences(found, decision, _paper_differences(paper, reference)), out / "figure")
     save(draw_curves(curve_table, ends), out / "curves")
     cases = _cases(score_table, found, reference, decision, artist, say)
-    html = render(name, reference, found, alarms, ends, noise_rows, cases, paper, out)
+    legend = artist.legend if artist is not None else []
+    html = render(name, reference, found, alarms, ends, noise_rows, cases, legend, paper, out)
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(html, "utf-8")
     for line in headlines(found.arms):
@@ -169,6 +170,8 @@ def _cases(
             continue
         seeds = [set(scores.loc[scores["arm"] == name, "seed"]) for name in (reference, arm)]
         seed = int(min(seeds[0] & seeds[1]))
+        if artist is not None:
+            say(f"[backsplit] study: pictures of {arm} against {reference}")
         sides = [
             [_example(change, reference, arm, seed, decision, artist, say) for change in side]
             for side in extremes(every)
@@ -207,6 +210,7 @@ def render(
     ends: Sequence[Ending],
     noise: pd.DataFrame | None,
     cases: Sequence[ArmCases],
+    legend: Sequence[LegendEntry],
     paper: pd.DataFrame | None,
     out: Path,
 ) -> str:
@@ -216,6 +220,7 @@ def render(
     ----------
     name, reference : data set and arm of reference
     found, alarms, ends, noise, cases, paper : what the page says
+    legend : targets, as they are outlined on the pictures
     out : folder that holds the figures
     """
     rows = found.arms.to_dict("records")
@@ -224,7 +229,7 @@ def render(
         "study.html.j2",
         "study.css.j2",
         "study.js.j2",
-        structures=(),
+        structures=legend,
         name=name,
         reference=reference,
         main=main,

@@ -12,6 +12,7 @@ from PIL import Image
 from backsplit.cases.lesion import read_lesion
 from backsplit.cases.table import Case
 from backsplit.config.slices import LesionValues
+from backsplit.report.pictures.colours import as_hex
 from backsplit.report.pictures.encode import data_address
 from backsplit.report.pictures.panels import Key, around, choose_window, cut, labelled, plain
 from backsplit.report.pictures.planes import AXIAL, Focus, focus_on, oriented_box
@@ -41,6 +42,16 @@ class Shown:
 
 
 @dataclass(frozen=True)
+class LegendEntry:
+    """A target and the colour of its outline."""
+
+    id: int
+    name: str
+    colour: str
+    kind: str = "target"
+
+
+@dataclass(frozen=True)
 class Artist:
     """Draws cases with the predictions of two arms.
 
@@ -54,6 +65,13 @@ class Artist:
     cases: Mapping[str, Case]
     values: LesionValues
     predicted: Path
+
+    @property
+    def legend(self) -> list[LegendEntry]:
+        """The targets as they are outlined."""
+        colours = _key(len(self.values.targets)).colours
+        names = enumerate(self.values.targets, start=1)
+        return [LegendEntry(number, name, as_hex(colours[number])) for number, name in names]
 
     def prediction(self, arm: str, fold: int, seed: int, decision: str, case: str) -> Path:
         """Where a prediction lies."""
@@ -106,7 +124,7 @@ def side_by_side(image: Array, maps: Sequence[Array], grid: Grid, targets: int) 
     """
     focus = _focus(maps)
     window = choose_window(image, focus)
-    key = Key.of([""] * (targets + 1), targets)
+    key = _key(targets)
     axis, _ = grid.array_axis(AXIAL.normal)
     low, high = _extent(maps, focus, axis)
     box = oriented_box(grid, AXIAL, low, high)
@@ -121,6 +139,11 @@ def side_by_side(image: Array, maps: Sequence[Array], grid: Grid, targets: int) 
         top, aside = ((SIDE - size) // 2 for size in panel.shape[:2])
         pixels[top : top + panel.shape[0], left + aside : left + aside + panel.shape[1]] = panel
     return Shown(data_address(Image.fromarray(pixels)), focus.index[axis] + 1)
+
+
+def _key(targets: int) -> Key:
+    """Colours of background and targets; nothing else is drawn."""
+    return Key.of([""] * (targets + 1), targets)
 
 
 def _focus(maps: Sequence[Array]) -> Focus:
