@@ -1,4 +1,4 @@
-"""Which cases gained and which lost by an arm, by name."""
+"""Which cases an arm gains in and which it loses in, by name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Arms against the arm of reference: patient by patient, with what is known and what is not."""
+"""Arms compared with the arm of reference, patient by patient."""
 
 from __future__ import annotations
 
@@ -51,10 +51,10 @@ class Comparison:
     low, high : 95 % bootstrap interval over patients, for these networks
     p_patients : by sign flips over patients, for these networks
     trainings_low, trainings_high, p_trainings : the same over patients and trainings; NaN with one
-        network an arm
+        network per arm
     p_holm : the larger one of both p, corrected for the number of arms
     seed_low, seed_high : least and largest difference of a single seed
-    detectable : the smallest difference that so many patients and trainings would find in 80 % of
+    detectable : the smallest true difference that this many patients and trainings find in 80 % of
         repeats
     better, worse, equal : patients in whom the arm is
     verdict : in words
@@ -123,10 +123,10 @@ class Comparisons:
 
     Attributes
     ----------
-    arms : a row a `Comparison`
-    patients : a row a patient: columns of the comparison, `patient`, `fold`, `reference_value`,
+    arms : one row per `Comparison`
+    patients : one row per patient: columns of the comparison, `patient`, `fold`, `reference_value`,
         `arm_value`, `difference`, `result` (better, worse, equal)
-    seeds : a row a seed: `reference_mean`, `arm_mean`, `difference` over patients
+    seeds : one row per seed: `reference_mean`, `arm_mean`, `difference` over patients
     left_out : cases that not every network of both arms has scored, which are in no comparison of
         them: `arm`, `target`, `decision`, `case`
     """
@@ -141,7 +141,7 @@ KEYS = ("arm", "target", "decision", "cases", "score")
 
 
 def compare(scores: pd.DataFrame, lesions: pd.DataFrame, reference: str) -> Comparisons:
-    """Hold every arm against the reference, patient by patient.
+    """Compare every arm with the reference, patient by patient.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ ROUGHNESS = 0.35
 TRIES = 20
 """Places that are drawn for a blob; the one with most room is taken."""
 LARGEST_AXIS = 3.0
-"""A blob's box reaches so many radii from its centre."""
+"""Radii from a blob's centre to the sides of the box it is made in."""
 
 
 def controlled(
@@ -139,7 +139,7 @@ def _blobs(
 
 
 def _around(place: tuple[int, ...], reach_mm: float, spacing: Spacing, free: Array) -> Box:
-    """The box of so many mm round a voxel, within the volume."""
+    """The box that reaches this far from a voxel, within the volume."""
     by = [int(np.ceil(reach_mm / side)) for side in spacing]
     return wider(tuple(slice(i, i + 1) for i in place), (by[0], by[1], by[2]), free.shape)
 

@@ -48,7 +48,7 @@ def endings(curves: pd.DataFrame) -> list[Ending]:
 
     Parameters
     ----------
-    curves : `curves.parquet`: a row an epoch of each arm, fold and seed
+    curves : `curves.parquet`: one row per arm, fold, seed and epoch
     """
     found = []
     for arm, mine in curves.groupby("arm", sort=False):

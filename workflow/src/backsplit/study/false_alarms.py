@@ -169,8 +169,8 @@ def _two_sides(
 ) -> tuple[Array, Array]:
     """Scores of an arm that is trained twice, less what each patient has in any case.
 
-    Networks differ by normal deviates. Patients are drawn anew within their fold, and for each what
-    some training changed there.
+    Networks differ by normal deviates. Patients are resampled within their fold, each with what
+    one of the trainings changed there.
 
     Returns
     -------

@@ -40,9 +40,9 @@ def draw_differences(
 ) -> Figure:
     """Draw paired differences with intervals, for each arm and size of lesions.
 
-    A row an arm, a column a kind of cases, a block a target. Dots are patients (means over seeds),
-    the thick line is the interval over patients, the thin one that over patients and trainings,
-    ticks are single seeds, the band is what so few patients and trainings cannot show.
+    One row per arm, one column per kind of cases, one block per target. Dots are patients (means
+    over seeds), the thick line is the interval over patients, the thin one that over patients and
+    trainings, ticks are single seeds, the band is what this many patients and trainings cannot show.
 
     Parameters
     ----------
@@ -92,7 +92,7 @@ def draw_differences(
         0.012,
         "Dots: patients. Thick: 95 % interval over patients. Thin: over patients and trainings. "
         "Ticks: single seeds. Grey band: too small to be found\nin 80 % of repeats. Blue, rust: "
-        "better, worse after Holm's correction. Below an arm's line: patients better / worse.",
+        "better, worse after Holm's correction. Right: patients better / worse.",
         fontsize=7.5,
         color=SOFT,
     )
@@ -243,7 +243,7 @@ def _short(name: str) -> str:
 
 
 def draw_curves(curves: pd.DataFrame, ends: Sequence[Ending]) -> Figure:
-    """Draw the learning curves, a panel an arm: a training too short must be seen.
+    """Draw the learning curves, one panel per arm, so that a training too short is seen.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Auxiliary labels made worse by so many mm; lesions and ignored voxels stay as they are."""
+"""Noise on auxiliary labels, in mm; lesions and ignored voxels stay as they are."""
 
 from __future__ import annotations
 
@@ -120,7 +120,7 @@ def laid_on_top(labels: Array, made: Array, ids: Mapping[str, int]) -> Array:
 def wider(
     box: tuple[slice, ...], voxels: int | tuple[int, int, int], shape: tuple[int, ...]
 ) -> Box:
-    """A box that is wider by so many voxels on each side, within a volume of that shape."""
+    """A box widened by a number of voxels on each side, within a volume of that shape."""
     by = (voxels,) * 3 if isinstance(voxels, int) else voxels
     z, y, x = (
         slice(max(0, side.start - more), min(size, side.stop + more))
@@ -180,7 +180,7 @@ def smooth_field(
 
 
 def _grow(labels: Array, spacing: Spacing, ids: Mapping[str, int], noise: Noise, _: str) -> Array:
-    """Background up to so many mm from a structure becomes the nearest one."""
+    """Background within the distance of a structure becomes the nearest one."""
     made = labels.copy()
     nearest = np.full(labels.shape, np.inf, np.float32)
     reach = _voxels(noise.amount, spacing)
@@ -194,7 +194,7 @@ def _grow(labels: Array, spacing: Spacing, ids: Mapping[str, int], noise: Noise,
 
 
 def _shrink(labels: Array, spacing: Spacing, ids: Mapping[str, int], noise: Noise, _: str) -> Array:
-    """Voxels up to so many mm from what is known not to be the structure become background."""
+    """Voxels within the distance of what is known to be something else become background."""
     made = labels.copy()
     ignored = labels > max(ids.values())
     for _name, label, tight in structure_boxes(labels, ids):
@@ -242,7 +242,7 @@ def _jitter(
 def _elastic(
     labels: Array, spacing: Spacing, ids: Mapping[str, int], noise: Noise, case: str
 ) -> Array:
-    """Everything is displaced smoothly, by so many mm (root mean square)."""
+    """Everything is displaced together, smoothly; the amount is the root mean square."""
     deviation = noise.amount / np.sqrt(3)
     return _warp(labels, spacing, ids, deviation, ELASTIC_KNOTS_MM, noise, case)
 
@@ -302,7 +302,7 @@ def _swap(labels: Array, _: Spacing, ids: Mapping[str, int], noise: Noise, __: s
 
 
 def _voxels(mm: float, spacing: Spacing) -> tuple[int, int, int]:
-    """Voxels that hold so many mm along each axis, rounded up."""
+    """A distance in voxels along each axis, rounded up."""
     z, y, x = (int(np.ceil(mm / side)) for side in spacing)
     return z, y, x
 

@@ -83,7 +83,7 @@ def write_comparison(
     Parameters
     ----------
     scores, lesions, curves, noise : tables of the study
-    reference : arm that the others are held against
+    reference : arm that the others are compared with
     out : folder to write to
     say : is told what happens
     name : of the data set, for the heading

@@ -26,7 +26,7 @@ POWER = 0.8
 FLIPS = 9999
 """Random sign flips, where there are more patients than can be enumerated."""
 EXACT = 13
-"""Up to so many patients every combination of signs is tried (2^13 = 8192)."""
+"""With this many patients or fewer every combination of signs is tried (2^13 = 8192)."""
 RESAMPLES = 9999
 SEED = 20_241_125
 """Of flips and resamples: the same table gives the same figures."""
@@ -162,7 +162,7 @@ def over_trainings(first: Array, second: Array, folds: Sequence[int]) -> Spread:
 
     With two seeds or more the variance between the networks of an arm and fold is measured; what
     patients and networks have in common is counted once (Hillis 2007). With one seed and several
-    folds the folds, each with networks of its own, are the units. With one network an arm nothing
+    folds the folds, each with networks of its own, are the units. With one network per arm nothing
     is known.
 
     Parameters

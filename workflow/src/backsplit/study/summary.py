@@ -87,7 +87,7 @@ _NUMBERS = (
 
 
 def headlines(arms: pd.DataFrame) -> list[str]:
-    """One sentence an arm, target and decision: of Dice, in the cases with the target."""
+    """One sentence per arm, target and decision, on Dice in the cases with the target."""
     main = arms[(arms["cases"] == WITH) & (arms["score"] == MAIN_SCORE)]
     many = main["target"].nunique() > 1 or main["decision"].nunique() > 1
     return [
@@ -115,7 +115,7 @@ NO_ALARMS = (
 
 
 def noise_table(noise: pd.DataFrame) -> pd.DataFrame:
-    """Dice of noisy labels against clean ones: a row a structure and arm, and `all` of them."""
+    """Dice of noisy labels against clean ones: per arm and structure, and over all of them."""
     by_structure = noise.groupby(["arm", "structure"])["dice"].agg(["mean", "min", "count"])
     every = noise.groupby("arm")["dice"].agg(["mean", "min", "count"])
     every.index = pd.MultiIndex.from_product([every.index, ["all"]], names=["arm", "structure"])
