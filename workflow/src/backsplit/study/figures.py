@@ -42,7 +42,8 @@ def draw_differences(
 
     One row per arm, one column per kind of cases, one block per target. Dots are patients (means
     over seeds), the thick line is the interval over patients, the thin one that over patients and
-    trainings, ticks are single seeds, the band is what this many patients and trainings cannot show.
+    trainings, ticks are single seeds, the band is what this many patients and trainings cannot
+    show.
 
     Parameters
     ----------
