@@ -170,7 +170,7 @@ def test_a_disk_without_locks_is_named_and_worked_on(tmp_path, monkeypatch, capl
     assert claim.problem is None and not claim.certain
     with claimed(Results(tmp_path), "judge", pytest.fail):
         pass
-    assert "keeps no locks" in caplog.text
+    assert "does not support locks" in caplog.text
 
 
 @dataclass

@@ -235,7 +235,7 @@ def test_cut_and_overlong_voxels_are_refused(tmp_path, ending, packed):
         ({"byte_skip": "1"}, "119 bytes"),
         ({"line_skip": "3"}, "bytes"),
         ({"space_directions": "(1,0,0) (0,1,0)"}, "2 space directions for 3 axes"),
-        ({"space_directions": "(1,0) (0,1) (1,1)"}, "no vector"),
+        ({"space_directions": "(1,0) (0,1) (1,1)"}, "not a vector"),
         ({"space_origin": "(nan,0,0)"}, "first voxel"),
         ({"dimension": "4"}, "sizes are 3 numbers"),
     ],

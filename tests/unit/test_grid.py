@@ -116,7 +116,7 @@ def test_another_grid_is_refused_with_both_grids_named(grid):
         require_same_grid("lesion.nii", grid, moved(grid, 2.5), "its image")
     assert caught.value.code is Code.GRID_MISMATCH
     assert caught.value.what == (
-        "lesion.nii has the size of its image but lies up to 2.5 mm away from it "
+        "lesion.nii has the size of its image but is up to 2.5 mm away from it "
         "(spacing, origin or direction differ)"
     )
     other = Grid((4, 5, 7), grid.spacing, grid.origin, OBLIQUE)

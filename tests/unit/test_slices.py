@@ -78,7 +78,7 @@ def test_every_field_of_a_slice_counts(inputs):
 def test_order_counts_and_what_has_none_is_refused():
     assert digest(plain({"a": 1, "b": 2})) != digest(plain({"b": 2, "a": 1}))
     assert digest(plain({1: "a", "b": 2})) != digest(plain({"b": 2, 1: "a"}))
-    with pytest.raises(TypeError, match="set can not be part of a fingerprint"):
+    with pytest.raises(TypeError, match="set cannot be part of a fingerprint"):
         plain({"names": {"a", "b"}})
 
 

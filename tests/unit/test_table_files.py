@@ -72,7 +72,7 @@ def test_what_cannot_be_read_says_how_to_save_it(tmp_path, content, said):
 
 def test_a_file_of_another_kind_is_refused(tmp_path):
     (tmp_path / "cases.xlsx").write_bytes(b"PK")
-    with pytest.raises(RunError, match=r"none of \.tsv, \.csv, \.txt"):
+    with pytest.raises(RunError, match=r"one of \.tsv, \.csv, \.txt"):
         read_table(tmp_path / "cases.xlsx")
 
 

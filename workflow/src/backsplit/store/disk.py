@@ -39,7 +39,7 @@ def disk_error(error: OSError, place: Path | str) -> RunError | None:
 
 @contextmanager
 def disk_errors(place: Path) -> Iterator[None]:
-    """Name the folder that can not be written in the block.
+    """Name the folder that cannot be written to in the block.
 
     Raises
     ------
@@ -96,7 +96,7 @@ def _open_temporary(path: Path) -> tuple[int, Path]:
     suffix = "".join(path.suffixes[-2:])
     while True:
         handle, name = tempfile.mkstemp(prefix=PART, suffix=suffix, dir=path.parent)
-        with suppress(OSError):  # without locks leftovers stay, and harm nobody
+        with suppress(OSError):  # without locks leftovers stay, harmlessly
             fcntl.flock(handle, fcntl.LOCK_EX)
         if os.fstat(handle).st_nlink:  # else taken for a leftover before it was locked
             return handle, Path(name)
@@ -142,7 +142,7 @@ def parts_of(path: Path) -> list[Path]:
     Raises
     ------
     OSError
-        It can not be read.
+        It cannot be read.
     """
     if path.is_dir():
         return sorted(path.iterdir())

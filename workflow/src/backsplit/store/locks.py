@@ -118,8 +118,8 @@ def _named_without_locks(results: Path) -> Iterator[None]:
         if error.errno not in NO_LOCKS:
             raise
         log.warning(
-            "the file system of %s keeps no locks: a second run on the same folder is not "
-            "noticed; take care that there is none",
+            "the file system of %s does not support locks, so a second run on the same "
+            "folder would not be noticed; make sure that there is none",
             results,
         )
 

@@ -48,15 +48,15 @@ def input_sha256(path: Path) -> str:
     Raises
     ------
     CaseError
-        FILE_MISSING when it can not be read.
+        FILE_MISSING when it cannot be read.
     """
     try:
         return file_sha256(path)
     except OSError as error:
         raise CaseError(
             Code.FILE_MISSING,
-            f"{path} can not be read ({error.strerror})",
-            "restore it, or run the stage before again",
+            f"{path} cannot be read ({error.strerror})",
+            "restore it, or rerun the previous stage",
         ) from None
 
 
@@ -101,7 +101,7 @@ def plain(value: Any) -> Any:  # noqa: ANN401 (whatever a slice of the configura
         return str(value)
     if value is None or isinstance(value, str | int | float):
         return value
-    raise TypeError(f"{type(value).__name__} can not be part of a fingerprint")
+    raise TypeError(f"{type(value).__name__} cannot be part of a fingerprint")
 
 
 def versions(*packages: str) -> dict[str, str]:

@@ -44,7 +44,7 @@ class Outcome:
 
     @property
     def reason(self) -> str:
-        """Message and code, for a person."""
+        """Message and code, for the user."""
         return f"{self.message} (code {self.code})"
 
 

@@ -1,4 +1,4 @@
-"""Tables as text: of a person, and ours."""
+"""Tables as text: those that users write, and ours."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ SEPARATORS = {".tsv": "\t", ".csv": ",", ".txt": "\t"}
 
 
 def read_table(path: Path) -> tuple[list[str], list[list[str]]]:
-    """Read a table that a person wrote as `read_numbered` does, without the rows' lines."""
+    """Read a table that a user wrote as `read_numbered` does, without the rows' lines."""
     header, rows, _ = read_numbered(path)
     return header, rows
 
 
 def read_numbered(path: Path) -> tuple[list[str], list[list[str]], Sequence[int]]:
-    """Read a table that a person wrote (.tsv, .csv, .txt) as text; no cell is taken for a number.
+    """Read a table that a user wrote (.tsv, .csv, .txt) as text; no cell is taken for a number.
 
     The separator is the one of tab, comma and semicolon that splits the header into most columns
     (spreadsheets write `;` in many countries, whatever the name of the file). Empty rows, and
@@ -46,9 +46,11 @@ def read_numbered(path: Path) -> tuple[list[str], list[list[str]], Sequence[int]
     """
     if path.suffix.lower() not in SEPARATORS:
         kinds = ", ".join(SEPARATORS)
-        raise RunError(Code.TABLE_INVALID, f"{shown(path)} is none of {kinds}", "convert it")
+        raise RunError(
+            Code.TABLE_INVALID, f"{shown(path)} does not end in one of {kinds}", "convert it"
+        )
     if not (is_there(path) and path.is_file()):
-        raise RunError(Code.TABLE_INVALID, f"{shown(path)} is no file", "correct dataset.cases")
+        raise RunError(Code.TABLE_INVALID, f"{shown(path)} does not exist", "check dataset.cases")
     try:
         text = _decoded(path)
         separator, table = _separator(text, SEPARATORS[path.suffix.lower()])
@@ -127,7 +129,7 @@ def _fitted(row: Sequence[str], header: Sequence[str], number: int) -> list[str]
     Raises
     ------
     ValueError
-        A cell stands outside any column.
+        A cell is outside any column.
     """
     cells = [cell.strip() for cell in row]
     if len(cells) == len(header) and "" not in header:
@@ -155,7 +157,7 @@ def _split(text: str, separator: str, before: int) -> tuple[list[list[str]], Seq
     Raises
     ------
     ValueError
-        When there are none, or a quotation mark stands where none belongs.
+        When there are none, or a quotation mark is out of place.
     """
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True)
     lines: list[list[str]] = []

@@ -107,8 +107,8 @@ def read_region(
     drawn = _drawn(planes, sides[0], np.array(sides[1:]))
     if off > PLANE_NOTED:
         notes.append(
-            f"contours of region {region!r} lie up to {off * sides[0]:.2g} mm off the planes of "
-            "the image; each is taken to the nearest one"
+            f"contours of region {region!r} are up to {off * sides[0]:.2g} mm off the planes of "
+            "the image; each was moved to the nearest one"
         )
     if drawn.gaps:
         notes.append(
@@ -116,7 +116,7 @@ def read_region(
             "and its last"
         )
     if not mask.any():
-        notes.append(f"no voxel centre lies within the contours of region {region!r}")
+        notes.append(f"no voxel centre is inside the contours of region {region!r}")
     return mask, drawn, notes
 
 
@@ -149,7 +149,7 @@ def _points(path: Path, region: str, items: list[Any]) -> tuple[list[Array], int
             )
         points = values.reshape(-1, 3)
         if not np.isfinite(points).all():
-            raise ValueError("a contour has points that are no numbers")
+            raise ValueError("a contour has points that are not numbers")
         copies += points.tobytes() in contours
         contours[points.tobytes()] = points
     return list(contours.values()), copies
@@ -178,9 +178,9 @@ def _plane(path: Path, region: str, index: Array, shape: tuple[int, ...]) -> int
     if off > PLANE_TOLERANCE:
         raise CaseError(
             Code.GRID_MISMATCH,
-            f"{path}: region {shown(region)!r} has a contour that lies in no slice of the image "
-            f"({off:.2g} slices off the nearest, at most {PLANE_TOLERANCE} is taken)",
-            "it was drawn on another series: give that one as the image",
+            f"{path}: region {shown(region)!r} has a contour that is in no slice of the image "
+            f"({off:.2g} slices from the nearest; at most {PLANE_TOLERANCE} is accepted)",
+            "it was drawn on another series: use that one as the image",
         )
     low = index.min(axis=0)
     high = index.max(axis=0) - (np.asarray(shape) - 1)

@@ -25,7 +25,7 @@ class Drawn:
     gaps : image slices between the first and the last without a contour or frame
     tolerance_ml : by how much the volume of a correct conversion may differ, ml. 0 where the
         source has voxels and the conversion moves none. For contours see `contour_tolerance`:
-        it exceeds `ml` where a contour is thin or small, so it can not tell whether such a one
+        it exceeds `ml` where a contour is thin or small, so it cannot tell whether such a one
         was lost; `parts` without a voxel on the map can.
     """
 

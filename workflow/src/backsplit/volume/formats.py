@@ -97,7 +97,7 @@ def require_format(path: Path) -> tuple[Format, bool]:
     CaseError
         FILE_UNREADABLE for whatever is not read, with the format that was found.
     OSError, EOFError, isal_zlib.error
-        It can not be opened, or its gzip stream is damaged.
+        It cannot be opened, or its gzip stream is damaged.
     """
     with path.open("rb") as stream:
         if not stream.peek(2).startswith(GZIP_MAGIC):
@@ -149,7 +149,7 @@ def _half_of_pair(path: Path) -> bool:
 
 
 def _header_of_pair(path: Path) -> bytes:
-    """How the header beside a file of voxels begins; nothing where there is none."""
+    """How the header beside a file of voxels begins; nothing if there is none."""
     name = re.sub(r"(?i)\.img(\.gz)?$", "", path.name)
     for ending in (".hdr", ".HDR", ".hdr.gz", ".HDR.GZ"):
         header = path.with_name(name + ending)

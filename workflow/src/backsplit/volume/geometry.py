@@ -19,7 +19,7 @@ from backsplit.volume.grid import Array, Grid
 from backsplit.volume.nifti import MM, MOST_VOXELS, NiftiHeader
 
 READINGS_VOXELS = 0.5
-"""Two readings of one header (sform and qform; as it stands and made orthonormal) may differ by
+"""Two readings of one header (sform and qform; as stored and made orthonormal) may differ by
 half of the smallest voxel side at the farthest corner: each voxel is then still nearest to
 itself. quaternions in float32 alone can cost 0.2 mm at 500 mm."""
 
@@ -40,9 +40,9 @@ class Geometry:
     Attributes
     ----------
     grid : where the voxels lie
-    notes : what was snapped or repaired, for a person
-    faithful : whether every reader takes the header as it stands; when False the file has to be
-        written anew for trainers, with the repaired header
+    notes : what was snapped or repaired, for the user
+    faithful : whether every reader takes the header as stored; when False the file has to be
+        rewritten for trainers, with the repaired header
     """
 
     grid: Grid
@@ -79,8 +79,8 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
     if not forms:
         raise CaseError(
             Code.ORIENTATION_UNKNOWN,
-            f"{path} says nowhere how it lies in the patient (sform_code and qform_code are 0), "
-            "so left and right are a guess",
+            f"{path} does not say how it is oriented in the patient (sform_code and qform_code "
+            "are 0), so left and right would be a guess",
             "copy the header of an original whose voxels are in the same order: "
             f"python -c '{_COPY_AFFINE}' ORIGINAL.nii.gz {shlex.quote(str(path))} FIXED.nii.gz",
         )
@@ -88,8 +88,8 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
         if not np.isfinite(affine).all() or abs(np.linalg.det(affine)) < 1e-12:
             raise CaseError(
                 Code.ORIENTATION_AMBIGUOUS,
-                f"{path} has a {name} that is no usable matrix (NaN, infinite or flat)",
-                "write its header anew from the original",
+                f"{path} has a {name} that is not a usable matrix (NaN, infinite or flat)",
+                "rewrite its header from the original",
             )
     chosen = forms.get("sform", forms.get("qform"))
     assert chosen is not None
@@ -254,5 +254,5 @@ def _require_agreement(path: Path, what: str, gap_mm: float, voxel_mm: float) ->
             Code.ORIENTATION_AMBIGUOUS,
             f"{path}: {what} disagree by up to {gap_mm:.3g} mm, so nibabel and ITK place it "
             "differently in the patient",
-            "write its header anew from the original",
+            "rewrite its header from the original",
         )

@@ -163,7 +163,7 @@ def require_same_grid(what: str, grid: Grid, reference: Grid, reference_name: st
         found = f"is {grid.describe()} but {reference_name} is {reference.describe()}"
     else:
         found = (
-            f"has the size of {reference_name} but lies up to "
+            f"has the size of {reference_name} but is up to "
             f"{grid.distance_mm(reference):.3g} mm away from it "
             f"(spacing, origin or direction differ)"
         )

@@ -64,7 +64,7 @@ def is_ct(lowest: float) -> bool:
 
 
 def padding_value(image: Array) -> float | None:
-    """Intensity that stands for "not measured" in a CT, or None where there is none.
+    """Intensity that means "not measured" in a CT, or None.
 
     The lowest value of the image, when it is -1024 or below and makes up a good part of the
     volume's faces: scanners reconstruct a circle or a tilted box and pad the rest. Air that is

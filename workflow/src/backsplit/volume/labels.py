@@ -31,9 +31,9 @@ class LabelMap:
     names : names that the file itself gives to its values (DICOM, 3D Slicer); empty for others
     overlaps : value to the values that share its voxels: masks that overlap are kept by giving
         each combination a value of its own, above all others
-    notes : what was done to have it on its grid, for a person
-    drawn : value to what the source itself says of it, before any conversion; a value that stands
-        for several has none of its own, each of them is counted whole. It stays as it was when
+    notes : what was done to have it on its grid, for the user
+    drawn : value to what the source itself says of it, before any conversion; a value that means
+        several has none of its own, each of them is counted whole. It stays as it was when
         the map is put on another grid.
     own_names : name in `names` to the file's own, where the file calls several segments alike
     """
@@ -47,7 +47,7 @@ class LabelMap:
     own_names: Mapping[str, str] = field(default_factory=dict)
 
     def values_of(self, wanted: int | str) -> list[int]:
-        """Values that a value, or a name or wildcard, stands for; none where the file lacks it.
+        """Values that a value, or a name or wildcard, means; none if the file lacks it.
 
         A file without names may hold any value.
         """
@@ -183,7 +183,7 @@ def stack_masks(
     Returns
     -------
     array, overlaps
-        uint8 or uint16 values; `overlaps` names the values that each combination stands for, in
+        uint8 or uint16 values; `overlaps` names the values that each combination means, in
         the order of `masks`.
 
     Raises

@@ -56,7 +56,7 @@ def meta_voxels(header: TextHeader) -> StoredVoxels:
     CaseError
         FILE_UNREADABLE, FILE_MISSING, NOT_3D.
     ValueError
-        What the header says can not be.
+        What the header says is impossible.
     """
     path, fields = header.path, header.fields
     name = fields.get("elementdatafile", "")
@@ -93,7 +93,7 @@ def meta_geometry(header: TextHeader) -> Geometry:
     CaseError
         NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN, DIRECTION_SHEARED.
     ValueError
-        What the header says can not be.
+        What the header says is impossible.
     """
     path, fields = header.path, header.fields
     sizes = _sizes(header)
@@ -102,8 +102,8 @@ def meta_geometry(header: TextHeader) -> Geometry:
     if matrix is None:
         raise CaseError(
             Code.ORIENTATION_UNKNOWN,
-            f"{path} does not say how it lies in the patient (the field `TransformMatrix` is "
-            "missing), so left and right are a guess",
+            f"{path} does not say how it is oriented in the patient (the field "
+            "`TransformMatrix` is missing), so left and right would be a guess",
             "if its axes run to the left, to posterior and to superior, add the line "
             "`TransformMatrix = 1 0 0 0 1 0 0 0 1` above ElementDataFile",
         )

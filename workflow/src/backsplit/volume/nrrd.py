@@ -77,7 +77,7 @@ def nrrd_voxels(header: TextHeader) -> StoredVoxels:
     CaseError
         FILE_UNREADABLE, FILE_MISSING, NOT_3D.
     ValueError
-        What the header says can not be.
+        What the header says is impossible.
     """
     path, fields = header.path, header.fields
     name = fields.get("data file", fields.get("datafile"))
@@ -109,7 +109,7 @@ def nrrd_geometry(header: TextHeader, least: int = 2) -> Geometry:
     CaseError
         NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN, DIRECTION_SHEARED.
     ValueError
-        What the header says can not be.
+        What the header says is impossible.
     """
     path, fields = header.path, header.fields
     sizes = _sizes(header)
@@ -120,8 +120,8 @@ def nrrd_geometry(header: TextHeader, least: int = 2) -> Geometry:
         raise CaseError(
             Code.ORIENTATION_UNKNOWN,
             f"{path} names no patient space (the field `{missing}` is "
-            f"{fields.get(missing, 'missing')[:80]}), so left and right are a guess",
-            "write it anew with `space: left-posterior-superior` and its `space directions`",
+            f"{fields.get(missing, 'missing')[:80]}), so left and right would be a guess",
+            "rewrite it with `space: left-posterior-superior` and its `space directions`",
         )
     axes = _vectors(fields["space directions"])
     if len(axes) != len(sizes):
@@ -133,7 +133,7 @@ def nrrd_geometry(header: TextHeader, least: int = 2) -> Geometry:
         kinds = fields.get("kinds", "no kinds")[:80]
         raise CaseError(
             Code.NOT_3D,
-            f"{path} has an axis that is no direction in space ({kinds}); one 3D volume is needed",
+            f"{path} has an axis that is not spatial ({kinds}); expected one 3D volume",
             "split or convert it",
         )
     units = set(re.findall(r'"([^"]*)"', fields.get("space units", ""))) - {"mm", ""}
@@ -142,7 +142,7 @@ def nrrd_geometry(header: TextHeader, least: int = 2) -> Geometry:
     signs = np.array(_TO_LPS[space])
     origin = _vectors(fields.get("space origin", "(0,0,0)"))
     if len(origin) != 1 or origin[0] is None:
-        raise ValueError("the field space origin is no vector")
+        raise ValueError("the field space origin is not a vector")
     columns = np.stack([v for v in vectors if v is not None], axis=1) * signs[:, None]
     return geometry_of_axes(path, size, columns, origin[0] * signs)
 
@@ -167,7 +167,7 @@ def _vectors(text: str) -> list[Array | None]:
             continue
         numbers = [float(number) for number in word.strip("()").split(",")]
         if len(numbers) != 3 or word[0] != "(":
-            raise ValueError(f"{word[:80]!r} is no vector of three numbers")
+            raise ValueError(f"{word[:80]!r} is not a vector of three numbers")
         vectors.append(np.array(numbers))
     return vectors
 

@@ -71,7 +71,7 @@ def frame_count(data: Any) -> int:  # noqa: ANN401 (a pydicom Dataset)
 
 
 def group(data: Any, frame: int, name: str) -> Any:  # noqa: ANN401
-    """Item of a functional group, the frame's own or shared; None where there is none."""
+    """Item of a functional group, the frame's own or shared; None if there is none."""
     own = data.get("PerFrameFunctionalGroupsSequence") or []
     shared = data.get("SharedFunctionalGroupsSequence") or []
     for groups in (*own[frame : frame + 1], *shared[:1]):
@@ -94,7 +94,7 @@ def plane_of(data: Any, frame: int = 0) -> Plane:  # noqa: ANN401
         orientation = group(data, frame, "PlaneOrientationSequence")
         measures = group(data, frame, "PixelMeasuresSequence")
     elif frame_count(data) > 1:
-        raise ValueError("it has several frames and says of none where it lies")
+        raise ValueError("it has several frames but no position for any of them")
     return Plane(
         _numbers(position, "ImagePositionPatient", 3),
         _cosines(_numbers(orientation, "ImageOrientationPatient", 6)),

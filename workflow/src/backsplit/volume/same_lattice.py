@@ -160,7 +160,7 @@ def _lattice(grid: Grid, reference: Grid, order: Array, offset: Array, drift_mm:
 
 
 def _signed_permutation(turn: Array) -> Array | None:
-    """Nearest matrix with one 1 or -1 in each row and column; None where there is none near."""
+    """Nearest matrix with one 1 or -1 in each row and column; None if none is near."""
     order = np.rint(turn)
     if not (np.abs(turn - order) < DRIFT_VOXELS / 2).all():
         return None

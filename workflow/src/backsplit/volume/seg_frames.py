@@ -88,7 +88,7 @@ class SegFrames(SegmentFile):
         except (ValueError, TypeError, AttributeError) as error:
             raise CaseError(
                 Code.ORIENTATION_UNKNOWN,
-                f"{self.path} does not say where its frame {frame + 1} lies ({error})",
+                f"{self.path} gives no position for its frame {frame + 1} ({error})",
                 "export it again, from the series that it was made from",
             ) from None
 

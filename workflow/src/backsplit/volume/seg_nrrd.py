@@ -47,7 +47,7 @@ class SlicerSegments(SegmentFile):
         FILE_UNREADABLE, LABEL_NOT_INTEGER (fractional), LABEL_UNDECLARED (a voxel of a value
         that no segment has); NOT_3D, SPACING_INVALID, ORIENTATION_UNKNOWN, DIRECTION_SHEARED.
     ValueError
-        What the header says can not be.
+        What the header says is impossible.
     """
 
     def __init__(self, path: Path) -> None:

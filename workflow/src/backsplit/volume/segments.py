@@ -93,7 +93,7 @@ def unreadable(path: Path, error: Exception) -> CaseError:
     reason = str(error).strip().splitlines()
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{path} can not be read as DICOM-SEG, RTSTRUCT or .seg.nrrd "
+        f"{path} cannot be read as DICOM-SEG, RTSTRUCT or .seg.nrrd "
         f"({(reason[-1] if reason else type(error).__name__)[:200]})",
         "export it again",
     )

@@ -293,6 +293,6 @@ def _uneven(path: Path, what: str, remedy: str = COMPLETE) -> CaseError:
 def _unreadable(path: Path, reason: str) -> CaseError:
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{path} can not be read as a DICOM slice ({reason[:200]})",
+        f"{path} cannot be read as a DICOM slice ({reason[:200]})",
         "fetch it again, or convert the series with dcm2niix",
     )

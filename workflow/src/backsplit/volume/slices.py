@@ -237,23 +237,23 @@ def _without_slices(path: Path, found: _Folder) -> CaseError:
         file, _, missing = found.nowhere[0]
         return CaseError(
             Code.ORIENTATION_UNKNOWN,
-            f"{path} can not be placed in the patient: {missing} ({file.name})",
-            "give the original series: a copy without geometry, as a screenshot is, is no image",
+            f"{path} cannot be placed in the patient: {missing} ({file.name})",
+            "use the original series; a copy without geometry (a screenshot) cannot be used",
         )
     below = sorted(islice(path.glob("*/**/*"), 1000))  # of `/` there would be millions
     inside = next((p.parent for p in below if is_dicom_file(p)), None)
-    held = f"it holds {names(found.aside)}" if found.aside else "it holds no file itself"
+    held = f"it contains {names(found.aside)}" if found.aside else "it contains no file itself"
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{path} can not be read as a DICOM series (no file of it is a slice; {held})",
-        f"give the folder with the slices{f', such as {shown(inside)}' if inside else ''}",
+        f"{path} cannot be read as a DICOM series (no file in it is a slice; {held})",
+        f"use the folder with the slices{f', such as {shown(inside)}' if inside else ''}",
     )
 
 
 def _damaged(file: Path, reason: str) -> CaseError:
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{file} can not be read as a DICOM slice ({reason.splitlines()[-1][:200]})",
-        "fetch it again, or take it out if it does not belong to the series; what is no standard "
-        "DICOM may be converted by dcm2niix",
+        f"{file} cannot be read as a DICOM slice ({reason.splitlines()[-1][:200]})",
+        "download it again, or remove it if it does not belong to the series; dcm2niix may "
+        "convert non-standard DICOM",
     )

@@ -152,7 +152,7 @@ def read_lines(path: Path, last_key: str | None) -> tuple[list[str], int]:
 
 
 def collect(path: Path, pairs: list[tuple[str, str]]) -> dict[str, str]:
-    """Fields of a header; one that stands twice must say the same.
+    """Fields of a header; one that is given twice must have the same value.
 
     Raises
     ------
@@ -188,5 +188,5 @@ def file_beside(path: Path, name: str) -> Path:
 
 
 def bad_header(path: Path, what: str) -> CaseError:
-    """Say what of a header can not be used."""
-    return CaseError(Code.FILE_UNREADABLE, f"{path} has {what}", "replace it by a sound file")
+    """Say which part of a header cannot be used."""
+    return CaseError(Code.FILE_UNREADABLE, f"{path} has {what}", "replace it with an intact file")
