@@ -40,6 +40,7 @@ rule judge:
         "<results>/qc/lesions.parquet",
         "<results>/qc/agreement.parquet",
         "<results>/qc/drawn.parquet",
+        "<results>/qc/parts.parquet",
         "<results>/qc/burden.tsv",
         report(
             "<results>/qc/flags.tsv",

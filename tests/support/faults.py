@@ -146,6 +146,87 @@ def flipped(axis: int) -> Fault:
     return flip
 
 
+# faults of a whole label map, as segmenters and pipelines make them
+
+
+def leaking(
+    labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator
+) -> Labels | None:
+    """The structure takes the nearer two fifths of the neighbour that it touches most."""
+    mask = labels == value
+    shell = ndimage.binary_dilation(mask, iterations=2) & ~mask & (labels > 0)
+    if not shell.any():
+        return None
+    neighbour = int(np.bincount(labels[shell]).argmax())
+    places = labels == neighbour
+    away = ndimage.distance_transform_edt(~mask, sampling=spacing)
+    return np.where(places & (away <= np.quantile(away[places], 0.4)), value, labels).astype(
+        labels.dtype
+    )
+
+
+def half_of_view_missing(
+    labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator
+) -> Labels:
+    """Nothing is labelled in the upper, or in the lower, half of what was."""
+    z = np.flatnonzero(labels.any(axis=(1, 2)))
+    middle = int(z[len(z) // 2])
+    out = labels.copy()
+    out[slice(middle, None) if rng.random() < 0.5 else slice(0, middle)] = 0
+    return out
+
+
+def other_version(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels:
+    """The names are of a table in which one class less comes before this one."""
+    table = np.arange(int(labels.max()) + 1)
+    table[value:] -= 1
+    table[value] = table[-1] + 1 if value == 1 else value - 1
+    return table[labels].astype(labels.dtype)
+
+
+def shifted_by_bed(
+    labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator
+) -> Labels:
+    """The whole map lies 40 mm further to the front or to the back than its image."""
+    out = np.zeros_like(labels)
+    step = (0, int(rng.choice([-1, 1])) * round(40 / spacing[1]), 0)
+    for label in np.unique(labels[labels > 0]).tolist():
+        out[shifted(labels == label, step)] = label
+    return out
+
+
+def swapped_below(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels:
+    """Left and right are exchanged in the lower half of what is labelled."""
+    z = np.flatnonzero(labels.any(axis=(1, 2)))
+    x = np.flatnonzero(labels.any(axis=(0, 1)))
+    out = labels.copy()
+    middle, inside = int(z[len(z) // 2]), slice(int(x[0]), int(x[-1]) + 1)
+    out[:middle, :, inside] = out[:middle, :, inside][:, :, ::-1]
+    return out
+
+
+def smoothed_away(labels: Labels, value: int, spacing: Spacing, rng: np.random.Generator) -> Labels:
+    """What is not the majority within 24 mm is gone: small and thin structures."""
+    size = [max(1, round(24 / side)) for side in spacing]
+    out = np.zeros_like(labels)
+    for label, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is not None:
+            mask = labels[box] == label
+            share = ndimage.uniform_filter(mask.astype(np.float32), size, mode="constant")
+            out[box][mask & (share > 0.5)] = label
+    return out
+
+
+REAL_LIFE: dict[str, Fault] = {
+    "leaking into its neighbour": leaking,
+    "half of the field of view missing": half_of_view_missing,
+    "names of another version": other_version,
+    "shifted by the patient bed": shifted_by_bed,
+    "left and right swapped below": swapped_below,
+    "small structures smoothed away": smoothed_away,
+}
+"""Faults of segmenters and of pipelines in real life; all but the first are of the whole map."""
+
 FAULTS: dict[str, Fault] = {
     "two ids exchanged": exchanged,
     "moved by 30 mm": moved_30_mm,

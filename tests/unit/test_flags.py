@@ -11,14 +11,15 @@ from backsplit.judge.cube import Cube
 from backsplit.judge.flags import (
     all_flags,
     cases_of_ct,
+    flag_compared,
     flag_disagreement,
-    flag_outliers,
     flag_too_few,
     without_echoes,
     without_off,
     without_unused,
 )
-from backsplit.judge.verdicts import FLAG_COLUMNS
+from backsplit.judge.ranking import NOTABLE
+from backsplit.judge.verdicts import FLAG_COLUMNS, SCORED_COLUMNS
 from backsplit.measure.agreement import COLUMNS as AGREEMENT
 from support.cohort import absent, changed, cohort, names_of
 
@@ -37,8 +38,10 @@ def keys(flags):
 
 
 def said(table, *, agreement=NONE, sources=None, groups=None, **settings):
+    """What is flagged; not what each case is led by however little that is."""
     settings = Quality.model_validate({"off": ["too_few"]} | settings)
-    return all_flags(table, agreement, sources or {}, groups or {}, settings)
+    flags = all_flags(table, agreement, sources or {}, groups or {}, settings)
+    return flags[~(flags["score"] < NOTABLE)]
 
 
 def test_nothing_is_said_of_an_ordinary_cohort():
@@ -83,20 +86,9 @@ def test_a_ct_goes_below_minus_200():
 
 def test_segmenters_are_named_before_their_classes():
     table = changed(cohort(40), ["c07"], "liver", {"p50": 500.0})
-    rules = {(rule, subject) for _, subject, rule in keys(flag_outliers("organs", Cube.of(table),
-                                                                         Cohort()))}  # fmt: skip
-    assert ("cohort_intensity", "organs/liver") in rules
-    assert {subject for _, subject in rules} == {"organs/liver"}
-
-
-def test_what_one_value_says_of_the_tissue_is_not_said_again():
-    cube = Cube.of(changed(cohort(40), ["c07"], "liver", {"p50": 500.0}))
-    rules = {rule for _, _, rule in keys(flag_outliers("labels", cube, Cohort()))}
-    assert "cohort_intensity" in rules and "cohort_tissue" not in rules
-    shifted = {"p05": 120.0, "edge_inside": 150.0, "texture": 60.0}
-    cube = Cube.of(changed(cohort(40), ["c07"], "liver", shifted))
-    rules = {rule for _, _, rule in keys(flag_outliers("labels", cube, Cohort()))}
-    assert "cohort_tissue" in rules and "cohort_intensity" not in rules
+    flags = flag_compared({"organs": Cube.of(table)}, {"organs": {"liver": "liver"}}, {}, Quality())
+    assert {subject for _, subject, _ in keys(flags)} == {"organs/liver"}
+    assert keys(flags[flags["score"] > NOTABLE]) == [("c07", "organs/liver", "cohort_intensity")]
 
 
 def test_cases_are_compared_within_groups_as_well():
@@ -220,6 +212,6 @@ def test_a_source_of_images_is_no_source_of_labels():
 def test_every_flag_has_a_place_and_a_text(cases):
     table = changed(cohort(cases), ["c07"], "liver", {"p50": 500.0, "volume_ml": 9000.0})
     flags = said(table, off=[])
-    assert list(flags.columns) == FLAG_COLUMNS and len(flags)
-    assert not flags.isna().any().any()
+    assert list(flags.columns) == SCORED_COLUMNS and len(flags)
+    assert not flags[FLAG_COLUMNS].isna().any().any()
     assert flags.index.tolist() == list(np.arange(len(flags)))

@@ -51,7 +51,7 @@ def test_a_file_without_any_lesion_is_said_and_a_target_that_is_not_there_is_not
         ("c", {"target": "cyst", "column": "lesion_cyst"}, 0.0),
     )  # fmt: skip
     assert flagged(table) == [
-        ("a", "tumor, cyst", "lesion_empty", "info"), ("c", "tumor", "lesion_empty", "info"),
+        ("a", "tumor, cyst", "lesion_empty", "warn"), ("c", "tumor", "lesion_empty", "warn"),
     ]  # fmt: skip
 
 

@@ -8,28 +8,34 @@ import pytest
 from backsplit.config.quality import Cohort
 from backsplit.judge.cube import Cube
 from backsplit.judge.joint import by_chance, combined, distances
-from backsplit.judge.likeness import unlike
+from backsplit.judge.likeness import joint_looks
 from backsplit.judge.place import off_from_others
 from support.cohort import absent, changed, cohort
 
-SHAPE = ("volume", "extent from right to left", "extent from front to back",
-         "extent along the body", "length", "width", "thickness", "compactness")  # fmt: skip
-TISSUE = ("05th percentile", "25th percentile", "50th percentile", "75th percentile",
-          "95th percentile", "intensity just inside", "intensity just outside",
-          "standard deviation", "step across the surface", "texture")  # fmt: skip
-PLACE = (
-    *(f"centroid along {axis}" for axis in "xyz"),
-    *(f"{side} end" for side in ("right", "left", "anterior", "posterior", "inferior", "superior")),
-)
 
-
-def found(table, fewest=10):
+def looks(table, fewest=10):
     cube = Cube.of(table)
-    return list(unlike(cube, off_from_others(cube, fewest), Cohort(fewest=fewest)))
+    found = joint_looks(cube, off_from_others(cube, fewest), Cohort(fewest=fewest))
+    return {look.rule: look for look in found}
+
+
+def odd(table, fewest=10):
+    """Cases and structures that are as odd as one in a thousand."""
+    found = looks(table, fewest).values()
+    return {
+        (i, j, look.rule) for look in found for i, j in np.argwhere(look.chance < 1e-3).tolist()
+    }
+
+
+def eased(chance):
+    """Tails as heavy as those of the cohort, by NumPy."""
+    with np.errstate(invalid="ignore"):
+        heavy = np.maximum(np.nanquantile(-np.log10(chance), 0.9, axis=0), 1)
+    return chance ** (1 / heavy)
 
 
 def measures(rows, off):
-    """(rule, severity, words, least standard deviations, values) of one structure."""
+    """(rule, least standard deviations, values) of one structure."""
     there = rows["voxels"].to_numpy() > 0
     whole = there & (rows["touches_border"].to_numpy() == 0)
     extents = [rows[f"box_{a}_max"] - rows[f"box_{a}_min"] for a in "xyz"]
@@ -41,46 +47,30 @@ def measures(rows, off):
         steps = np.log(np.maximum(rows[["sd", "edge_step", "texture"]].to_numpy(float), 1e-3))
     tissue = np.concatenate([rows[levels].to_numpy(float), steps], axis=1)
     shape[~whole], tissue[~there] = np.nan, np.nan
-    yield "cohort_shape", "review", SHAPE, np.full(8, 0.05), shape
-    yield "cohort_tissue", "warn", TISSUE, np.array([10.0] * 7 + [0.15] * 3), tissue
+    yield "cohort_shape", np.full(8, 0.05), shape
+    yield "cohort_tissue", np.array([10.0] * 7 + [0.15] * 3), tissue
     if off is not None:
-        yield "cohort_place", "review", PLACE, np.full(9, 3.0), off
+        yield "cohort_place", np.full(9, 3.0), off
 
 
-def obvious(table, fewest=10):
-    """{(case, rule, structure): (severity, chance, word)}."""
+def plain(table, fewest=10):
+    """{rule: chance by case and structure}."""
     cube = Cube.of(table)
     off = off_from_others(cube, fewest)
     where = None if off is None else np.concatenate([off.centroid_mm, off.ends_mm], axis=2)
-    least = 0.025 / 3 / len(cube.structures)
     count = (len(cube.cases), len(cube.structures))
-    chances, words, severities = {}, {}, {"cohort_together": "review"}
+    chances = {}
     for j, structure in enumerate(cube.structures):
         rows = table[table["structure"] == structure]
-        for rule, severity, names, floors, values in measures(
-            rows, None if where is None else where[:, j]
-        ):
-            severities[rule] = severity
+        for rule, floors, values in measures(rows, None if where is None else where[:, j]):
             known = np.isfinite(values).all(axis=1)
             chance = chances.setdefault(rule, np.full(count, np.nan))
-            word = words.setdefault(rule, np.full(count, "", object))
             if known.sum() >= fewest:
-                squares, z = distances(values[known], floors)
-                chance[known, j] = by_chance(squares, len(names))
-                word[known, j] = np.array(names, object)[np.abs(z).argmax(axis=1)]
-    parts = [np.maximum(chance, least) for chance in chances.values()]
-    together = combined(np.stack(parts, axis=2))
-    together[:, np.isfinite(together).sum(axis=0) < fewest] = np.nan
-    chances["cohort_together"] = together
-    words["cohort_together"] = np.full(count, "several things", object)
-    said = {}
-    for rule, chance in chances.items():
-        surprise = -np.log(np.maximum(np.nan_to_num(chance, nan=1.0), 1e-300))
-        for i, j in np.ndindex(count):
-            if surprise[i, j] > max(-np.log(least), 0.5 * surprise[i].max()):
-                key = (cube.cases[i], rule, cube.structures[j])
-                said[key] = (severities[rule], float(chance[i, j]), words[rule][i, j])
-    return said
+                squares, _ = distances(values[known], floors)
+                chance[known, j] = by_chance(squares, len(floors))
+    chances = {rule: eased(chance) for rule, chance in chances.items()}
+    chances["cohort_together"] = eased(combined(np.stack(list(chances.values()), axis=2)))
+    return chances
 
 
 def shaken(seed, cases):
@@ -98,45 +88,46 @@ def shaken(seed, cases):
 
 @pytest.mark.parametrize("cases", [30, 60])
 @pytest.mark.parametrize("seed", range(3))
-def test_what_is_unlike_the_others_is_as_in_the_plain_reading(seed, cases):
+def test_chances_are_those_of_the_plain_reading(seed, cases):
     table = shaken(seed, cases)
-    said = {(case, f.rule, f.subject): f for case, f in found(table)}
-    expected = obvious(table)
-    assert said.keys() == expected.keys()
-    assert {rule for _, rule, _ in said} >= {"cohort_shape", "cohort_tissue", "cohort_place"}
-    for key, (severity, chance, word) in expected.items():
-        finding = said[key]
-        assert finding.severity == severity
-        assert f", {word} most of all" in finding.value
-        assert f"; likelihood {chance:.1g}, expected a likelihood of at least" in finding.message
+    found, expected = looks(table), plain(table)
+    assert found.keys() == expected.keys() and len(found) == 4
+    for rule, chance in expected.items():
+        np.testing.assert_allclose(found[rule].chance, chance, rtol=1e-6, err_msg=rule)
+    least = {rule: np.nanmin(look.chance) for rule, look in found.items()}
+    assert max(least.values()) < 1e-2
 
 
 def test_an_ordinary_cohort_is_like_itself_and_few_cases_say_nothing():
-    assert not found(cohort(40))
+    assert not odd(cohort(40))
     table = changed(cohort(39), ["c07"], "liver", {"volume_ml": 300.0, "compactness": 0.2})
-    assert found(table, fewest=39) and not found(table, fewest=40)
+    assert (7, 0, "cohort_shape") in odd(table, fewest=39) and not odd(table, fewest=40)
 
 
 def test_a_structure_that_too_few_have_is_not_compared():
     strange = {"volume_ml": 300.0, "compactness": 0.2, "p50": 300.0, "p05": 200.0}
     table = changed(cohort(30), ["c00"], "liver", strange)
     few = absent(table, [f"c{n:02}" for n in range(20, 30)], "liver")
-    assert {f.subject for _, f in found(few, fewest=20)} == {"liver"}
-    assert not found(few, fewest=21)
+    assert {(i, j) for i, j, _ in odd(few, fewest=20)} == {(0, 0)}
+    assert not odd(few, fewest=21)
 
 
 def test_two_structures_leave_places_out():
     table = changed(cohort(40, names=("liver", "spleen")), ["c07"], "liver", {"volume_ml": 200.0})
-    assert {f.rule for _, f in found(table)} >= {"cohort_shape"}
-    assert {(c, f.rule, f.subject) for c, f in found(table)} == obvious(table).keys()
+    assert "cohort_place" not in looks(table) and (7, 0, "cohort_shape") in odd(table)
 
 
-def test_unlike_structures_are_described_in_words():
+def test_what_is_furthest_off_is_said_in_words():
     table = changed(cohort(40), ["c07"], "liver", {"axis_1_mm": 90.0})
-    (finding,) = [f for _, f in found(table) if f.rule == "cohort_shape"]
-    assert finding.value == "unlike the other cases' in shape, length most of all"
-    assert finding.expected == "a likelihood of at least 0.001"
-    table = changed(table, ["c07"], "liver", {"p50": 300.0, "box_z_max": 400.0})
-    values = {f.rule: f.value for _, f in found(table)}
-    together = "unlike the other cases' in shape, place and tissue, several things most of all"
-    assert values["cohort_together"] == together
+    found = looks(table)
+    said, usual = found["cohort_shape"].say(7, 0)
+    assert said == "spread along its longest axis 90 mm"
+    low, high = (float(word.removesuffix(" mm")) for word in usual.split(" to "))
+    assert 30 < low < 35 < high < 40
+    assert found["cohort_together"].say(7, 0) == (said, usual)
+    table = changed(cohort(40), ["c07"], "liver", {"box_z_max": 400.0})
+    value, usual = looks(table)["cohort_place"].say(7, 0)
+    assert value.startswith("upper end +") and "from where the other structures" in value
+    assert " to +" in usual
+    table = changed(cohort(40), ["c07"], "liver", {"p05": 150.0})
+    assert looks(table)["cohort_tissue"].say(7, 0)[0] == "5th percentile of intensity 150"

@@ -92,13 +92,24 @@ def measure(
 
 
 @app.command()
-def judge(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
-    """Gather measures, flag what is wrong, give every case a verdict."""
+def judge(
+    config: ConfigOption = DEFAULT_CONFIG,
+    log: LogOption = None,
+    explain: Annotated[
+        str | None,
+        typer.Option("--explain", help="Print the numbers behind this case, and judge nothing."),
+    ] = None,
+) -> None:
+    """Gather measures, flag what is wrong, rank the cases, give every case a verdict."""
     from backsplit import flow
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.judge(open_project(config), say)
+        if explain is None:
+            flow.judge(open_project(config), say)
+            return
+        for line in flow.numbers_behind(open_project(config), explain):
+            typer.echo(line)
 
 
 @app.command()

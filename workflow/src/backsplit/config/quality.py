@@ -11,7 +11,7 @@ from backsplit.config.base import OneOrMore, Section
 
 
 class Severity(StrEnum):
-    """How much a finding weighs: one of `reject` or `review` decides, several of `warn` do."""
+    """How much a finding weighs: one of `reject` or `review` decides, those of `warn` rank."""
 
     INFO = "info"
     WARN = "warn"
@@ -100,8 +100,17 @@ class AnatomyRules(Section):
     paired: tuple[NamesRule, ...] = Field(
         default=(), description="Names that stand for something on both sides."
     )
+    uneven: tuple[NamesRule, ...] = Field(
+        default=(), description="What may have parts on one side that the other side lacks."
+    )
     midline: tuple[NamesRule, ...] = Field(
         default=(), description="What lies in the middle between left and right."
+    )
+    sexed: tuple[NamesRule, ...] = Field(
+        default=(), description="What only men, or only women, have: its absence is no fault."
+    )
+    removable: tuple[NamesRule, ...] = Field(
+        default=(), description="What surgeons remove: its absence may be no fault."
     )
 
     def with_first(self, own: AnatomyRules) -> AnatomyRules:
@@ -110,16 +119,13 @@ class AnatomyRules(Section):
         return AnatomyRules(**{kind: getattr(own, kind) + getattr(self, kind) for kind in kinds})
 
 
-class Cohort(Section):
-    """When a case stands out from the others."""
+REVIEW = 0.05
+"""Share of the cases that a person is ready to look at, if nothing else is said."""
 
-    limit: float = Field(
-        default=4.5,
-        gt=0,
-        description="Robust standard deviations from the median (1.4826 MAD), for many cases and "
-        "120 structures; with fewer what is as unlikely by Student's t and for so many values. "
-        "Iglewicz & Hoaglin 1993 use 3.5 for a single value; dozens are looked at here.",
-    )
+
+class Cohort(Section):
+    """When cases are compared with each other."""
+
     fewest: int = Field(
         default=10, ge=5, description="Fewer cases than this have no median to speak of."
     )
@@ -135,6 +141,14 @@ class Quality(Section):
     off: tuple[str, ...] = Field(
         default=(),
         description="Rules to leave out: `rule` or `rule:structure`, * and ? are wildcards.",
+    )
+    review: float = Field(
+        default=REVIEW,
+        ge=0,
+        le=1,
+        description="Share of the cases that you are ready to look at. What breaks a rule of "
+        "severity `review` always comes first; the rest of the share goes to the cases that are "
+        "most improbable, given the others.",
     )
     cohort: Cohort = Cohort()
     groups: tuple[str, ...] = Field(

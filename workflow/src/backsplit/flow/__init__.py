@@ -1,7 +1,8 @@
 """The stages on a data set's folder: what each verb reads, does and writes."""
 
 from backsplit.flow.batches import cases, check, compose, compose_unrestricted, measure, segment
-from backsplit.flow.dataset import export, judge, manifest, pages, report, retry, status
+from backsplit.flow.dataset import export, manifest, pages, report, retry, status
+from backsplit.flow.judging import judge, numbers_behind
 
 __all__ = [
     "cases",
@@ -12,6 +13,7 @@ __all__ = [
     "judge",
     "manifest",
     "measure",
+    "numbers_behind",
     "pages",
     "report",
     "retry",

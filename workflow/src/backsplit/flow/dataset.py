@@ -1,11 +1,11 @@
-"""Stages that look at all cases together: judge, export, pages, report, manifest."""
+"""Stages that look at all cases together: export, pages, report, manifest."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from backsplit.cases.table import batches, load_checked
+from backsplit.cases.table import load_checked
 from backsplit.config.model import Config
 from backsplit.flow.batches import compose_unrestricted
 from backsplit.flow.plan import Plan, note
@@ -14,7 +14,6 @@ from backsplit.store.locks import claim_run
 from backsplit.store.provenance import read_json
 from backsplit.store.results import StageFolder
 from backsplit.store.status import (
-    Outcome,
     Status,
     outcomes_in,
     read_outcomes,
@@ -24,74 +23,6 @@ from backsplit.store.tsv import read_tsv, write_tsv
 from backsplit.work.batch import run_batch
 from backsplit.work.jobs import RecordedStage, Recorder, job
 from backsplit.work.progress import Say, StageProgress
-
-
-def judge(project: Project, say: Say) -> None:
-    """Write measures.parquet, flags.tsv and verdicts.tsv."""
-    with job(project.results, "judge", say):
-        _judge(project, say)
-
-
-def _judge(project: Project, say: Say) -> None:
-    import pandas as pd
-
-    from backsplit.flow.gather import join_measures, join_statuses
-    from backsplit.judge.flags import all_flags, without_off
-    from backsplit.judge.lesions import flag_lesions
-    from backsplit.judge.verdicts import flag_absences, flag_failures, read_decisions, verdicts
-    from backsplit.measure.lesions import burden
-    from backsplit.measure.stage import TABLES
-
-    config, results, scheme = project.config, project.results, project.scheme
-    stages = _outcomes(project)
-    measured = stages["measure"]
-    done = [row.case for row in measured if row.status is Status.DONE]
-    size = config.run.batch_size
-    tables = join_measures(results, size, measured, TABLES)
-    join_statuses(results, size, stages["compose"], scheme.structures)
-    measures = tables["measures"]
-    flags = pd.concat(
-        [
-            flag_failures(stages),
-            without_off(flag_lesions(tables["drawn"], tables["lesions"]), config.qc.off),
-            flag_absences(measures[measures["source"] == "labels"], scheme.structures),
-            all_flags(
-                measures, tables["agreement"], scheme.sources, _groups(project, done), config.qc
-            ),
-        ]
-    )
-    everyone = [row.case for row in stages["check"]]
-    result = verdicts(everyone, flags, read_decisions(config.decisions_path, everyone))
-    write_tsv(flags, results.flags)
-    write_tsv(burden(tables["lesions"], done, list(scheme.targets)), results.burden)
-    write_tsv(result, results.verdicts)
-    counts = result["verdict"].value_counts().to_dict()
-    say("[backsplit] judge: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
-
-
-def _outcomes(project: Project) -> dict[str, list[Outcome]]:
-    """Status of every case after each stage, in order of the flow.
-
-    Raises
-    ------
-    RunError
-        FILE_MISSING when a stage has not finished its batches.
-    """
-    found = {"check": read_outcomes(project.results.cases, "cases")}
-    names = batches(len(found["check"]), project.config.run.batch_size)
-    for stage, folder in project.results.stages(project.config.used_segmenters).items():
-        found[stage] = [row for batch in names for row in read_outcomes(folder.table(batch), stage)]
-    return found
-
-
-def _groups(project: Project, done: Sequence[str]) -> dict[str, dict[str, list[str]]]:
-    """Cases by what the columns of `qc.groups` say of them."""
-    groups: dict[str, dict[str, list[str]]] = {name: {} for name in project.config.qc.groups}
-    cases = project.table.with_ids(done)
-    for column, values in groups.items():
-        for case in cases:
-            values.setdefault(case.columns.get(column, ""), []).append(case.id)
-    return groups
 
 
 def export(project: Project, say: Say, *, only_unrestricted: bool = False) -> None:

@@ -7,15 +7,18 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 import numpy as np
 import pandas as pd
 
+from backsplit.config.lesion_words import is_lesion
 from backsplit.config.quality import AnatomyRules, Cohort, Quality, Severity
+from backsplit.judge.absent import absences
 from backsplit.judge.anatomy import ROW, Case, Finding, anatomy_rules, findings, fits
-from backsplit.judge.cohort import SAYS_TISSUE, outliers
 from backsplit.judge.cube import Cube
-from backsplit.judge.likeness import unlike
+from backsplit.judge.evidence import Compared, Scale, compare, fields_of_view, named
 from backsplit.judge.mapping import looks_like, one_side, several_parts, two_groups
 from backsplit.judge.place import off_from_others
+from backsplit.judge.ranking import NOTABLE, kind_of
+from backsplit.judge.symmetry import lopsided
 from backsplit.judge.systematic import Fault, Groups, exchanged, split
-from backsplit.judge.verdicts import FLAG_COLUMNS
+from backsplit.judge.verdicts import FLAG_COLUMNS, SCORED_COLUMNS
 from backsplit.volume.intensity import is_ct
 
 LABELS = "labels"
@@ -31,6 +34,8 @@ def all_flags(
     sources: Mapping[str, Mapping[str, str]],
     groups: Groups,
     settings: Quality,
+    targets: Sequence[str] = (),
+    parts: pd.DataFrame | None = None,
 ) -> pd.DataFrame:
     """Everything that the measures say against cases, and against the mapping.
 
@@ -40,59 +45,88 @@ def all_flags(
     sources : segmenter to {class: structure}
     groups : column of the case table to {value: cases}
     settings : the section `qc`
+    targets : lesions, which have no usual shape, size or place; what a name calls a lesion is
+        none of the anatomy either
+    parts : the table of `results/qc`, where there is one
+
+    Returns
+    -------
+    flags
+        `FLAG_COLUMNS` and score; of each case at least what speaks most against it, however little
+        that is
     """
-    cubes = {
-        str(source): Cube.of(mine)
-        for source, mine in measures.groupby("source", sort=False)
-        if source != "image"
-    }
+    cubes = cubes_of(measures, targets)
     rules, ct = anatomy_rules().with_first(settings.rules), cases_of_ct(measures)
-    flags = pd.concat(
-        [
-            flag_anatomy(cubes, rules, ct),
-            *_compared(cubes, groups, settings.cohort),
-            flag_disagreement(agreement, settings.least_dice),
-        ]
-    ).drop_duplicates(["case", "subject", "rule"])
+    missing = flag_absences_of(cubes, measures, groups, rules, settings.cohort)
+    fixed = pd.concat(
+        [flag_anatomy(cubes, rules, ct), missing, flag_disagreement(agreement, settings.least_dice)]
+    )
+    compared = flag_compared(cubes, sources, groups, settings)
+    flags = pd.concat([fixed, compared]).sort_values("score", ascending=False, kind="stable")
+    flags = flags.drop_duplicates(["case", "subject", "rule"]).sort_index(kind="stable")
     flags = without_echoes(without_off(flags, settings.off), sources)
     flags = without_unused(flags, sources)
-    faults, single = split(flags, _present(cubes), groups)
+    minor = flags["score"] < NOTABLE
+    faults, single = split(flags[~minor], _present(cubes), groups)
     few = []
     if LABELS in cubes:
         faults = exchanged(faults, cubes[LABELS], rules, ct)
-        faults, single = _with_odd(faults, single, cubes, sources, groups, rules, settings.cohort)
+        odd = [
+            *_odd(cubes, sources, groups, rules, settings.cohort),
+            *([] if parts is None else lopsided(parts, cubes[LABELS], rules)),
+        ]
+        faults, single = _with_odd(faults, single, odd)
         few = [flag_too_few(cubes[LABELS], groups, settings.cohort)]
     said = pd.DataFrame([fault.flag() for fault in faults], columns=FLAG_COLUMNS)
     whole = without_off(pd.concat([said, *few]), settings.off)
-    return pd.concat([whole, single], ignore_index=True)
+    every = pd.concat([whole, single, flags[minor]], ignore_index=True)
+    return every.reindex(columns=SCORED_COLUMNS)
 
 
-def _with_odd(
-    faults: list[Fault],
-    single: pd.DataFrame,
+def cubes_of(measures: pd.DataFrame, targets: Sequence[str]) -> dict[str, Cube]:
+    """The measures of each source of labels, without lesions."""
+    anatomy = measures[~measures["structure"].isin(_lesions(measures, targets))]
+    return {
+        str(source): Cube.of(mine)
+        for source, mine in anatomy.groupby("source", sort=False)
+        if source != "image"
+    }
+
+
+def _lesions(measures: pd.DataFrame, targets: Sequence[str]) -> set[str]:
+    """Names of lesions among the structures."""
+    return {*targets, *(name for name in measures["structure"].unique() if is_lesion(name))}
+
+
+def _odd(
     cubes: Mapping[str, Cube],
     sources: Mapping[str, Mapping[str, str]],
     groups: Groups,
     rules: AnatomyRules,
     settings: Cohort,
+) -> Iterator[Fault]:
+    """Faults of the mapping that no single case shows."""
+    cube = cubes[LABELS]
+    yield from looks_like(cubes, LABELS, sources)
+    yield from one_side(cubes, LABELS, rules)
+    yield from several_parts(cube, rules)
+    yield from two_groups(cube, off_from_others(cube, settings.fewest), groups, settings)
+
+
+def _with_odd(
+    faults: list[Fault], single: pd.DataFrame, odd: Sequence[Fault]
 ) -> tuple[list[Fault], pd.DataFrame]:
     """Add faults of the mapping that no single case shows; what they say better goes.
 
     Of a structure that is wrong otherwise already only what is missing on one side is added.
     """
-    cube = cubes[LABELS]
-    odd = (
-        *looks_like(cubes, LABELS, sources), *one_side(cubes, LABELS, rules),
-        *several_parts(cube, rules),
-        *two_groups(cube, off_from_others(cube, settings.fewest), groups, settings),
-    )  # fmt: skip
     for fault in odd:
         its = [f for f in faults if fault.subject in (f.subject, f.partner)]
         if fault.rule == "two_kinds":
             less = [f for f in its if f.rule.startswith("cohort_")]
         else:
             less = [f for f in its if f.rule in ("volume", "pair", "near")]
-        if fault.rule == "one_side" or len(less) == len(its):
+        if fault.rule in ("one_side", "lopsided") or len(less) == len(its):
             faults = [*(f for f in faults if f not in less), fault]
     explained = {(case, f.subject) for f in odd if f.rule == "two_kinds" for case in f.cases}
     mine = zip(single["case"], single["subject"], single["rule"], strict=True)
@@ -126,29 +160,65 @@ def cases_of_ct(measures: pd.DataFrame) -> set[str]:
     return {case for case, value in lowest if is_ct(value)}
 
 
-def _compared(
-    cubes: Mapping[str, Cube], groups: Groups, settings: Cohort
-) -> Iterator[pd.DataFrame]:
-    """Compare the cases with each other, of each source; then within each group."""
+def _populations(cubes: Mapping[str, Cube], groups: Groups) -> Iterator[tuple[str, Cube]]:
+    """All cases of each source; then each group of them."""
     for source, cube in cubes.items():
-        yield flag_outliers(source, cube, settings)
+        yield source, cube
         for values in groups.values():
             for cases in values.values():
-                yield flag_outliers(source, cube.of_cases(cases), settings)
+                yield source, cube.of_cases(cases)
 
 
-def flag_outliers(source: str, cube: Cube, settings: Cohort) -> pd.DataFrame:
-    """Compare the cases with each other, of one source of labels."""
-    off = off_from_others(cube, settings.fewest)
-    single = list(outliers(cube, off, settings))
-    said = {(case, f.subject) for case, f in single if f.rule in SAYS_TISSUE}
-    # what one value says of the tissue, all of them together are no second evidence of
-    together = [
-        (case, f)
-        for case, f in unlike(cube, off, settings)
-        if f.rule != "cohort_tissue" or (case, f.subject) not in said
+def flag_compared(
+    cubes: Mapping[str, Cube],
+    sources: Mapping[str, Mapping[str, str]],
+    groups: Groups,
+    settings: Quality,
+) -> pd.DataFrame:
+    """Compare the cases with each other, of each source; then within each group."""
+    compared = compared_cases(cubes, sources, groups, settings)
+    scale = Scale.of(compared)
+    rows = [row for one in compared for row in named(one, scale)]
+    return pd.DataFrame(rows, columns=SCORED_COLUMNS)
+
+
+def compared_cases(
+    cubes: Mapping[str, Cube],
+    sources: Mapping[str, Mapping[str, str]],
+    groups: Groups,
+    settings: Quality,
+) -> list[Compared]:
+    """All comparisons of all sources and groups; of classes those that a structure takes."""
+    found = []
+    for source, cube in _populations(cubes, groups):
+        used = set(sources.get(source, {}))
+        kept = [j for j, name in enumerate(cube.structures) if source == LABELS or name in used]
+        subjects = [subject_of(source, name) for name in cube.structures]
+        wanted = {subjects[j] for j in kept}
+
+        def keep(rule: str, subject: str, wanted: Set[str] = wanted) -> bool:
+            return subject in wanted and not is_off(rule, subject, settings.off)
+
+        one = compare(cube, subjects, settings.cohort, keep)
+        if one is not None:
+            found.append(one)
+    return found
+
+
+def flag_absences_of(
+    cubes: Mapping[str, Cube],
+    measures: pd.DataFrame,
+    groups: Groups,
+    rules: AnatomyRules,
+    settings: Cohort,
+) -> pd.DataFrame:
+    """Flag what a case lacks, or has cut off, and the others have not."""
+    field = fields_of_view(measures)
+    rows = [
+        _row(case, source, finding)
+        for source, cube in _populations(cubes, groups)
+        for case, finding in absences(cube, field, rules, settings)
     ]
-    rows = [_row(case, source, finding) for case, finding in (*single, *together)]
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
@@ -241,11 +311,15 @@ def odd_one_out(pairs: pd.DataFrame, least_dice: float) -> str | None:
     return None
 
 
+def is_off(rule: str, subject: str, off: Sequence[str]) -> bool:
+    """Whether `qc.off` names a rule, as `rule` or `rule:subject`."""
+    return any(fits(text, tuple(off)) for text in (rule, f"{rule}:{subject}"))
+
+
 def without_off(flags: pd.DataFrame, off: Sequence[str]) -> pd.DataFrame:
-    """Leave out what `qc.off` names, as `rule` or `rule:subject`."""
-    texts = zip(flags["rule"], flags["rule"] + ":" + flags["subject"], strict=True)
-    kept = [not any(fits(text, tuple(off)) for text in pair) for pair in texts]
-    return flags[np.array(kept, bool)]
+    """Leave out what `qc.off` names."""
+    pairs = zip(flags["rule"], flags["subject"], strict=True)
+    return flags[~np.array([is_off(rule, subject, off) for rule, subject in pairs], bool)]
 
 
 def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
@@ -256,7 +330,8 @@ def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]
     flags : flags
     sources : segmenter to {class: structure}
     """
-    said = set(zip(flags["case"], flags["subject"], flags["rule"], strict=True))
+    rules = flags["rule"].map(kind_of)
+    said = set(zip(flags["case"], flags["subject"], rules, strict=True))
     structures = {
         f"{segmenter}/{name}": structure
         for segmenter, classes in sources.items()
@@ -264,7 +339,7 @@ def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]
     }
     echoes = [
         (case, structures.get(subject), rule) in said
-        for case, subject, rule in zip(flags["case"], flags["subject"], flags["rule"], strict=True)
+        for case, subject, rule in zip(flags["case"], flags["subject"], rules, strict=True)
     ]
     return flags[~np.array(echoes, bool)]
 

@@ -1,4 +1,8 @@
-"""Flags of lesions: what was drawn, and where it lies."""
+"""Flags of lesions: what was drawn, and where it lies.
+
+A lesion has no usual shape, size or place, so that none of these is compared between cases. What is
+flagged is what goes wrong with lesion files: another image's, an inverted one, crumbs, cuts.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +23,40 @@ MOST_OUTSIDE = 0.5
 coarse, and lesions of the skin reach out of it."""
 
 
-def flag_lesions(drawn: pd.DataFrame, lesions: pd.DataFrame) -> pd.DataFrame:
+DUST = 3
+"""So many lesions of a single voxel are no slip of the pen."""
+
+FLAT_END = 1.3
+"""A lesion that ends this many times as wide as it is on average was cut: half a ball ends 1.5
+times as wide, a tube 1 time."""
+
+FLAT_VOXELS = 200
+"""Smaller lesions are too coarse for their ends to be judged."""
+
+MOST_OF_HOST = 0.8
+"""A lesion that is more of its organ, itself included, than this may be the organ's own mask. No
+data set is behind it."""
+
+ONE_SIGN = 0.9
+"""Lesions are brighter, or darker, than their hosts where they are in so many of the cases."""
+
+CONTRAST_CASES = 10
+LEAST_CONTRAST = 1.0
+"""A reversed contrast is one of at least the host's own standard deviation."""
+
+
+def flag_lesions(
+    drawn: pd.DataFrame, lesions: pd.DataFrame, measures: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Flag what is odd about the lesions of a case.
 
     Parameters
     ----------
-    drawn, lesions : the tables of `results/qc`
+    drawn, lesions, measures : the tables of `results/qc`
     """
-    rows = [*_empty(drawn), *_odd_value(drawn), *_gaps(drawn)]
-    rows += [*_covering(drawn), *_outside(lesions)]
+    rows = [*_empty(drawn), *_odd_value(drawn), *_gaps(drawn), *_covering(drawn)]
+    rows += [*_outside(lesions), *_dust(lesions), *_cut(lesions), *_at_border(lesions)]
+    rows += [*_reversed(lesions), *_filling(lesions, measures)]
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
@@ -39,7 +68,7 @@ def _empty(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
             message = (
                 f"the file in {column} holds no {targets}: the patient has none, or it is lost"
             )
-            yield _flag(case, targets, "lesion_empty", Severity.INFO, "0 ml", "> 0 ml", message)
+            yield _flag(case, targets, "lesion_empty", Severity.WARN, "0 ml", "> 0 ml", message)
 
 
 def _odd_value(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -101,6 +130,83 @@ def _outside(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
         )
         expected = f"at most {MOST_OUTSIDE:.0%}"
         yield _flag(case, target, "lesion_outside", Severity.WARN, share, expected, message)
+
+
+def _dust(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Lesions of a single voxel: crumbs of a resampling, a threshold or a pen."""
+    for (case, target), mine in lesions.groupby(["case", "target"], sort=False):
+        count = int((mine["voxels"] == 1).sum())
+        if count >= DUST:
+            value = f"{count} of {len(mine)} lesions"
+            message = f"{target}: {value} are a single voxel: the mask may hold crumbs"
+            expected = f"fewer than {DUST}"
+            yield _flag(case, target, "lesion_dust", Severity.WARN, value, expected, message)
+
+
+def _cut(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Lesions with a flat end within the image, the largest of each target."""
+    large = lesions["voxels"].fillna(0) >= FLAT_VOXELS
+    for (case, target), mine in lesions[large & (lesions["flat_end"] > FLAT_END)].groupby(
+        ["case", "target"], sort=False
+    ):
+        worst = mine.sort_values("volume_ml").iloc[-1]
+        value = f"{worst['flat_end']:.1f} times its mean width"
+        message = (
+            f"lesion {worst['instance']} ({target}) ends in a flat face, {value}: it may have been "
+            "cut off, by a crop or by slices that were not drawn"
+        )
+        expected = f"at most {FLAT_END:g} times"
+        yield _flag(case, target, "lesion_cut", Severity.WARN, value, expected, message)
+
+
+def _at_border(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    touching = lesions[lesions["touches_border"].eq(True)]
+    for (case, target), mine in touching.groupby(["case", "target"], sort=False):
+        value = f"lesion {mine['instance'].iloc[0]}"
+        value += f" and {len(mine) - 1} more" if len(mine) > 1 else ""
+        message = f"{target}: {value} touches the image's border, and may go on beyond it"
+        yield _flag(case, target, "lesion_border", Severity.WARN, value, "within it", message)
+
+
+def _reversed(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Cases whose lesions are darker than their hosts where nearly all others are brighter."""
+    known = lesions[lesions["contrast_to_noise"].notna() & (lesions["volume_ml"] > 0)]
+    for target, mine in known.groupby("target", sort=False):
+        weighted = mine["contrast_to_noise"] * mine["volume_ml"]
+        cases = mine["case"]
+        contrast = weighted.groupby(cases).sum() / mine["volume_ml"].groupby(cases).sum()
+        if len(contrast) < CONTRAST_CASES:
+            continue
+        for sign, usual, odd in ((1, "brighter", "darker"), (-1, "darker", "brighter")):
+            if (sign * contrast > 0).mean() < ONE_SIGN:
+                continue
+            for case, value in contrast[-sign * contrast > LEAST_CONTRAST].items():
+                said = f"{abs(value):.1f} standard deviations {odd}"
+                message = (
+                    f"{target}: {said} than the organ round it, and {usual} in nearly all other "
+                    "cases: another image's mask, or another kind of lesion"
+                )
+                yield _flag(case, target, "lesion_contrast", Severity.WARN, said, usual, message)
+
+
+def _filling(lesions: pd.DataFrame, measures: pd.DataFrame | None) -> Iterator[dict[str, Any]]:
+    """Targets that are most of the organ that they lie in."""
+    if measures is None or not len(lesions):
+        return
+    labels = measures[measures["source"] == "labels"]
+    organs = labels.set_index(["case", "structure"])["volume_ml"].to_dict()
+    hosted = lesions[lesions["host"].notna()]
+    taken = hosted.groupby(["case", "host"])["volume_ml"].sum().to_dict()
+    volumes = hosted.groupby(["case", "target", "host"])["volume_ml"].sum().reset_index()
+    for row in volumes.to_dict(orient="records"):
+        case, target, host = str(row["case"]), str(row["target"]), str(row["host"])
+        whole = organs.get((case, host), 0.0) + taken[case, host]
+        share = row["volume_ml"] / whole if whole else 0.0
+        if share > MOST_OF_HOST:
+            value = f"{share:.0%} of {host}"
+            message = f"{target} is {value}: the mask may be the organ's own"
+            expected = f"at most {MOST_OF_HOST:.0%}"
+            yield _flag(case, target, "lesion_fills", Severity.WARN, value, expected, message)
 
 
 def _flag(

@@ -24,6 +24,9 @@ SAME_FACTOR = 1.5
 """Two structures are the same thing when their centroids lie no further apart and their volumes
 differ by no more: precedence and lesions take something away from what was mapped."""
 
+APART = 4.5
+"""Two kinds have their medians so many robust standard deviations of the wider one apart."""
+
 GAP = 0.5
 """Between two kinds lies nothing over at least this share of the way between their medians: of
 normally distributed values that are six standard deviations apart or more hardly any lie there."""
@@ -65,7 +68,7 @@ def one_side(cubes: Mapping[str, Cube], source: str, rules: AnatomyRules) -> Ite
     cube = cubes[source]
     paired = tuple(name for rule in rules.paired for name in rule.of)
     names = {name for one in cubes.values() for name in one.structures}
-    middle = _middle(cube, rules)
+    middle = middle_of(cube, rules)
     low, high = (cube[f"box_x_{end}"] - middle[:, None] for end in ("min", "max"))
     for j, structure in enumerate(cube.structures):
         stem = structure.removesuffix("s")
@@ -80,7 +83,7 @@ def one_side(cubes: Mapping[str, Cube], source: str, rules: AnatomyRules) -> Ite
                 )  # fmt: skip
 
 
-def _middle(cube: Cube, rules: AnatomyRules) -> Array:
+def middle_of(cube: Cube, rules: AnatomyRules) -> Array:
     """The x that parts left from right, by case, mm."""
     unpaired = tuple(name for rule in rules.midline for name in rule.of)
     x = where(cube.there, cube["centroid_x"])
@@ -153,8 +156,7 @@ def two_groups(cube: Cube, off: Off | None, groups: Groups, settings: Cohort) ->
     """Find structures whose volume, or place among the others, comes in two kinds.
 
     The values are parted where the squares within both parts are least; there are two kinds when
-    the median of each part is an outlier of the other (`limit` robust standard deviations) and
-    hardly anything lies between (`GAP`).
+    the medians lie far apart (`APART`) and hardly anything lies between (`GAP`).
     """
     volume = np.log(where(cube.whole, cube["volume_ml"]))
     features = [("volume", "ml", VOLUME.floor, volume)]
@@ -169,7 +171,7 @@ def two_groups(cube: Cube, off: Off | None, groups: Groups, settings: Cohort) ->
             known = np.flatnonzero(np.isfinite(values[:, j]))
             if structure in said or len(known) < settings.fewest:
                 continue
-            few = _second_kind(values[known, j], floor, settings.limit)
+            few = _second_kind(values[known, j], floor)
             if few is None:
                 continue
             said.add(structure)
@@ -185,7 +187,7 @@ def two_groups(cube: Cube, off: Off | None, groups: Groups, settings: Cohort) ->
             )  # fmt: skip
 
 
-def _second_kind(values: Array, floor: float, limit: float) -> Array | None:
+def _second_kind(values: Array, floor: float) -> Array | None:
     """Which values are of the rarer kind; None where there is one kind only."""
     order = np.argsort(values, kind="stable")
     ordered = values[order] - values.mean()
@@ -203,7 +205,7 @@ def _second_kind(values: Array, floor: float, limit: float) -> Array | None:
         for part, middle in zip(parts, middles, strict=True)
     ]
     apart, gap = middles[1] - middles[0], ordered[cut] - ordered[cut - 1]
-    if apart <= limit * max(spreads) or gap < GAP * apart:
+    if apart <= APART * max(spreads) or gap < GAP * apart:
         return None
     few = np.zeros(count, bool)
     few[order[:cut] if cut <= count - cut else order[cut:]] = True

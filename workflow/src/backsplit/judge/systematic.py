@@ -11,7 +11,6 @@ import pandas as pd
 from backsplit.config.quality import AnatomyRules, Severity
 from backsplit.judge.anatomy import ROW, Case, findings
 from backsplit.judge.cube import Cube
-from backsplit.judge.verdicts import FLAG_COLUMNS
 
 SYSTEMATIC_SHARE = 0.5
 SYSTEMATIC_CASES = 5
@@ -100,7 +99,7 @@ def split(
                 break
         kept.append(mine[~mine["case"].isin(explained)])
     single = pd.concat(kept, ignore_index=True) if kept else flags
-    return faults, single.reindex(columns=FLAG_COLUMNS)
+    return faults, single.reindex(columns=flags.columns)
 
 
 def exchanged(

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Mapping, Sequence, Set
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from backsplit.config.quality import Severity
+from backsplit.config.quality import REVIEW, Severity
 from backsplit.errors import Code, RunError
+from backsplit.judge.ranking import NOTABLE, Place, learned, places, weighed
 from backsplit.store.status import Outcome, Status
 from backsplit.store.tsv import read_table
 
 FLAG_COLUMNS = ["case", "subject", "rule", "severity", "value", "expected", "message"]
-VERDICT_COLUMNS = ["case", "verdict", "rules", "by", "note"]
+SCORED_COLUMNS = [*FLAG_COLUMNS, "score"]
+VERDICT_COLUMNS = ["case", "verdict", "rules", "by", "note", "score", "rank", "reason"]
 DECISION_COLUMNS = ("case", "decision", "note")
 
 
@@ -25,10 +29,6 @@ class Verdict(StrEnum):
     ACCEPT = "accept"
     REVIEW = "review"
     REJECT = "reject"
-
-
-WARNINGS = 2
-"""So many flags of severity `warn` make a case one to review."""
 
 
 def flag_failures(stages: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
@@ -87,29 +87,41 @@ def flag_absences(measures: pd.DataFrame, structures: Sequence[str]) -> pd.DataF
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
-def verdicts(cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+def verdicts(
+    cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame, review: float = REVIEW
+) -> pd.DataFrame:
     """Give every case a verdict: reject before review before accept.
 
     Parameters
     ----------
     cases : every case id of the table, in order
-    flags : all flags. One of severity `reject` rejects a case, one of severity `review` sends it
-        to review, as do `WARNINGS` of severity `warn`; `info` changes no verdict
-    decisions : a person's own (case, decision, note), which win
+    flags : all flags, with scores where cases were compared. One of severity `reject` rejects a
+        case, one of severity `review` sends it to review; those of severity `warn` rank the others
+    decisions : a person's own (case, decision, note), which win, and move the scores of the rest
+    review : share of the cases that a person is ready to look at: what was decided and what is
+        certain counts, and what is left goes to those that rank first
 
     Returns
     -------
     table
-        case, verdict, rules, by (`rules` or `person`), note
+        `VERDICT_COLUMNS`: case, verdict, rules that led to it, by (`rules` or `person`), note,
+        score, rank (1 first), reason (the message that leads)
     """
-    of_case: dict[str, list[tuple[str, str]]] = {}
-    for case, *said in zip(flags["case"], flags["severity"], flags["rule"], strict=True):
-        of_case.setdefault(case, []).append((said[0], said[1]))
+    everyone = list(dict.fromkeys(cases))
+    scored = learned(weighed(flags, len(everyone)).reset_index(drop=True), decisions)
+    found = places(everyone, scored)
     decided = {str(row.case): row for row in decisions.itertuples()}
+    sent = _within(review, everyone, found, scored, set(decided))
+    by_case = scored.groupby("case").indices
     rows = []
-    for case in dict.fromkeys(cases):
-        verdict, rules = _judged(of_case.get(case, []))
-        row = {"case": case, "verdict": verdict, "rules": rules, "by": "rules", "note": ""}
+    for case in everyone:
+        place, mine = found[case], scored.iloc[by_case.get(case, [])]
+        leading = "" if place.leading is None else str(scored["message"].iloc[place.leading])
+        row = {
+            "case": case, "verdict": _verdict(mine, case in sent), "by": "rules", "note": "",
+            "rules": _rules(mine, place.leading, scored, case in sent),
+            "score": round(place.score, 2), "rank": place.rank, "reason": leading,
+        }  # fmt: skip
         if case in decided:
             row |= {"verdict": str(decided[case].decision), "by": "person"}
             row["note"] = str(decided[case].note)
@@ -117,18 +129,77 @@ def verdicts(cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame)
     return pd.DataFrame(rows, columns=VERDICT_COLUMNS)
 
 
-def _judged(flags: Sequence[tuple[str, str]]) -> tuple[Verdict, str]:
-    """Verdict by the rules, of (severity, rule), and the rules that led to it."""
-    severities = [severity for severity, _ in flags]
-    weighty = {Severity.REJECT, Severity.REVIEW}
-    if severities.count(Severity.WARN) >= WARNINGS:
-        weighty.add(Severity.WARN)
-    verdict = Verdict.ACCEPT
+def _within(
+    review: float,
+    cases: Sequence[str],
+    found: Mapping[str, Place],
+    flags: pd.DataFrame,
+    decided: Set[str],
+) -> set[str]:
+    """Cases that the share of `review` is spent on, besides those that are certain or decided."""
+    refused = set(flags[flags["severity"] == Severity.REJECT]["case"])
+    judged = [case for case in cases if case not in refused]
+    spent = sum(found[case].certain or case in decided for case in judged)
+    left = math.ceil(review * len(judged)) - spent
+    ranked = sorted(judged, key=lambda case: found[case].rank)
+    waiting = [
+        case for case in ranked
+        if not found[case].certain and case not in decided and found[case].leading is not None
+    ]  # fmt: skip
+    return set(waiting[: max(left, 0)])
+
+
+def _verdict(flags: pd.DataFrame, sent: bool) -> Verdict:
+    severities = set(flags["severity"])
     if Severity.REJECT in severities:
-        verdict = Verdict.REJECT
-    elif weighty & set(severities):
-        verdict = Verdict.REVIEW
-    return verdict, ",".join(dict.fromkeys(rule for severity, rule in flags if severity in weighty))
+        return Verdict.REJECT
+    return Verdict.REVIEW if sent or Severity.REVIEW in severities else Verdict.ACCEPT
+
+
+def _rules(flags: pd.DataFrame, leading: int | None, scored: pd.DataFrame, sent: bool) -> str:
+    """The rules that led to a verdict, the leading one first."""
+    certain = flags[flags["severity"].isin({Severity.REJECT, Severity.REVIEW})]["rule"].tolist()
+    warned: list[str] = []
+    if sent and leading is not None:
+        warnings = flags[(flags["severity"] == Severity.WARN) & (flags["score"] >= NOTABLE)]
+        warned = [scored["rule"].iloc[leading], *warnings["rule"]]
+    return ",".join(dict.fromkeys([*certain, *warned]))
+
+
+def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+    """The flags as they are written: the one that leads a case to review says so.
+
+    What is hardly odd (`NOTABLE`) is left out, but for what leads.
+
+    Parameters
+    ----------
+    flags, decisions : as `verdicts` was given them
+    verdict : what it made of them
+    """
+    flags = learned(weighed(flags, len(verdict)).reset_index(drop=True), decisions)
+    sent = verdict[(verdict["verdict"] == Verdict.REVIEW) & (verdict["by"] == "rules")]
+    leads = set(zip(sent["case"], sent["reason"], strict=True))
+    leading = np.array(
+        [key in leads for key in zip(flags["case"], flags["message"], strict=True)], bool
+    )
+    warned = flags["severity"] == Severity.WARN
+    severity = flags["severity"].where(~(leading & warned), str(Severity.REVIEW))
+    kept = leading | ~(flags["score"] < NOTABLE)
+    written = flags.assign(severity=severity, score=flags["score"].round(2))[kept]
+    return written[SCORED_COLUMNS]
+
+
+def below_the_line(flags: pd.DataFrame, verdict: pd.DataFrame) -> int:
+    """How many accepted cases have something against them that others have more of.
+
+    Parameters
+    ----------
+    flags : as they are written
+    verdict : of all cases
+    """
+    warned = set(flags[flags["severity"] == Severity.WARN]["case"])
+    accepted = verdict[(verdict["verdict"] == Verdict.ACCEPT) & (verdict["by"] == "rules")]
+    return len(warned & set(accepted["case"]))
 
 
 def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:

@@ -19,6 +19,9 @@ SHELL_MM = 10.0
 """The host round a lesion that its contrast is taken against: wide enough to be the organ's own
 tissue, near enough to be lit, and enhanced, as the lesion is."""
 
+FEWEST_LAYERS = 6
+"""Along an axis with fewer layers a lesion has no end to speak of."""
+
 FEW_POINTS = 50
 """Up to so many points all distances are had in less time than their hull."""
 
@@ -26,7 +29,7 @@ COLUMNS = (
     *("case", "instance", "target", "voxels", "volume_ml", "max_diameter_mm"),
     *("max_axial_diameter_mm", "centroid_x", "centroid_y", "centroid_z", "host", "host_basis"),
     *("inside_fraction", "distance_mm", "mean", "host_mean", "contrast", "contrast_to_noise"),
-    *("touches_border", "outside_fraction"),
+    *("touches_border", "outside_fraction", "flat_end"),
 )
 
 DRAWN = (
@@ -87,7 +90,8 @@ def measure_lesion(
         `COLUMNS` but case. Diameters go from voxel centre to voxel centre (Feret's, as ITK's).
         `contrast` is the lesion's mean minus that of its host within `SHELL_MM`, in the image's
         unit, and `contrast_to_noise` that over the host's standard deviation there; NaN without
-        a host there.
+        a host there. `flat_end` is the area of the widest end over that of the mean layer, of
+        ends within the image and along axes of at least `FEWEST_LAYERS` layers; NaN without.
     """
     index = np.stack(np.unravel_index(instance.places, labels.shape), axis=1)
     inside = image.reshape(-1)[instance.places].astype(np.float64)
@@ -119,7 +123,27 @@ def measure_lesion(
         "outside_fraction": (
             float("nan") if body is None else body.outside(instance.places, labels.shape)
         ),
+        "flat_end": flat_end(index, labels.shape),
     }
+
+
+def flat_end(index: Array, shape: tuple[int, ...]) -> float:
+    """How wide a lesion ends, over how wide it is on average; NaN where it has no end to judge.
+
+    Parameters
+    ----------
+    index : of its voxels, (n, 3), (z, y, x)
+    shape : of the volume, on whose faces nothing ends
+    """
+    widest = float("nan")
+    for axis, size in enumerate(shape):
+        layers = np.bincount(index[:, axis])[index[:, axis].min() :]
+        if len(layers) < FEWEST_LAYERS:
+            continue
+        for end, face in ((0, index[:, axis].min() == 0), (-1, index[:, axis].max() == size - 1)):
+            if not face:
+                widest = float(np.fmax(widest, layers[end] / layers.mean()))
+    return widest
 
 
 def diameter_mm(index: Array, grid: Grid) -> float:

@@ -18,6 +18,8 @@ from backsplit.errors import CaseError, Code
 from backsplit.measure import agreement, lesions
 from backsplit.measure.body import find_body
 from backsplit.measure.filled import in_label_map, in_segmentation
+from backsplit.measure.parts import COLUMNS as PARTS
+from backsplit.measure.parts import parts
 from backsplit.measure.rows import write_rows
 from backsplit.measure.table import COLUMNS, measure
 from backsplit.scheme.scheme import Classes, Scheme
@@ -41,6 +43,7 @@ TABLES = {
     "lesions": lesions.COLUMNS,
     "agreement": agreement.COLUMNS,
     "drawn": lesions.DRAWN,
+    "parts": PARTS,
 }
 """Tables that every case has rows of, with their columns."""
 
@@ -120,7 +123,7 @@ class MeasureStage:
         layers = self._layers(case)
         return {
             "stage": "measure",
-            "version": 10,
+            "version": 11,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.inputs.lesions.placing.grid_channel]),
@@ -169,7 +172,9 @@ class MeasureStage:
         filled = in_label_map(labels.array, [(i, ids[e.host] if e.host else None) for e, i in mine])
         names = self.scheme.all_names
         found = measure(image.array, labels.array, names, image.grid, filled)
-        del filled
+        whole = labels.array if filled is None else filled.array
+        of_structures = parts(whole, names, image.grid)
+        del filled, whole
         drawn = self._composed(case).drawn
         body = find_body(image) if any(entry.written_voxels for entry in drawn) else None
         tables = {
@@ -193,6 +198,7 @@ class MeasureStage:
                 for entry in drawn
             ),
             "agreement": pd.DataFrame(self._compare_layers(case, image.grid)),
+            "parts": of_structures,
         }
         outputs = self.outputs(case)
         write_rows(outputs["rows"], case.id, tables, TABLES)

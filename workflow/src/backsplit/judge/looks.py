@@ -1,0 +1,69 @@
+"""Ways of comparing the cases with each other, and how improbable what is found is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from backsplit.judge.cube import quantile
+from backsplit.volume import Array
+
+TAIL = 0.9
+"""Share of the cases that is taken for ordinary: where a tenth of a cohort is faulty the rest still
+says how far ordinary cases lie apart."""
+
+USUAL_RANGE = (0.05, 0.95)
+"""Between these quantiles lies what messages call usual."""
+
+
+Show = Callable[[float], str]
+"""A value in words."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One comparison of every structure between the cases.
+
+    Attributes
+    ----------
+    rule : its name in flags
+    chance : that an ordinary case lies as far off, (case, structure), NaN where not compared
+    say : of a case's and a structure's index: what was found, and what is usual
+    """
+
+    rule: str
+    chance: Array
+    say: Callable[[int, int], tuple[str, str]]
+
+
+def eased(chance: Array) -> Array:
+    """Chances for tails that are heavier than theory has them.
+
+    The surprise (-log chance) of each structure is divided by what its `TAIL` quantile over the
+    cases exceeds the theoretical one by: a volume that varies as much as a bladder's surprises
+    nobody. Never less than theory says.
+
+    Parameters
+    ----------
+    chance : (case, structure), NaN where not compared
+    """
+    surprise = -np.log(np.maximum(chance, 1e-300))
+    with np.errstate(invalid="ignore"):
+        stretch = np.maximum(quantile(surprise, TAIL) / -np.log(1 - TAIL), 1.0)
+    return np.asarray(np.exp(-surprise / stretch))
+
+
+def usual(values: Array, j: int, show: Show, *, below: bool = False) -> str:
+    """In words, between what values the middle nine tenths of the cases lie.
+
+    Parameters
+    ----------
+    values : (case, structure)
+    j : of which structure
+    show : a value in words
+    below : only what is large is unusual
+    """
+    low, high = np.nanquantile(values[:, j], USUAL_RANGE)
+    return f"at most {show(high)}" if below else f"{show(low)} to {show(high)}"

@@ -1,0 +1,131 @@
+"""The order in which cases are looked at, and how many of them a person is asked to see."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from backsplit.config.quality import Severity
+
+NOTABLE = 2.0
+"""Score of what one ordinary case in a hundred has; what is below is worth no line in a table."""
+
+RARE = 0.01
+PRIOR = 50
+"""A rule is taken to be broken in one case of a hundred, with the weight of so many cases."""
+
+CERTAIN = {Severity.REJECT, Severity.REVIEW}
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a case stands.
+
+    Attributes
+    ----------
+    rank : 1 is to be looked at first
+    score : -log10 of the chance that an ordinary case is as odd
+    certain : it breaks what no patient can
+    leading : index, in the table of flags, of the flag that speaks most against it; None where
+        none does
+    """
+
+    rank: int
+    score: float
+    certain: bool
+    leading: int | None
+
+
+def weighed(flags: pd.DataFrame, cases: int) -> pd.DataFrame:
+    """The flags with a score for each warning that has none: how few of the cases have it.
+
+    Parameters
+    ----------
+    flags : flags; `score` is NaN, or not there, where nothing was compared
+    cases : how many were judged
+    """
+    score = flags["score"] if "score" in flags else pd.Series(np.nan, flags.index)
+    number = flags.groupby(["subject", "rule"])["case"].transform("nunique")
+    others = (number - 1 + PRIOR * RARE) / (max(cases - 1, 0) + PRIOR)
+    bare = score.isna() & (flags["severity"] == Severity.WARN)
+    rarity = -np.log10(others.astype(float))
+    return flags.assign(score=score.astype(float).where(~bare, rarity))
+
+
+def learned(flags: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+    """Move scores by what a person decided about cases with the same reason.
+
+    Of the cases that were led by the same kind of reason about the same structure, d were decided
+    and c of them rejected: every score of that kind moves by log10(2 (1 + c) / (2 + d)), which is
+    how much likelier a fault has become (Laplace's rule of succession, from one in two).
+
+    Parameters
+    ----------
+    flags : with scores
+    decisions : case and decision of a person; `review` says nothing yet
+    """
+    if not len(decisions) or not len(flags):
+        return flags
+    decided = decisions[decisions["decision"].isin(["accept", "reject"])]
+    verdict = dict(zip(decided["case"], decided["decision"] == "reject", strict=True))
+    kind = list(zip(flags["rule"].map(kind_of), flags["subject"], strict=True))
+    leading = _leading(flags)
+    counts: dict[tuple[str, str], list[int]] = {}
+    for case, rejected in verdict.items():
+        if case in leading:
+            count = counts.setdefault(kind[leading[case]], [0, 0])
+            count[0] += int(rejected)
+            count[1] += 1
+    moved = [0.0 if k not in counts else _shift(*counts[k]) for k in kind]
+    return flags.assign(score=flags["score"] + moved)
+
+
+def _shift(confirmed: int, decided: int) -> float:
+    return float(np.log10(2 * (1 + confirmed) / (2 + decided)))
+
+
+def kind_of(rule: str) -> str:
+    """What is odd in any comparison with the cohort is odd in one way."""
+    named = ("cohort_absent", "cohort_truncated")
+    return "cohort" if rule.startswith("cohort_") and rule not in named else rule
+
+
+def _leading(flags: pd.DataFrame) -> dict[str, int]:
+    """Case to the position of the flag that speaks most against it."""
+    certain = flags["severity"].isin(CERTAIN).to_numpy()
+    score = flags["score"].fillna(0.0).to_numpy()
+    speaks = certain | ((flags["severity"] == Severity.WARN).to_numpy() & (score > 0))
+    rejected = (flags["severity"] == Severity.REJECT).to_numpy()
+    order = np.lexsort((-score, ~certain, ~rejected))
+    found: dict[str, int] = {}
+    cases = flags["case"].to_numpy()
+    for at in order[speaks[order]].tolist():
+        found.setdefault(cases[at], at)
+    return found
+
+
+def places(cases: Sequence[str], flags: pd.DataFrame) -> dict[str, Place]:
+    """Rank every case: what is certain first, then by score, then as in the table.
+
+    Parameters
+    ----------
+    cases : every case, in order
+    flags : with scores
+    """
+    leading = _leading(flags)
+    score = flags["score"].fillna(0.0).to_numpy()
+    certain = flags["severity"].isin(CERTAIN).to_numpy()
+    best = flags.assign(score=score).groupby("case")["score"].max().to_dict()
+    rejected = (flags["severity"] == Severity.REJECT).to_numpy()
+    keys = []
+    for number, case in enumerate(dict.fromkeys(cases)):
+        at = leading.get(case)
+        weight = 0 if at is None else int(certain[at]) + int(rejected[at])
+        keys.append((-weight, -max(best.get(case, 0.0), 0.0), number, case, at))
+    return {
+        case: Place(rank, 0.0 - minus, weight < 0, at)
+        for rank, (weight, minus, _, case, at) in enumerate(sorted(keys, key=lambda k: k[:3]), 1)
+    }
