@@ -37,7 +37,10 @@ RULES = {
     "holes": {"of": "liver", "most": 0.1},
     "several": {"of": "liver"},
     "paired": {"of": "kidney"},
+    "uneven": {"of": "cord"},
     "midline": {"of": "spleen"},
+    "sexed": {"of": "cord"},
+    "removable": {"of": "kidney"},
 }  # fmt: skip
 """One anatomy rule of each kind, most of which the volumes break."""
 

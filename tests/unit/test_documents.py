@@ -18,8 +18,8 @@ from backsplit.errors import Code
 from backsplit.flow.gather import STATUS_OF_STRUCTURES
 from backsplit.judge import cohort
 from backsplit.judge import lesions as judge_lesions
-from backsplit.judge.verdicts import DECISION_COLUMNS, FLAG_COLUMNS, VERDICT_COLUMNS
-from backsplit.measure import agreement, lesions
+from backsplit.judge.verdicts import DECISION_COLUMNS, SCORED_COLUMNS, VERDICT_COLUMNS
+from backsplit.measure import agreement, lesions, parts
 from backsplit.measure import table as measure
 from backsplit.store.status import STATUS_COLUMNS
 from backsplit.study import compare
@@ -156,8 +156,9 @@ def columns_of_tables() -> dict[str, list[str]]:
         "qc/lesions.parquet": list(lesions.COLUMNS),
         "qc/agreement.parquet": list(agreement.COLUMNS),
         "qc/drawn.parquet": list(lesions.DRAWN),
+        "qc/parts.parquet": list(parts.COLUMNS),
         "qc/burden.tsv": list(burden.columns),
-        "qc/flags.tsv": list(FLAG_COLUMNS),
+        "qc/flags.tsv": list(SCORED_COLUMNS),
         "qc/verdicts.tsv": list(VERDICT_COLUMNS),
         "qc/decisions.tsv": list(DECISION_COLUMNS),
         "labels/status.parquet": list(STATUS_OF_STRUCTURES),
@@ -180,7 +181,9 @@ def test_each_table_is_explained_with_exactly_its_columns():
 def test_exactly_the_rules_that_can_be_turned_off_are_listed():
     listed = quoted(TABLES[TABLES.index("Rules in `flags.tsv`") :].partition("systematic_")[0])
     found = {f.name for f in vars(cohort).values() if isinstance(f, cohort.Feature)}
-    kinds = set(AnatomyRules.model_fields) - {"several", "paired", "midline"}  # say, flag nothing
+    kinds = set(AnatomyRules.model_fields) - {
+        "several", "paired", "uneven", "midline", "sexed", "removable",  # say, flag nothing
+    }  # fmt: skip
     kinds |= set(re.findall(r'"(lesion_[a-z]+)"', inspect.getsource(judge_lesions)))
     others = {"agreement", "too_few", "flags.tsv", "qc.off", "systematic_"}
     assert found | kinds <= set(listed)

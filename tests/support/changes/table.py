@@ -12,7 +12,7 @@ from support.tiny import Change, Tiny, lesions
 def many_cases(tiny: Tiny) -> None:
     for number, case in enumerate(("d", "e"), start=3):
         tiny.new_case(case, number)
-    tiny.settings["qc"]["cohort"] = {"limit": 4.5, "fewest": 5}
+    tiny.settings["qc"]["cohort"] = {"fewest": 5}
 
 
 def add_case(tiny: Tiny) -> None:
