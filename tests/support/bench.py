@@ -10,7 +10,7 @@ import pandas as pd
 
 from backsplit.config.quality import Quality
 from backsplit.judge.flags import all_flags
-from backsplit.judge.verdicts import DECISION_COLUMNS, verdicts
+from backsplit.judge.verdicts import DECISION_COLUMNS, settled, verdicts
 from backsplit.measure.agreement import COLUMNS
 from backsplit.measure.table import measure
 from backsplit.volume import Grid, Volume, read_labels, read_volume
@@ -27,6 +27,10 @@ OPENKBP_NAMES = (
     "larynx", "mandible",
 )  # fmt: skip
 LEFT_RIGHT = {"parotid_left": "parotid_right", "kidney_left": "kidney_right"}
+FOUND_WITHIN = 0.1
+"""A fault is found when its case is among the first two of twenty: one of them is the clean case
+that comes first without the fault."""
+
 NEXT_TO_LESION = "half next to the lesion missing"
 
 
@@ -66,12 +70,16 @@ class Bench:
 
     def judge_tables(self, tables: Sequence[pd.DataFrame], groups=None, settings=None):
         """Flags and verdicts of measures."""
-        flags = all_flags(pd.concat(tables), AGREEMENT, {}, groups or {}, settings or Quality())
-        return flags, verdicts(list(self.cases), flags, DECISIONS).set_index("case")["verdict"]
+        measures = pd.concat(tables)
+        settings = settings or Quality()
+        flags = all_flags(measures, AGREEMENT, {}, groups or {}, settings)
+        cases = list(dict.fromkeys(measures["case"]))
+        verdict = verdicts(cases, flags, DECISIONS, settings.review)
+        return settled(flags, verdict, DECISIONS), verdict.set_index("case")["verdict"]
 
-    def found(self, case: str, labels: np.ndarray) -> bool:
+    def found(self, case: str, labels: np.ndarray, review: float = FOUND_WITHIN) -> bool:
         """Whether a fault sends its case to review, for a reason that it did not have before."""
-        flags, verdict = self.judge({case: labels})
+        flags, verdict = self.judge({case: labels}, settings=Quality(review=review))
         keys = ["case", "subject", "rule"]
         before = set(self.flags[keys].itertuples(index=False, name=None))
         new = set(flags[keys].itertuples(index=False, name=None)) - before

@@ -9,7 +9,7 @@ import pytest
 from backsplit.judge.lesions import flag_lesions
 from backsplit.judge.verdicts import verdicts
 from backsplit.measure.body import find_body
-from backsplit.measure.lesions import COLUMNS, DRAWN, drawn_row
+from backsplit.measure.lesions import COLUMNS, DRAWN, drawn_row, flat_end
 from backsplit.store.sidecars import DrawnEntry
 from backsplit.volume import Volume
 from support.composing import grid_of
@@ -110,3 +110,64 @@ def test_the_body_is_where_tissue_is(spacing):
     assert body.outside(np.flatnonzero(well_in), shape) < 0.01
     assert body.outside(np.flatnonzero(well_out), shape) > 0.97
     assert find_body(Volume(np.full((4, 5, 6), -1000, np.int16), grid_of((4, 5, 6)))) is None
+
+
+def measured(**columns):
+    """Lesions of target tumor, one row each; columns are lists, or the same for all."""
+    count = max(len(value) for value in columns.values() if isinstance(value, list))
+    rows = {"target": "tumor", "instance": list(range(1, count + 1)), "volume_ml": 1.0} | columns
+    return pd.DataFrame(rows, index=range(count)).reindex(columns=list(COLUMNS))
+
+
+def said_of(rows, measures=None):
+    found = flag_lesions(drawn(), rows, measures)
+    return [(f.case, f.rule, str(f.severity)) for f in found.itertuples()]
+
+
+def test_lesions_of_a_single_voxel_are_dust_from_three_on():
+    rows = measured(case=["a"] * 4 + ["b"] * 3, voxels=[1, 1, 1, 90, 1, 1, 2])
+    assert said_of(rows) == [("a", "lesion_dust", "warn")]
+    assert "3 of 4 lesions are a single voxel" in flag_lesions(drawn(), rows)["message"][0]
+
+
+def test_a_cut_lesion_has_a_flat_end():
+    """Half a ball and a ball, measured; the same half at the image's border is no cut."""
+    axes = np.meshgrid(*[np.arange(24)] * 3, indexing="ij")
+    ball = sum((a - 12) ** 2 for a in axes) < 81
+    half = ball & (axes[0] >= 12)
+    ends = [flat_end(np.argwhere(mask), (24,) * 3) for mask in (ball, half)]
+    assert ends[0] < 0.5 and ends[1] == pytest.approx(1.5, abs=0.15)
+    assert flat_end(np.argwhere(half) - [12, 0, 0], (24,) * 3) < 0.5
+    assert np.isnan(flat_end(np.argwhere(ball[:5, :5, :5] | True)[:2], (24,) * 3))
+    rows = measured(
+        case=["a", "b", "c"], voxels=[1600, 3200, 100], flat_end=[ends[1], ends[0], 2.0]
+    )
+    assert said_of(rows) == [("a", "lesion_cut", "warn")]
+
+
+def test_a_lesion_at_the_border_is_said():
+    rows = measured(case=["a", "a", "b"], touches_border=[True, True, False])
+    assert said_of(rows) == [("a", "lesion_border", "warn")]
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_reversed_contrast_is_said_where_all_others_have_one_sign(sign):
+    cases = [f"c{n:02}" for n in range(20)]
+    values = sign * np.linspace(0.5, 3, 20)
+    values[3], values[4] = -2 * sign, -0.5 * sign  # the latter is within the noise
+    rows = measured(case=cases, contrast_to_noise=values.tolist())
+    assert said_of(rows) == [("c03", "lesion_contrast", "warn")]
+    assert said_of(rows[:9]) == []
+    mixed = rows.assign(contrast_to_noise=[sign * (-1) ** n for n in range(20)])
+    assert said_of(mixed) == []
+
+
+def test_a_target_that_is_most_of_its_organ_is_said():
+    rows = measured(
+        case=["a", "b", "c"], volume_ml=[90.0, 70.0, 9.0], host=["liver", "liver", None]
+    )
+    organs = pd.DataFrame(
+        {"case": ["a", "b"], "source": "labels", "structure": "liver", "volume_ml": [10.0, 30.0]}
+    )
+    assert said_of(rows, organs) == [("a", "lesion_fills", "warn")]
+    assert "90% of liver" in flag_lesions(drawn(), rows, organs)["message"][0]

@@ -26,7 +26,7 @@ coarse, and lesions of the skin reach out of it."""
 DUST = 3
 """So many lesions of a single voxel are no slip of the pen."""
 
-FLAT_END = 1.3
+FLAT_END = 1.25
 """A lesion that ends this many times as wide as it is on average was cut: half a ball ends 1.5
 times as wide, a tube 1 time."""
 

@@ -169,7 +169,7 @@ def _rules(flags: pd.DataFrame, leading: int | None, scored: pd.DataFrame, sent:
 def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
     """The flags as they are written: the one that leads a case to review says so.
 
-    What is hardly odd (`NOTABLE`) is left out, but for what leads.
+    What is hardly odd (`NOTABLE`) is left out, but for what leads; the weightiest come first.
 
     Parameters
     ----------
@@ -186,7 +186,11 @@ def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame)
     severity = flags["severity"].where(~(leading & warned), str(Severity.REVIEW))
     kept = leading | ~(flags["score"] < NOTABLE)
     written = flags.assign(severity=severity, score=flags["score"].round(2))[kept]
-    return written[SCORED_COLUMNS]
+    order = written["severity"].map({str(name): -i for i, name in enumerate(Severity)})
+    written = written.assign(order=order).sort_values(
+        ["order", "score"], ascending=[True, False], kind="stable"
+    )
+    return written[SCORED_COLUMNS].reset_index(drop=True)
 
 
 def below_the_line(flags: pd.DataFrame, verdict: pd.DataFrame) -> int:

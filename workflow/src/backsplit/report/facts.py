@@ -100,6 +100,8 @@ class CaseFacts:
     picture : PNG file, None where there is none
     page : address of the case's own page from `index.html`; empty where it has none
     page_problem : why the case has no page though it should
+    rank : place in the order in which cases are best looked at, from 1; 0 before they are judged
+    score : -log10 of the chance that an ordinary case is as odd
     """
 
     id: str
@@ -121,6 +123,8 @@ class CaseFacts:
     picture: Path | None
     page: str
     page_problem: str
+    rank: int = 0
+    score: float = 0.0
 
     @property
     def weight(self) -> int:
@@ -305,6 +309,16 @@ class ReportFacts:
     def count(self, verdict: str) -> int:
         """Cases with a verdict that `check` did not refuse."""
         return sum(c.verdict == verdict and c.status is Status.OK for c in self.cases)
+
+    @property
+    def below(self) -> int:
+        """Accepted cases that have flags, but rank below those to review."""
+        return sum(
+            case.verdict == "accept"
+            and not case.decided
+            and any(flag.severity is Severity.WARN for flag in case.flags)
+            for case in self.cases
+        )
 
     @property
     def refused(self) -> int:

@@ -76,9 +76,9 @@ def ready_cases(table: pd.DataFrame) -> list[str]:
     return [str(case) for case in table[table["status"] == Status.OK]["case"]]
 
 
-def _burden(case: CaseFacts) -> tuple[int, int, float]:
-    """Order on the page: what is not accepted and has most against it first, then by lesions."""
-    return ORDER.get(case.verdict, 2), -case.weight, -case.lesion_ml
+def _burden(case: CaseFacts) -> tuple[int, int, int, float]:
+    """Order on the page: what is not accepted and ranks first, then by lesions."""
+    return ORDER.get(case.verdict, 2), case.rank, -case.weight, -case.lesion_ml
 
 
 def _exported(config: Config) -> frozenset[str] | None:
@@ -147,6 +147,8 @@ def gather_cases(
             picture=picture if not refused and picture.exists() else None,
             page=_link(results, case) if page and page.status is Status.DONE else "",
             page_problem=page.message if page and page.status is Status.FAILED else "",
+            rank=int(verdict.get("rank") or 0),
+            score=float(verdict.get("score") or 0),
         )
         found.append(facts)
     return found
