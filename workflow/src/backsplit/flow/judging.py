@@ -57,6 +57,7 @@ def _judged(
     import pandas as pd
 
     from backsplit.judge.flags import all_flags, without_off
+    from backsplit.judge.hosts import with_lesions
     from backsplit.judge.lesions import flag_lesions
     from backsplit.judge.verdicts import (
         flag_absences,
@@ -69,13 +70,14 @@ def _judged(
     config, scheme, measures = project.config, project.scheme, tables["measures"]
     done = [row.case for row in stages["measure"] if row.status is Status.DONE]
     lesions = flag_lesions(tables["drawn"], tables["lesions"], measures)
+    anatomy = with_lesions(measures, tables["lesions"], scheme.sources)
     flags = pd.concat(
         [
             flag_failures(stages),
             without_off(lesions, config.qc.off),
             flag_absences(measures[measures["source"] == "labels"], scheme.structures),
             all_flags(
-                measures, tables["agreement"], scheme.sources, _groups(project, done), config.qc,
+                anatomy, tables["agreement"], scheme.sources, _groups(project, done), config.qc,
                 list(scheme.targets), tables["parts"],
             ),
         ]
@@ -123,6 +125,8 @@ def numbers_behind(project: Project, case: str) -> Iterator[str]:
 
     from backsplit.judge.evidence import Scale, numbers
     from backsplit.judge.flags import compared_cases, cubes_of
+    from backsplit.judge.hosts import with_lesions
+    from backsplit.measure.lesions import COLUMNS as LESIONS
     from backsplit.measure.table import COLUMNS
     from backsplit.store.tsv import read_tsv
 
@@ -147,7 +151,11 @@ def numbers_behind(project: Project, case: str) -> Iterator[str]:
     for flag in flags[flags["case"] == case].to_dict("records"):
         score = f", score {flag['score']}" if flag.get("score") else ""
         yield f"  {flag['severity']}: {flag['message']} ({flag['rule']}{score})"
-    measures = pd.read_parquet(results.quality("measures"), columns=list(COLUMNS))
+    measures = with_lesions(
+        pd.read_parquet(results.quality("measures"), columns=list(COLUMNS)),
+        pd.read_parquet(results.quality("lesions"), columns=list(LESIONS)),
+        scheme.sources,
+    )
     done = list(dict.fromkeys(measures["case"]))
     compared = compared_cases(
         cubes_of(measures, list(scheme.targets)), scheme.sources, _groups(project, done), config.qc
