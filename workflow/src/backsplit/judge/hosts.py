@@ -13,10 +13,7 @@ LEAST_SHARE = 0.05
 
 SHAPE = (
     *("compactness", "axis_1_mm", "axis_2_mm", "axis_3_mm", "holes_ml", "stray_fraction"),
-    *(
-        f"blunt_{side}"
-        for side in ("right", "left", "anterior", "posterior", "inferior", "superior")
-    ),
+    *(f"blunt_{side}" for side in SIDES),
 )
 """Measures of shape that a lesion changes."""
 
