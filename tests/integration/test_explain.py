@@ -58,7 +58,7 @@ def test_what_is_left_out_is_listed_with_the_reason(project):
     )
     project.snakemake()
     listed = (project.results / "datasets" / "left_out.tsv").read_text().splitlines()[1:]
-    assert [line.split("\t") for line in listed] == [
+    assert [line.split("\t")[:5] for line in listed] == [
         ["thrown", "reject", "", "person", "motion"],
         ["bad", "reject", "GRID_MISMATCH", "rules", ""],
     ]
@@ -67,3 +67,24 @@ def test_what_is_left_out_is_listed_with_the_reason(project):
     (project.results / "qc" / "decisions.tsv").unlink()  # and it comes back
     project.snakemake()
     assert {path.name for path in folder.iterdir()} == {"kept.nii.gz", "thrown.nii.gz"}
+
+
+def test_judging_tells_the_numbers_behind_a_case(project):
+    project.settings["qc"] = {"cohort": {"fewest": 5}, "review": 0.2}
+    for number in range(6):
+        project.add(f"c{number}")
+    project.write()
+    assert "FILE_MISSING" in project.run("judge", "--explain", "c1", ok=False).stderr
+    for verb in (["check"], ["segment", "tissue"], ["compose"], ["measure"]):
+        project.run(*verb)
+    assert "judge: " in project.run("judge").stderr
+    before = (project.results / "qc" / "verdicts.tsv").read_bytes()
+    told = project.run("judge", "--explain", "c1").stdout.splitlines()
+    assert told[0].startswith("c1: ") and "of 6, score " in told[0]
+    assert any("comparisons, the least likely first" in line for line in told)
+    assert (project.results / "qc" / "verdicts.tsv").read_bytes() == before
+    assert "TABLE_INVALID" in project.run("judge", "--explain", "nobody", ok=False).stderr
+    project.settings["qc"]["cohort"]["fewest"] = 9
+    project.write()
+    told = project.run("judge", "--explain", "c1").stdout
+    assert "no comparison: fewer than 9 cases were measured" in told
