@@ -166,6 +166,7 @@ def test_mapping_faults_can_be_turned_off():
 
 
 def test_faults_of_the_mapping_send_no_case_to_review():
-    flags = pd.DataFrame([{"case": "", "severity": "review", "rule": "systematic_parts"}])
+    row = {"case": "", "subject": "x", "severity": "review", "rule": "systematic_parts"}
+    flags = pd.DataFrame([row | {"message": "x is in two parts"}])
     decisions = pd.DataFrame(columns=list(DECISION_COLUMNS))
     assert verdicts(["a"], flags, decisions)["verdict"].tolist() == ["accept"]

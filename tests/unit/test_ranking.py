@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from backsplit.config.quality import Quality
 from backsplit.judge.cube import Cube
@@ -45,15 +46,15 @@ def judged(table, decisions=NOBODY, review=0.05, **more):
 
 
 @pytest.mark.parametrize("cases", [10, 20, 50, 120])
-@pytest.mark.parametrize("review", [0.05, 0.2])
-def test_a_clean_cohort_takes_its_share_and_no_more(cases, review):
-    names = [f"c{n:02}" for n in range(cases)]
-    shares = []
-    for seed in range(3):
-        _, result = judged(cohort(cases, seed), review=review)
-        assert list(result.index) == names
-        shares.append((result["verdict"] == "review").mean())
-    assert set(shares) == {np.ceil(review * cases) / cases}
+def test_a_clean_cohort_takes_its_share_and_no_more(cases):
+    """Never more than the share, rounded up, and over many cohorts about as much."""
+    sent = []
+    for seed in range(240 // cases):
+        _, result = judged(cohort(cases, seed))
+        sent.append(int((result["verdict"] == "review").sum()))
+    assert max(sent) <= np.ceil(0.05 * cases)
+    low, high = stats.binom.interval(0.99, len(sent) * cases, 0.05)
+    assert sum(sent) <= high and (cases < 50 or sum(sent) >= low)
 
 
 def test_scores_are_chances():
@@ -89,10 +90,15 @@ def test_nobody_is_sent_for_nothing():
 
 def test_a_warning_counts_by_how_few_have_it():
     rows = [(f"c{n:02}", "liver", "pair", "warn", np.nan) for n in range(10)]
-    flags = flags_of(*rows, ("c11", "spleen", "holes", "warn", np.nan))
+    flags = flags_of(
+        *rows, ("c11", "spleen", "holes", "warn", np.nan), ("c12", "x", "agreement", "warn", np.nan)
+    )
     table = verdicts(names_of(40), flags, NOBODY, 0.05).set_index("case")
     assert table["rank"].idxmin() == "c11"
     assert table.loc["c11", "score"] > 2 > table.loc["c00", "score"] > 0.5
+    assert table.loc["c12", "score"] == pytest.approx(-np.log10(5 / 89), abs=0.01)
+    few = verdicts(["c12"], flags, NOBODY, 0.05)  # a small set is not sent for a small reason
+    assert few["verdict"].tolist() == ["accept"]
 
 
 def test_a_faulty_case_leads_with_one_reason_and_folds_the_rest():
@@ -165,10 +171,10 @@ def test_an_absent_prostate_is_no_flag_and_an_absent_spleen_ranks():
     prostate = table[table["structure"] == "sacrum"].assign(structure="prostate")
     women = absent(pd.concat([table, prostate], ignore_index=True), ["c05"], "prostate")
     flags, _ = judged(women)
-    said = flags[(flags["subject"] == "prostate") & (flags["case"] == "c05")]
-    assert set(said["severity"]) <= {"info"}
+    assert flags[(flags["subject"] == "prostate") & (flags["case"] == "c05")].empty
     flags, result = judged(absent(table, ["c05"], "spleen"))
-    assert flags[flags["rule"] == "cohort_absent"]["severity"].tolist() == ["review"]
+    assert flags[flags["rule"] == "cohort_absent"]["severity"].tolist() == ["warn"]
+    assert result.loc["c05", "verdict"] == "accept" and result.loc["c05", "score"] > 1
     assert "unless it was removed" in result.loc["c05", "reason"]
 
 

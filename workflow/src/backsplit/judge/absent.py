@@ -24,8 +24,9 @@ def absences(
 ) -> Iterator[tuple[str, Finding]]:
     """Find structures that a case lacks, or that are cut off, and nearly nobody else's are.
 
-    What only some people have (`sexed` and `removable` in the rules) is absent as information, and
-    so is what lies outside of the image by where its neighbours are.
+    Of what only men or only women have (`sexed` in the rules) nothing is said; what surgeons remove
+    (`removable`) is a warning; what lies outside of the image, by where its neighbours are, is
+    information.
 
     Parameters
     ----------
@@ -41,10 +42,10 @@ def absences(
     seen = _in_view(cube, field)
     for i, j in np.argwhere(missing).tolist():
         structure = cube.structures[j]
-        severity, why = Severity.REVIEW, "as in most cases, and its place is in view"
         if _is_one_of(structure, rules, "sexed"):
-            severity, why = Severity.INFO, "in men or women only"
-        elif not seen[i, j]:
+            continue
+        severity, why = Severity.REVIEW, "as in most cases, and its place is in view"
+        if not seen[i, j]:
             severity, why = Severity.INFO, "as in most cases, but its place is out of view"
         elif _is_one_of(structure, rules, "removable"):
             severity, why = Severity.WARN, "as in most cases, unless it was removed"
@@ -54,11 +55,6 @@ def absences(
             cube.structures[j], CUT, Severity.INFO, "cut off by the field of view",
             "whole, as in most cases",
         )  # fmt: skip
-
-
-def is_sexed(structure: str, rules: AnatomyRules) -> bool:
-    """Whether only men, or only women, have it."""
-    return _is_one_of(structure, rules, "sexed")
 
 
 def _is_one_of(structure: str, rules: AnatomyRules, kind: str) -> bool:

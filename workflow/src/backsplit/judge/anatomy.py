@@ -21,8 +21,8 @@ FEWEST_VOXELS = 20
 by volume."""
 
 ORDER_MM = 30.0
-"""Centroids may be out of order by this much: organs lie obliquely, move with breathing, and a large
-liver reaches down to the kidneys' lower poles."""
+"""Centroids may be out of order by this much: organs lie obliquely and move with breathing, and a
+large liver reaches down to the kidneys' lower poles."""
 
 TOUCH_MM = 15.0
 """Boxes of neighbours in a chain lie no further apart: less than the height of a vertebra."""

@@ -9,13 +9,18 @@ import numpy as np
 import pandas as pd
 
 from backsplit.config.quality import Severity
+from backsplit.judge.anatomy import fits
 
 NOTABLE = 2.0
 """Score of what one ordinary case in a hundred has; what is below is worth no line in a table."""
 
-RARE = 0.01
 PRIOR = 50
-"""A rule is taken to be broken in one case of a hundred, with the weight of so many cases."""
+RARE = 0.01
+COMMON = 0.1
+"""A warning is taken to be said of one case in a hundred, with the weight of `PRIOR` cases; one
+that lesions, operations and a second segmenter often give rise to, of one in ten."""
+
+OFTEN = ("lesion_*", "agreement", "cohort_absent")
 
 CERTAIN = {Severity.REJECT, Severity.REVIEW}
 
@@ -48,8 +53,11 @@ def weighed(flags: pd.DataFrame, cases: int) -> pd.DataFrame:
     cases : how many were judged
     """
     score = flags["score"] if "score" in flags else pd.Series(np.nan, flags.index)
+    if not len(flags):
+        return flags.assign(score=score.astype(float))
     number = flags.groupby(["subject", "rule"])["case"].transform("nunique")
-    others = (number - 1 + PRIOR * RARE) / (max(cases - 1, 0) + PRIOR)
+    prior = flags["rule"].map(lambda rule: COMMON if fits(rule, OFTEN) else RARE)
+    others = (number - 1 + PRIOR * prior) / (max(cases - 1, 0) + PRIOR)
     bare = score.isna() & (flags["severity"] == Severity.WARN)
     rarity = -np.log10(others.astype(float))
     return flags.assign(score=score.astype(float).where(~bare, rarity))

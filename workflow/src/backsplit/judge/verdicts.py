@@ -13,7 +13,7 @@ import pandas as pd
 
 from backsplit.config.quality import REVIEW, Severity
 from backsplit.errors import Code, RunError
-from backsplit.judge.ranking import NOTABLE, Place, learned, places, weighed
+from backsplit.judge.ranking import NOTABLE, Place, kind_of, learned, places, weighed
 from backsplit.store.status import Outcome, Status
 from backsplit.store.tsv import read_table
 
@@ -99,7 +99,8 @@ def verdicts(
         case, one of severity `review` sends it to review; those of severity `warn` rank the others
     decisions : a person's own (case, decision, note), which win, and move the scores of the rest
     review : share of the cases that a person is ready to look at: what was decided and what is
-        certain counts, and what is left goes to those that rank first
+        certain counts, and what is left goes to those that rank first, as far as they are less
+        likely than that share among ordinary cases
 
     Returns
     -------
@@ -136,16 +137,24 @@ def _within(
     flags: pd.DataFrame,
     decided: Set[str],
 ) -> set[str]:
-    """Cases that the share of `review` is spent on, besides those that are certain or decided."""
+    """Cases that the share of `review` is spent on, besides those that are certain or decided.
+
+    Each is less likely than that share: what is odd at all, of few cases, is not sent for it.
+    """
+    least = -math.log10(review) if review else math.inf
     refused = set(flags[flags["severity"] == Severity.REJECT]["case"])
     judged = [case for case in cases if case not in refused]
     spent = sum(found[case].certain or case in decided for case in judged)
     left = math.ceil(review * len(judged)) - spent
     ranked = sorted(judged, key=lambda case: found[case].rank)
     waiting = [
-        case for case in ranked
-        if not found[case].certain and case not in decided and found[case].leading is not None
-    ]  # fmt: skip
+        case
+        for case in ranked
+        if case not in decided
+        and not found[case].certain
+        and found[case].leading is not None
+        and found[case].score >= least
+    ]
     return set(waiting[: max(left, 0)])
 
 
@@ -169,7 +178,8 @@ def _rules(flags: pd.DataFrame, leading: int | None, scored: pd.DataFrame, sent:
 def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
     """The flags as they are written: the one that leads a case to review says so.
 
-    What is hardly odd (`NOTABLE`) is left out, but for what leads; the weightiest come first.
+    Comparisons in which a case is hardly odd (`NOTABLE`) are left out, but for what leads; the
+    weightiest come first.
 
     Parameters
     ----------
@@ -184,7 +194,8 @@ def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame)
     )
     warned = flags["severity"] == Severity.WARN
     severity = flags["severity"].where(~(leading & warned), str(Severity.REVIEW))
-    kept = leading | ~(flags["score"] < NOTABLE)
+    compared = flags["rule"].map(kind_of) == "cohort"
+    kept = leading | ~(compared & (flags["score"] < NOTABLE))
     written = flags.assign(severity=severity, score=flags["score"].round(2))[kept]
     order = written["severity"].map({str(name): -i for i, name in enumerate(Severity)})
     written = written.assign(order=order).sort_values(
