@@ -17,7 +17,7 @@ import pytest
 from backsplit.demo.phantoms import make_phantom
 from backsplit.export.nnunet import datasets
 from backsplit.flow.project import open_project
-from backsplit.train.plans import Planning, share
+from backsplit.train.plans import Planning, by_table, share
 from support.project import save
 
 pytestmark = pytest.mark.slow
@@ -155,7 +155,8 @@ def test_settings_of_training_outlast_a_second_plan(planned, monkeypatch):
     settings = planning.folder(nested) / "backsplit.json"
     settings.write_text('{"targets": 1}')
     table = project.scheme.nested_table(0, keep_ignore=True)
-    share(shared / main.folder.name / "nnUNetPlans.json", main, nested, table, planning)
+    plans = shared / main.folder.name / "nnUNetPlans.json"
+    share(plans, main, nested, by_table(table), planning)
     assert settings.read_text() == '{"targets": 1}'
 
 

@@ -22,8 +22,12 @@ from backsplit.judge.verdicts import DECISION_COLUMNS, SCORED_COLUMNS, VERDICT_C
 from backsplit.measure import agreement, lesions, parts
 from backsplit.measure import table as measure
 from backsplit.store.status import STATUS_COLUMNS
+<<<<<<< HEAD
 from backsplit.study import compare
 from backsplit.study.false_alarms import FalseAlarms
+=======
+from backsplit.study import table as study_table
+>>>>>>> e0e15cb (Study: sets, trainings that go on where they were cut off and are shared, scores, price, rules)
 from support.project import ROOT
 
 KEYS = (ROOT / "config" / "README.md").read_text("utf-8")
@@ -168,6 +172,11 @@ def columns_of_tables() -> dict[str, list[str]]:
         "study/report/left_out.tsv": list(compare.LEFT_OUT),
         "study/report/false_alarms.tsv": [f.name for f in fields(FalseAlarms)],
         "cases.tsv": [*STATUS_COLUMNS, DRAWN_COLUMN],
+        "study/scores.parquet": list(study_table.SCORES),
+        "study/lesions.parquet": list(study_table.LESIONS),
+        "study/curves.parquet": list(study_table.CURVES),
+        "study/noise.parquet": list(study_table.NOISE),
+        "study/jobs.tsv": list(study_table.JOBS),
     }
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from backsplit import __version__
-from backsplit.cli import demo, questions, stages, start, train, view, weights
+from backsplit.cli import demo, questions, stages, start, study, train, view, weights
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -22,6 +22,7 @@ app.add_typer(view.app)
 app.add_typer(demo.app, name="demo")
 app.add_typer(weights.app, name="weights")
 app.add_typer(train.app, name="train")
+app.add_typer(study.app, name="study")
 
 
 def _print_version(wanted: bool) -> None:

@@ -32,13 +32,12 @@ class Budget(Section):
 
 
 class SmallNetwork(Section):
-    """A network smaller than nnU-Net would plan. Axes are those of the plans: slices first."""
+    """A network smaller than nnU-Net would plan. Axes are x, y, z, as a viewer shows them."""
 
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] = Field(
-        description="Spacing that images are resampled to, in the order of nnU-Net's plans: the "
-        "axis of slices first."
+        description="Spacing that images are resampled to: x, y, z."
     )
-    patch: tuple[int, int, int] = Field(description="Voxels of a patch, in the same order.")
+    patch: tuple[int, int, int] = Field(description="Voxels of a patch: x, y, z.")
     features: tuple[int, ...] = Field(
         min_length=2, description="Feature maps of each stage, the finest first."
     )

@@ -11,7 +11,7 @@ from backsplit.errors import Code, RunError
 from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.flow.project import Project
 from backsplit.store.provenance import read_json
-from backsplit.train.plans import Planning, plan, share
+from backsplit.train.plans import Planning, by_table, plan, share
 from backsplit.work.progress import Say
 
 
@@ -42,7 +42,7 @@ def plan_all(
         assert dataset.nested is not None
         keep = IGNORE in read_json(main.json)["labels"]
         table = project.scheme.nested_table(dataset.nested, keep_ignore=keep)
-        folders.append(share(plans, main, dataset, table, planning))
+        folders.append(share(plans, main, dataset, by_table(table), planning))
         say(f"[backsplit] plan: {dataset.folder.name} has the same plan and images")
     labels = read_json(main.json)["labels"].values()
     ours = "" if any(isinstance(ids, list) for ids in labels) else " -tr nnUNetTrainerBackSplit"

@@ -38,7 +38,7 @@ def demo_weights() -> Path:
 def trust(files: Iterable[Path]) -> dict[Path, Trust]:
     """Hold files of weights against what was recorded, by content first, by path second."""
     ledger = _ledger()
-    known = {*ledger.values(), *_shipped()}
+    known = {*ledger.values(), *_shipped(), *_own}
     return {
         path: Trust.ACCEPTED
         if file_sha256(path) in known
@@ -82,6 +82,14 @@ def accept(files: Iterable[Path]) -> None:
     """Record files of weights as trusted, by path and SHA-256."""
     ledger = {**_ledger(), **{str(path.resolve()): file_sha256(path) for path in files}}
     write_json(_ledger_path(), dict(sorted(ledger.items())))
+
+
+_own: set[str] = set()
+
+
+def trust_own(sha256: str) -> None:
+    """Trust weights in this process that a study trained itself, and noted the SHA-256 of."""
+    _own.add(sha256)
 
 
 def files_of(folder: Path) -> list[Path]:

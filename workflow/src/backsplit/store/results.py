@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from backsplit.store.study import StudyFolder
+
 VOLUME_ENDING = ".nii.gz"
 """Of every label map and image that is written."""
 ROWS_ENDING = ".rows.json.gz"
@@ -25,6 +27,7 @@ DECLARED = (
     *(f"{folder}{TABLES}" for folder in ("qc/cases/", "report/cases/", "report/tables/")),
     *("labels/labels.json", "labels/status.parquet", "qc/[!.]*.*"),
     *("datasets/nnunet/*/dataset.json", "report/[!.]*.html", "report/figures/*", "manifest.json"),
+    *(f"study/{name}" for name in ("[!.]*.*", "arms/*.json", "jobs/*/*/[!.]*", "report/[!.]*.*")),
 )
 """Where in the results the files lie that rules declare as outputs."""
 
@@ -261,6 +264,11 @@ class Results:
     def preprocessed(self) -> Path:
         """nnU-Net's preprocessed data sets, unless they go elsewhere."""
         return self.root / "training" / "preprocessed"
+
+    @property
+    def study(self) -> StudyFolder:
+        """The study."""
+        return StudyFolder(self.root / "study")
 
     def evaluation(self, name: str) -> Path:
         """Folder of the scores of some predictions."""

@@ -51,6 +51,15 @@ LESIONS: dict[str, str] = {
 }
 """Columns of `lesions.parquet`, a row a lesion; see `train.evaluation.LesionRow`."""
 
+CURVES = ("arm", "fold", "seed", "epoch", "train_loss", "val_loss", "target_dice", "seconds")
+"""Columns of `curves.parquet`, a row an epoch."""
+
+NOISE = ("arm", "case", "structure", "dice")
+"""Columns of `noise.parquet`: how like the clean labels those of an arm are."""
+
+JOBS = ("arm", "fold", "seed", "key", "dataset", "model", "cases", "failed")
+"""Columns of `jobs.tsv`, a row a training."""
+
 
 def typed(table: pd.DataFrame, columns: dict[str, str]) -> pd.DataFrame:
     """Put a table's columns in order, give them their types, and sort its rows.

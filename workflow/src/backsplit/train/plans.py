@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,10 @@ NOTE = "backsplit_plan.json"
 IMAGE, LABELS, PROPERTIES = ".b2nd", "_seg.b2nd", ".pkl"
 """nnU-Net's files of a preprocessed case."""
 
+Relabel = Callable[[str, Array], Array]
+"""From a case and its preprocessed label map (1, z, y, x; -1 where there is no tissue) to the same
+voxels with the labels of another data set."""
+
 
 @dataclass(frozen=True)
 class Planning:
@@ -47,6 +52,7 @@ class Planning:
     planner : class of the planner
     configurations : those that are preprocessed
     processes : of nnU-Net
+    adjust : changes the plan before anything is preprocessed; None: it stays nnU-Net's
     """
 
     raw: Path
@@ -54,6 +60,7 @@ class Planning:
     planner: str
     configurations: Sequence[str]
     processes: int
+    adjust: Callable[[dict[str, Any]], dict[str, Any]] | None = None
 
     def folder(self, dataset: NnUNetDataset) -> Path:
         """Where a data set is preprocessed."""
@@ -69,12 +76,28 @@ def plan(dataset: NnUNetDataset, planning: Planning) -> Path:
         PLANNING_FAILED with nnU-Net's last words.
     """
     _require_images(dataset)
-    number = dataset.folder.name.removeprefix("Dataset")[:3]
     processes = str(planning.processes)
+    prepared = ["-c", *planning.configurations, "-np", processes]
+    planned = ["-pl", planning.planner, "-npfp", processes]
+    folder = planning.folder(dataset)
+    if planning.adjust is None:
+        _nnunet("plan_and_preprocess_entry", [*planned, *prepared], dataset, planning)
+    else:
+        _nnunet("plan_and_preprocess_entry", [*planned, "--no_pp"], dataset, planning)
+        plans = newest_plans(folder)
+        write_json(plans, planning.adjust(read_json(plans)))
+        _nnunet("preprocess_entry", ["-plans_name", plans.stem, *prepared], dataset, planning)
+    shutil.copyfile(dataset.splits, folder / dataset.splits.name)
+    return newest_plans(folder)
+
+
+def _nnunet(
+    entry: str, arguments: Sequence[str], dataset: NnUNetDataset, planning: Planning
+) -> None:
+    number = dataset.folder.name.removeprefix("Dataset")[:3]
     call = "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import "
-    call += "plan_and_preprocess_entry as main; main()"
-    command = [sys.executable, "-c", call, "-d", number, "-pl", planning.planner]
-    command += ["-c", *planning.configurations, "-npfp", processes, "-np", processes]
+    call += f"{entry} as main; main()"
+    command = [sys.executable, "-c", call, "-d", number, *arguments]
     folders = {"nnUNet_raw": planning.raw, "nnUNet_preprocessed": planning.preprocessed}
     environment = {**os.environ, **{name: str(path) for name, path in folders.items()}}
     environment.setdefault("nnUNet_results", str(planning.preprocessed.parent))
@@ -88,8 +111,6 @@ def plan(dataset: NnUNetDataset, planning: Planning) -> Path:
             f"nnU-Net could not plan {dataset.folder} ({words[-1]})",
             "run nnUNetv2_plan_and_preprocess by hand to see all of its output",
         )
-    shutil.copyfile(dataset.splits, planning.folder(dataset) / dataset.splits.name)
-    return newest_plans(planning.folder(dataset))
 
 
 def _require_images(dataset: NnUNetDataset) -> None:
@@ -114,7 +135,7 @@ def share(
     plans: Path,
     source: NnUNetDataset,
     target: NnUNetDataset,
-    table: Array,
+    relabel: Relabel,
     planning: Planning,
     each: Callable[[str], None] = lambda case: None,
 ) -> Path:
@@ -124,8 +145,8 @@ def share(
     ----------
     plans : plan of `source`
     source : the data set that was preprocessed
-    target : one of the same cases with fewer labels
-    table : from the ids of `source` to those of `target`
+    target : one of the same cases with other labels; its targets are the same voxels
+    relabel : gives a case's preprocessed label map the labels of `target`
     planning : where they lie
     each : is told of each case of each configuration
 
@@ -160,7 +181,7 @@ def share(
     for configuration in planning.configurations:
         if configuration not in made["configurations"]:
             continue
-        _share_cases(made, described, configuration, (of_source, part), table, each)
+        _share_cases(made, described, configuration, (of_source, part), relabel, each)
     if (folder / SETTINGS).exists():
         shutil.copyfile(folder / SETTINGS, part / SETTINGS)
     write_json(part / NOTE, {"plan_of": source.folder.name, "sha256": file_sha256(plans)})
@@ -174,7 +195,7 @@ def _share_cases(
     described: dict[str, Any],
     configuration: str,
     folders: tuple[Path, Path],
-    table: Array,
+    relabel: Relabel,
     each: Callable[[str], None],
 ) -> None:
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
@@ -190,19 +211,25 @@ def _share_cases(
     for path in sorted(of_source.glob(f"*{PROPERTIES}")):
         case = path.name.removesuffix(PROPERTIES)
         _link(of_source / f"{case}{IMAGE}", mine / f"{case}{IMAGE}")
-        seg = _translate(of_source / f"{case}{LABELS}", mine / f"{case}{LABELS}", table)
+        change = partial(relabel, case)
+        seg = _translate(of_source / f"{case}{LABELS}", mine / f"{case}{LABELS}", change)
         _write_properties(path, mine / path.name, seg, sampled)
         each(case)
 
 
-def _translate(source: Path, target: Path, table: Array) -> Array:
-    """Write a label map with other ids; -1, where nnU-Net saw no tissue, stays."""
+def by_table(table: Array) -> Relabel:
+    """Relabel every case by looking ids up; -1, where nnU-Net saw no tissue, stays."""
+    wider = np.append(table.astype(np.int16), -1)  # the last stands for -1
+    return lambda case, seg: wider[seg]
+
+
+def _translate(source: Path, target: Path, change: Callable[[Array], Array]) -> Array:
+    """Write a label map with other labels."""
     import blosc2
 
     held = blosc2.open(urlpath=str(source), mode="r")
     seg: Array = held[:]
-    wider = np.append(table.astype(np.int16), -1)  # the last stands for -1
-    kept = wider[seg]
+    kept = change(seg)
     blosc2.asarray(
         np.ascontiguousarray(kept.astype(seg.dtype)),
         urlpath=str(target),

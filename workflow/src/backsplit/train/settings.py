@@ -79,6 +79,12 @@ class Settings(BaseModel):
         default=None, gt=0, description="null: the trainer's, 0.01 (SegResNet: 0.0002)."
     )
     save_every: int = Field(default=50, ge=1, description="Epochs between two checkpoints.")
+    seed: int | None = Field(
+        default=None,
+        ge=0,
+        description="Of the weights and, with nnUNet_n_proc_DA=0, of the patches: the same network "
+        "again on a CPU, though killed and continued; null: none.",
+    )
 
     def mirrors(self, names: Iterable[str]) -> bool:
         """Whether images are mirrored, labels being kept."""

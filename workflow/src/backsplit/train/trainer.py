@@ -7,6 +7,7 @@ best checkpoint is best for, and no mirroring of what has a side. All of it is i
 from __future__ import annotations
 
 import json
+import random
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from backsplit import __version__
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.errors import Code, RunError
+from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import read_json, write_json
 from backsplit.train.loss import CaseLoss, MarginalLoss, possible_classes
 from backsplit.train.sampling import TargetSampling
@@ -43,7 +45,7 @@ def names_of(dataset_json: Mapping[str, Any]) -> list[str]:
         raise RunError(
             Code.TRAINING_UNSUITED,
             f"dataset.json has regions ({', '.join(regions)}), and this trainer takes labels only",
-            "set compose.emit to labels and export again, or train with nnU-Net's own trainer",
+            "set compose.emit to flat and export again, or train with nnU-Net's own trainer",
         )
     names = sorted((name for name in labels if name != IGNORE), key=lambda name: labels[name])
     if not targets or names[: 1 + len(targets)] != [BACKGROUND, *targets]:
@@ -131,6 +133,34 @@ class nnUNetTrainerBackSplit(nnUNetTrainer):  # noqa: N801 (nnU-Net's way to nam
         if self.settings.warm_up is not None:
             return self.settings.warm_up
         return WARM_UP if self.record["extended"] else 0
+
+    def save_checkpoint(self, filename: str) -> None:
+        """Write a checkpoint; one that a kill cuts off never takes the place of the last."""
+        if self.disable_checkpointing or self.local_rank != 0:
+            super().save_checkpoint(filename)
+            return
+        with atomic_path(Path(filename)) as temporary:
+            super().save_checkpoint(str(temporary))
+
+    # what is drawn
+
+    def initialize(self) -> None:
+        """Build the network."""
+        self._seed(0)
+        super().initialize()
+
+    def on_train_epoch_start(self) -> None:
+        """Begin an epoch, with draws of its own: a training that goes on draws the same."""
+        self._seed(1 + self.current_epoch)
+        super().on_train_epoch_start()
+
+    def _seed(self, step: int) -> None:
+        if self.settings.seed is None:
+            return
+        seed = int(np.random.SeedSequence([self.settings.seed, step]).generate_state(1)[0])
+        random.seed(seed)
+        np.random.seed(seed)
+        torch.manual_seed(seed)
 
     # what a voxel teaches
 

@@ -1,0 +1,226 @@
+"""A study on phantoms by Snakemake: killed, continued, shared, priced."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from backsplit.demo.phantoms import make_phantom
+from backsplit.study.table import LESIONS, SCORES
+from support.project import load, save
+
+pytestmark = pytest.mark.slow
+
+ORGANS = {"spleen": 1, "kidney_left": 3, "liver": 5}
+HELD_OUT = ["p0", "p1"]
+ARMS = {
+    "binary": {"structures": []},
+    "noisy": {"noise": {"grow_mm": 8}},
+    "tuned": {"from": "binary"},
+}
+STUDY = {
+    "small": {"spacing_mm": [8, 8, 8], "patch": [16, 16, 16], "features": [4, 8]},
+    "folds": [0],
+    "budget": {"epochs": 3, "iterations": 2, "validation_iterations": 1},
+    "decisions": ["argmax", 0.5],
+    "augmenters": 0,
+}
+
+
+@pytest.fixture(scope="module")
+def studied(project_in, tmp_path_factory):
+    """Five phantoms, two held out, in one organs are unknown; a study of three arms has run."""
+    project = project_in(tmp_path_factory.mktemp("study"))
+    for number in range(5):
+        phantom = make_phantom(300 + number, ("liver", "kidney"), (8.0, 8.0, 8.0))
+        case, spacing = f"p{number}", phantom.grid.spacing
+        fold = "0" if case in HELD_OUT else ""
+        project.add(case, phantom.image, phantom.lesion, fold=fold, patient=f"patient{number}")
+        for folder, array in (("images", phantom.image), ("lesions", phantom.lesion)):
+            save(project.folder / folder / f"{case}.nii.gz", array, spacing)
+        save(project.folder / "organs" / f"{case}.nii.gz", phantom.anatomy, spacing)
+    (project.folder / "organs" / "p4.nii.gz").unlink()
+    given = {"kind": "files", "path": "organs/{case}.nii.gz", "labels": ORGANS}
+    project.settings["dataset"]["id"] = 301
+    project.settings["targets"] = {"kidney_tumor": 1, "liver_tumor": 2}
+    project.settings["segmenters"] = {"given": given}
+    project.settings["structures"] = {name: f"given/{name}" for name in ORGANS}
+    project.settings["study"] = {**STUDY, "arms": ARMS}
+    project.settings["run"]["batch_size"] = 5
+    project.settings["run"]["pictures"] = False
+    project.write()
+    project.snakemake("study")
+    return project
+
+
+def folder(project) -> Path:
+    return project.results / "study"
+
+
+def jobs(project) -> pd.DataFrame:
+    return pd.read_csv(folder(project) / "jobs.tsv", sep="\t")
+
+
+def checkpoints(project) -> dict[Path, int]:
+    found = (folder(project) / "trained").rglob("checkpoint_final.pth")
+    return {path: path.stat().st_mtime_ns for path in found}
+
+
+def weights(model: Path) -> dict[str, torch.Tensor]:
+    path = model / "fold_0" / "checkpoint_final.pth"
+    return torch.load(path, weights_only=False)["network_weights"]
+
+
+def test_every_arm_case_and_target_has_a_row(studied):
+    scores = pd.read_parquet(folder(studied) / "scores.parquet")
+    assert {name: str(kind) for name, kind in scores.dtypes.items()} == SCORES
+    targets = ["any target", "kidney_tumor", "liver_tumor"]
+    rows = scores.set_index(["arm", "case", "target", "decision"]).index
+    assert set(rows) == {
+        (arm, case, target, decision)
+        for arm in ARMS for case in HELD_OUT for target in targets for decision in ("argmax", "0.5")
+    }  # fmt: skip
+    assert (scores["patient"] == "patient" + scores["case"].str[1:]).all()
+    lesions = pd.read_parquet(folder(studied) / "lesions.parquet")
+    assert list(lesions.columns) == list(LESIONS)
+    drawn = lesions[(lesions["kind"] == "reference") & (lesions["decision"] == "argmax")]
+    assert drawn.groupby(["case", "target"]).size().index.nunique() == 6
+
+
+def test_all_arms_have_the_same_images_and_lesions_and_one_plan(studied):
+    main = next((studied.results / "datasets" / "nnunet").glob("Dataset301*"))
+    plans = []
+    for name in jobs(studied)["dataset"].unique():
+        for case in (f"p{n}" for n in range(5)):
+            whole, mine = (
+                load(f / "labelsTr" / f"{case}.nii.gz")
+                for f in (main, folder(studied) / "raw" / name)
+            )
+            np.testing.assert_array_equal(
+                np.where(mine <= 2, mine, 0), np.where(whole <= 2, whole, 0)
+            )
+            image = folder(studied) / "raw" / name / "imagesTr" / f"{case}_0000.nii.gz"
+            assert image.resolve() == (studied.folder / "images" / f"{case}.nii.gz").resolve()
+        ready = folder(studied) / "preprocessed" / name
+        plans.append({**json.loads((ready / "nnUNetPlans.json").read_text()), "dataset_name": ""})
+    assert len(plans) == 3 and all(plan == plans[0] for plan in plans)
+    assert plans[0]["configurations"]["3d_fullres"]["spacing"] == [8, 8, 8]
+
+
+def test_noise_is_held_against_the_clean_labels(studied):
+    noise = pd.read_parquet(folder(studied) / "noise.parquet")
+    assert set(noise["arm"]) == {"noisy"} and set(noise["structure"]) == set(ORGANS)
+    assert (noise["dice"] < 1).all() and (noise["dice"] > 0.2).all()
+
+
+def test_an_arm_that_starts_from_another_is_its_extension(studied):
+    models = jobs(studied).set_index("arm")["model"]
+    held = torch.load(
+        studied.folder / models["tuned"] / "fold_0" / "checkpoint_final.pth", weights_only=False
+    )
+    origin = held["init_args"]["backsplit"]["extended"]["from"]
+    assert Path(models["binary"]).name in origin
+    classes = {
+        arm: len(json.loads((studied.folder / m / "dataset.json").read_text())["labels"])
+        for arm, m in models.items()
+    }
+    assert classes["binary"] == 3 and classes["tuned"] == 3 + len(ORGANS) + 1
+
+
+def test_nothing_is_due_after_a_study(studied):
+    before = checkpoints(studied)
+    assert "Nothing to be done" in studied.snakemake("study").stderr
+    assert checkpoints(studied) == before
+
+
+def command(project, *arguments: str) -> list[str]:
+    call = "from backsplit.cli import app; app()"
+    return [sys.executable, "-c", call, "study", *arguments, "--config", "config.yaml"]
+
+
+def test_a_killed_study_ends_with_the_same_tables(studied):
+    """Killed after its first epoch, the training goes on and gives the same network."""
+    scores = (folder(studied) / "scores.parquet").read_bytes()
+    lesions = (folder(studied) / "lesions.parquet").read_bytes()
+    model = studied.folder / jobs(studied).set_index("arm")["model"]["noisy"]
+    first = weights(model)
+    before = folder(studied) / "before"
+    model.rename(before)
+    notes = folder(studied) / "jobs" / "noisy" / "fold_0_seed_0"
+    for path in notes.iterdir():
+        path.unlink()
+    environment = {**os.environ, "BACKSPLIT_WEIGHTS": str(studied.folder / "weights")}
+    running = subprocess.Popen(
+        command(studied, "train", "--arm", "noisy"), cwd=studied.folder, env=environment,
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+    latest = model / "fold_0" / "checkpoint_latest.pth"
+    limit = time.monotonic() + 120
+    while not latest.exists() and running.poll() is None and time.monotonic() < limit:
+        time.sleep(0.02)
+    os.killpg(running.pid, signal.SIGKILL)
+    running.wait()
+    assert latest.exists() and not (model / "fold_0" / "checkpoint_final.pth").exists()
+    studied.snakemake("study")
+    assert (
+        torch.load(model / "fold_0" / "checkpoint_final.pth", weights_only=False)["current_epoch"]
+        == 3
+    )
+    for name, tensor in weights(model).items():
+        assert torch.equal(tensor, first[name]), name
+    assert (folder(studied) / "scores.parquet").read_bytes() == scores
+    assert (folder(studied) / "lesions.parquet").read_bytes() == lesions
+
+
+def test_two_studies_share_the_networks_that_would_be_the_same(studied):
+    before = checkpoints(studied)
+    other = {"lesions_only": {"structures": []}, "later": {"from": "lesions_only"}}
+    given = studied.settings["study"]
+    try:
+        studied.write(study={**STUDY, "arms": other, "decisions": ["argmax"]})
+        studied.run("study", "labels")
+        said = studied.run("study", "train").stdout
+        assert "lesions_only, fold 0, seed 0 is trained" in said and "epoch" not in said
+        assert checkpoints(studied) == before
+        said = studied.run("study", "plan").stdout
+        assert "2 trainings (2 arms, 1 folds, 1 seeds) of 3 epochs; 2 done" in said
+    finally:
+        studied.write(study=given)
+
+
+def test_the_price_is_told_before_anything_is_trained(studied):
+    given = studied.settings["study"]
+    try:
+        budget = {"epochs": 100, "iterations": 20, "validation_iterations": 5}
+        studied.write(study={**STUDY, "budget": budget, "seeds": 2, "arms": ARMS})
+        lines = studied.run("study", "plan").stdout.splitlines()
+        assert lines[0] == "6 trainings (3 arms, 1 folds, 2 seeds) of 100 epochs; 0 done"
+        assert "--measure" in lines[1]
+        lines = studied.run("study", "plan", "--measure").stdout.splitlines()
+        measured = json.loads((folder(studied) / "measured.json").read_text())
+        assert measured["arm"] in ("noisy", "tuned") and measured["seconds"] > 0
+        hours = float(next(line for line in lines if "training alone" in line).split()[3])
+        assert hours == pytest.approx(6 * 100 * measured["seconds"] / 3600, abs=0.01)
+    finally:
+        (folder(studied) / "measured.json").unlink(missing_ok=True)
+        studied.write(study=given)
+
+
+def test_a_study_that_is_not_there_is_said_to_be_missing(studied):
+    given = studied.settings.pop("study")
+    try:
+        studied.write()
+        done = studied.snakemake("study", ok=False)
+        assert "has no section `study`" in done.stdout + done.stderr
+    finally:
+        studied.write(study=given)

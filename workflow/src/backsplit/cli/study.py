@@ -1,0 +1,134 @@
+"""Verbs of a study: what splitting the background brings on this data set."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, LogOption, errors
+
+app = typer.Typer(
+    help="Train arms that differ in their labels alone, and compare them.", no_args_is_help=True
+)
+
+ArmOption = Annotated[str | None, typer.Option(help="Only this arm. Default: all.")]
+FoldOption = Annotated[int | None, typer.Option(min=0, help="Only this fold. Default: all.")]
+SeedOption = Annotated[int | None, typer.Option(min=0, help="Only this seed. Default: all.")]
+
+
+@app.command()
+def plan(
+    config: ConfigOption = DEFAULT_CONFIG,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Train a few steps first, and time them."),
+    ] = False,
+    log: LogOption = None,
+) -> None:
+    """Print the trainings, what they take, and how far they are."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+    from backsplit.flow.study_price import measure as measure_epoch
+    from backsplit.flow.study_price import price
+
+    with errors(log) as say:
+        study = StudyProject(open_project(config))
+        if measure:
+            measure_epoch(study, say)
+        for line in price(study):
+            say(line)
+
+
+@app.command()
+def preprocess(
+    config: ConfigOption = DEFAULT_CONFIG,
+    processes: Annotated[int, typer.Option(min=1, help="Processes of nnU-Net.")] = 4,
+    log: LogOption = None,
+) -> None:
+    """Make the plan that all arms share, and preprocess the images once."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+    from backsplit.flow.study import preprocess as run
+
+    with errors(log) as say:
+        run(StudyProject(open_project(config)), processes, say)
+
+
+@app.command()
+def labels(
+    config: ConfigOption = DEFAULT_CONFIG, arm: ArmOption = None, log: LogOption = None
+) -> None:
+    """Make the data set of an arm; lesions are the same voxels in all of them."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+    from backsplit.flow.study import labels as run
+
+    with errors(log) as say:
+        run(StudyProject(open_project(config)), arm, say)
+
+
+@app.command()
+def train(
+    config: ConfigOption = DEFAULT_CONFIG,
+    arm: ArmOption = None,
+    fold: FoldOption = None,
+    seed: SeedOption = None,
+    log: LogOption = None,
+) -> None:
+    """Train; a training that was cut off goes on, a finished one stays."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+    from backsplit.flow.study import train as run
+
+    with errors(log) as say:
+        study = StudyProject(open_project(config))
+        run(study, study.wanted(arm, fold, seed), say)
+
+
+@app.command()
+def predict(
+    config: ConfigOption = DEFAULT_CONFIG,
+    arm: ArmOption = None,
+    fold: FoldOption = None,
+    seed: SeedOption = None,
+    log: LogOption = None,
+) -> None:
+    """Predict the cases that each training's fold validates."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+    from backsplit.flow.study_scores import predict as run
+
+    with errors(log) as say:
+        study = StudyProject(open_project(config))
+        run(study, study.wanted(arm, fold, seed), say)
+
+
+@app.command()
+def evaluate(
+    config: ConfigOption = DEFAULT_CONFIG,
+    arm: ArmOption = None,
+    fold: FoldOption = None,
+    seed: SeedOption = None,
+    threads: Annotated[int, typer.Option(min=1, help="Cases scored at the same time.")] = 2,
+    log: LogOption = None,
+) -> None:
+    """Score the predictions against the lesions as they were drawn."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+    from backsplit.flow.study_scores import evaluate as run
+
+    with errors(log) as say:
+        study = StudyProject(open_project(config))
+        run(study, study.wanted(arm, fold, seed), threads, say)
+
+
+@app.command()
+def compare(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Gather the scores of all trainings, and compare the arms."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+    from backsplit.flow.study_scores import compare as run
+
+    with errors(log) as say:
+        run(StudyProject(open_project(config)), say)

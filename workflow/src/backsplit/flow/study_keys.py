@@ -1,0 +1,64 @@
+"""What the jobs of a study depend on, for a workflow engine: a job with the same key is not due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from backsplit import __version__
+from backsplit.flow.plan import Plan
+from backsplit.flow.study import StudyProject
+from backsplit.store.provenance import digest, plain
+from backsplit.study.jobs import REVISION, Job
+
+
+@dataclass(frozen=True)
+class StudyKeys:
+    """Keys of a study's jobs, made from the configuration and the key of the export.
+
+    They decide what is started. The job itself looks at contents: a network that would be the
+    same is not trained again.
+
+    Attributes
+    ----------
+    plan : keys of the data set
+    study : the study
+    """
+
+    plan: Plan
+    study: StudyProject
+
+    def preprocess(self) -> str:
+        """Changes with the data set, and with how nnU-Net plans."""
+        given = self.study.study
+        small = given.small and given.small.model_dump(mode="json")
+        return digest([self.plan.export_key(), given.configuration, given.planner, small])
+
+    def labels(self, arm: str) -> str:
+        """Changes with an arm, and with `preprocess`."""
+        return digest([plain(self.study.arm(arm)), self.preprocess()])
+
+    def train(self, arm: str, fold: int, seed: int) -> str:
+        """Changes with how is trained, and with the labels; with the arm that it starts from."""
+        given, start = self.study.study, self.study.arm(arm).start
+        how = [given.budget.model_dump(mode="json"), given.training, str(given.trained), REVISION]
+        before = start and self.train(start, fold, seed)
+        return digest([self.labels(arm), fold, seed, how, before])
+
+    def predict(self, arm: str, fold: int, seed: int) -> str:
+        """Changes with the network, and with how a voxel becomes a target."""
+        return digest([list(self.study.study.decisions), self.train(arm, fold, seed)])
+
+    def evaluate(self, arm: str, fold: int, seed: int) -> str:
+        """Changes with the predictions, and with what they are scored by."""
+        return digest([self.study.study.tolerance_mm, self.predict(arm, fold, seed)])
+
+    def compare(self) -> str:
+        """Changes with any score."""
+        scores = [self.evaluate(job.arm.name, job.fold, job.seed) for job in self.study.jobs]
+        return digest([__version__, scores, self.study.reference])
+
+    def start(self, job: Job) -> Job | None:
+        """The training whose network another one starts from."""
+        if job.arm.start is None:
+            return None
+        return Job(self.study.arm(job.arm.start), job.fold, job.seed)

@@ -1,0 +1,119 @@
+"""What every arm's labels are made from: the exported data set with every label."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from backsplit.config.base import BACKGROUND, IGNORE
+from backsplit.errors import Code, RunError
+from backsplit.export.folds import SPLIT_SEED
+from backsplit.export.nnunet import NnUNetDataset
+from backsplit.store.provenance import read_json
+from backsplit.store.results import VOLUME_ENDING
+
+
+@dataclass(frozen=True)
+class Source:
+    """The exported data set, read once.
+
+    Attributes
+    ----------
+    dataset : where it lies
+    described : its dataset.json
+    splits : its folds
+    patients : case to patient
+    """
+
+    dataset: NnUNetDataset
+    described: Mapping[str, Any]
+    splits: Sequence[Mapping[str, Sequence[str]]]
+    patients: Mapping[str, str]
+
+    @property
+    def cases(self) -> list[str]:
+        """Every case, in order."""
+        return sorted(self.patients)
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Names of the targets; they have the ids 1 … T."""
+        return tuple(self.described["targets"])
+
+    @property
+    def ids(self) -> dict[str, int]:
+        """Name of each label to its id, background and ignore included."""
+        return dict(self.described["labels"])
+
+    @property
+    def structures(self) -> tuple[str, ...]:
+        """Names of the structures, by id."""
+        named = {BACKGROUND, IGNORE, *self.targets}
+        return tuple(sorted(self.ids.keys() - named, key=self.ids.__getitem__))
+
+    @property
+    def unknown(self) -> Mapping[str, Sequence[str] | None]:
+        """Case to what its ignored voxels can be; None where nothing is known of them."""
+        return dict(self.described.get("unknown", {}))
+
+    @property
+    def complete(self) -> list[str]:
+        """Cases in which every structure is known."""
+        return [case for case in self.cases if case not in self.unknown]
+
+    @cached_property
+    def drawn_patients(self) -> list[str]:
+        """Patients in the order of shares: a smaller share is part of a larger one."""
+        names = sorted(set(self.patients.values()))
+        order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
+        return [names[i] for i in order]
+
+    def known_patients(self, share: float) -> set[str]:
+        """The share of the patients whose anatomy an arm knows, rounded up."""
+        return set(self.drawn_patients[: math.ceil(share * len(self.drawn_patients))])
+
+    def labels(self, case: str) -> Path:
+        """The label map of a case."""
+        return self.dataset.labels / f"{case}{VOLUME_ENDING}"
+
+    def images(self, case: str) -> list[Path]:
+        """The images of a case, one a channel."""
+        channels = range(len(self.described["channel_names"]))
+        return [self.dataset.images / f"{case}_{n:04d}{VOLUME_ENDING}" for n in channels]
+
+
+def open_source(dataset: NnUNetDataset, patients: Mapping[str, str]) -> Source:
+    """Read the exported data set.
+
+    Parameters
+    ----------
+    dataset : the one with every label
+    patients : case to patient, of every case of the table
+
+    Raises
+    ------
+    RunError
+        FILE_MISSING before the export; TRAINING_UNSUITED for regions.
+    """
+    if not dataset.json.exists():
+        raise RunError(
+            Code.FILE_MISSING,
+            f"{dataset.json} does not exist",
+            "run the workflow to the end, or `backsplit export`",
+        )
+    described = read_json(dataset.json)
+    if any(not isinstance(label, int) for label in described["labels"].values()):
+        raise RunError(
+            Code.TRAINING_UNSUITED,
+            f"{dataset.json} has regions, and a study takes labels only",
+            "set compose.emit to flat and export again",
+        )
+    splits: Any = read_json(dataset.splits)
+    mine = {case: patients[case] for case in dataset.cases()}
+    return Source(dataset, described, splits, mine)
