@@ -140,7 +140,7 @@ rule study_train:
     resources:
         gpu=study_gpus,
         mem_mb=more(32000),
-        runtime=more(2880),
+        runtime=more(1440),
     params:
         config=CONFIG_FILE,
         key=study_key("train", "arm", "fold", "seed"),

@@ -175,10 +175,12 @@ def _gather_noise(study: StudyProject) -> None:
 
 def compare(study: StudyProject, say: Say) -> None:
     """Gather the tables, compare the arms, and write the page."""
-    from backsplit.study.compare import write_comparison
+    from backsplit.study.page import write_comparison
+    from backsplit.study.pictures import Artist
 
     gather(study, say)
-    folder = study.folder
+    folder, project = study.folder, study.project
+    cases = {case.id: case for job in study.jobs for case in study.cases(job)}
     noise = folder.table("noise")
     write_comparison(
         folder.table("scores"),
@@ -188,6 +190,8 @@ def compare(study: StudyProject, say: Say) -> None:
         study.reference,
         folder.report,
         say,
+        name=project.config.dataset.name,
+        artist=Artist(cases, lesion_values(project.config), folder.predicted),
     )
 
 

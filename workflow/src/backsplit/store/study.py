@@ -90,7 +90,12 @@ class StudyFolder:
     def job(self, arm: str, fold: int, seed: int) -> JobFolder:
         """What is noted of a training."""
         name = f"fold_{fold}_seed_{seed}"
-        return JobFolder(self.root / "jobs" / arm / name, self.root / "predicted" / arm / name)
+        return JobFolder(self.root / "jobs" / arm / name, self.predicted / arm / name)
+
+    @property
+    def predicted(self) -> Path:
+        """Folder of all predictions."""
+        return self.root / "predicted"
 
     def table(self, name: str) -> Path:
         """A table of the whole study: scores, lesions, curves, noise."""
