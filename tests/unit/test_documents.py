@@ -22,12 +22,9 @@ from backsplit.judge.verdicts import DECISION_COLUMNS, SCORED_COLUMNS, VERDICT_C
 from backsplit.measure import agreement, lesions, parts
 from backsplit.measure import table as measure
 from backsplit.store.status import STATUS_COLUMNS
-<<<<<<< HEAD
 from backsplit.study import compare
-from backsplit.study.false_alarms import FalseAlarms
-=======
 from backsplit.study import table as study_table
->>>>>>> e0e15cb (Study: sets, trainings that go on where they were cut off and are shared, scores, price, rules)
+from backsplit.study.false_alarms import FalseAlarms
 from support.project import ROOT
 
 KEYS = (ROOT / "config" / "README.md").read_text("utf-8")
