@@ -29,7 +29,7 @@ ARMS = {
     "tuned": {"from": "binary"},
 }
 STUDY = {
-    "small": {"spacing_mm": [8, 8, 8], "patch": [16, 16, 16], "features": [4, 8]},
+    "small": {"spacing_mm": [8, 8, 8], "patch": [16, 16, 16], "features": [4, 8, 8]},
     "folds": [0],
     "budget": {"epochs": 3, "iterations": 2, "validation_iterations": 1},
     "decisions": ["argmax", 0.5],

@@ -39,7 +39,9 @@ class SmallNetwork(Section):
     )
     patch: tuple[int, int, int] = Field(description="Voxels of a patch: x, y, z.")
     features: tuple[int, ...] = Field(
-        min_length=2, description="Feature maps of each stage, the finest first."
+        min_length=3,
+        description="Feature maps of each stage, the finest first. nnU-Net gives the coarsest "
+        "output no weight in the loss: of two stages none would be left.",
     )
     batch_size: int = Field(default=2, ge=1)
 
