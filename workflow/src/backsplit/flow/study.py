@@ -284,10 +284,7 @@ def labels(study: StudyProject, arm: str | None, say: Say) -> None:
 
 
 def _labels(study: StudyProject, arm: Arm, say: Say) -> None:
-    import pandas as pd
-
     from backsplit.export.nnunet import NnUNetDataset
-    from backsplit.store.disk import atomic_path
     from backsplit.study.preprocess import relabelled
     from backsplit.study.sets import label_set, write_set
     from backsplit.train.plans import Planning, share
@@ -301,19 +298,25 @@ def _labels(study: StudyProject, arm: Arm, say: Say) -> None:
     dataset = NnUNetDataset(folder.raw / name)
     planning = Planning(folder.raw, folder.preprocessed, "", [study.study.configuration], 1)
     ready, note = planning.folder(dataset), folder.arm(arm.name)
-    noted = folder.noise_of(name)
-    if not (dataset.json.exists() and ready.exists()):
+    if not dataset.json.exists():
         say(f"[backsplit] study: {arm.name}: {', '.join(made.names)}")
         link = config.export.nnunet.mode == "symlink"
-        _, kept = write_set(made, dataset.folder, lambda case: None, link=link)
-        if kept:
-            with atomic_path(noted) as temporary:
-                pd.DataFrame(kept).to_parquet(temporary, index=False)
+        write_set(made, dataset.folder, folder.noise_of(name), link=link)
+    if not _is_made_with(ready, shared):
         plans = folder.preprocessed / source.dataset.folder.name / f"{shared.plans}.json"
         relabel = relabelled(made, dataset, plans, study.study.configuration)
         share(plans, source.dataset, dataset, relabel, planning)
     write_json(note, {"dataset": name, "key": key, "labels": list(made.names)})
     say(f"[backsplit] study: {arm.name}: {name}")
+
+
+def _is_made_with(ready: Path, shared: Shared) -> bool:
+    """Whether a preprocessed data set has the plan that all arms share now."""
+    path = ready / f"{shared.plans}.json"
+    if not path.exists():
+        return False
+    plans = {key: held for key, held in read_json(path).items() if key != "dataset_name"}
+    return digest(plans) == shared.sha256
 
 
 def train(study: StudyProject, jobs: Sequence[Job], say: Say) -> None:

@@ -7,13 +7,15 @@ beside `marginal`) share one, and so do studies.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.errors import Code, RunError
@@ -202,24 +204,21 @@ def label_set(arm: Arm, source: Source) -> LabelSet:
     return LabelSet(source, arm.structures, known, background, arm.complete, arm.noise, arm.control)
 
 
-def write_set(
-    labels: LabelSet, folder: Path, each: Callable[[str], None], *, link: bool
-) -> tuple[NnUNetDataset, list[dict[str, Any]]]:
+def write_set(labels: LabelSet, folder: Path, noted: Path, *, link: bool) -> NnUNetDataset:
     """Write the raw data set.
 
     Parameters
     ----------
     labels : the set
     folder : DatasetNNN_NAME
-    each : is told of each case
+    noted : table of how like the clean labels those with noise, or of a control, are: case,
+        structure, dice
     link : link the images, or copy them
 
     Returns
     -------
     dataset
         Its dataset.json is written last.
-    kept
-        For noise and controls: case, structure, and Dice of what was made with what was known.
 
     Raises
     ------
@@ -243,15 +242,15 @@ def write_set(
         if labels.noise is not None or labels.control is not None:
             dice = kept_dice(clean, made, labels.ids)
             kept += [{"case": case, "structure": n, "dice": d} for n, d in dice.items()]
-        each(case)
+    if kept:
+        with atomic_path(noted) as temporary:
+            pd.DataFrame(kept).to_parquet(temporary, index=False)
     write_json_list(dataset.splits, labels.splits())
     write_json(dataset.json, labels.described())
-    return dataset, kept
+    return dataset
 
 
 def write_json_list(path: Path, content: list[Any]) -> None:
     """Write a JSON list atomically."""
-    import json
-
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content, indent=1) + "\n", "utf-8")
