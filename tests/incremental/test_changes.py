@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from backsplit.config.segmenters import Licensed, NnUNet, TotalSegmentator
+from backsplit.config.kind import Licensed
+from backsplit.config.segmenters import NnUNet, TotalSegmentator
 from support.changes.files import file_changes
 from support.changes.keys import key_changes, schema_keys
 from support.changes.pairs import more_changes, pair_holds

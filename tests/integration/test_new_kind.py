@@ -39,7 +39,7 @@ class Grown(SegmenterSection):
 
     @property
     def lesion_values(self):
-        return {9: "necrosis"} if self.path == LESION_FILE else {}
+        return {9: "necrosis"} if self.path == "{lesion}" else {}
 '''
 
 MODULE = """

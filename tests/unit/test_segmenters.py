@@ -254,7 +254,7 @@ def test_names_that_a_dicom_file_lacks_are_unknown_and_the_others_are_read(case,
     array[2], array[3] = 1, 2
     grid = read_volume(case.images["ct"]).grid
     named = LabelMap(array, grid, {"Liver": 1, "Spleen": 2})
-    monkeypatch.setattr("backsplit.segment.files.read_label_map", lambda *_, **__: named)
+    monkeypatch.setattr("backsplit.segment.label_files.read_label_map", lambda *_, **__: named)
     wanted = {"liver": "Liver", "heart": "Heart", "spleen": 2, "lung": 7}
     files = Files(kind="files", path="{lesion}", labels=wanted)
     result = label(files_segmenter(files), case)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 import typing
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -128,6 +130,48 @@ def unlooked(tiny: Tiny) -> None:
     save(tiny.folder / "lesions" / "a.nii.gz", array)
 
 
+LABELLER = [sys.executable, str(Path(__file__).parents[1] / "labeller.py")]
+
+
+def program(**keys: object) -> Change:
+    """A program that labels, and a structure from it."""
+    section = {
+        "kind": "command",
+        "command": [*LABELLER, "{image}", "{output}"],
+        "labels": {"body": 1, "hard": 2},
+    }
+    return both(put("segmenters.program", section | keys), put("structures.hard", "program/hard"))
+
+
+def program_changes() -> dict[str, tuple[Setup, Change] | str]:
+    """Changes of the keys of a `command`, with one that is there before."""
+    changed = {
+        "licence": "MIT",
+        "commercial": True,
+        "command": [*LABELLER, "{image}", "{output}", "--how", "well"],
+        "labels": {"body": 2, "hard": 1},
+        "channel": "mr",
+        "input": "image-{case}.nii.gz",
+        "output": "outputs/{case}_labels.nii.gz",
+        "devices": {"cpu": "none"},
+        "missing": "absent",
+        "version_command": [*LABELLER, "--version"],
+        "depends_on": ["organs/a.nii.gz"],
+        "timeout_minutes": 5,
+    }
+    found: dict[str, tuple[Setup, Change] | str] = {
+        f"segmenters.command.{key}": (program(), put(f"segmenters.program.{key}", value))
+        for key, value in changed.items()
+    }
+    bands = {"kind": "threshold", "bands": {"body": [-500, 250], "hard": [250, None]}}
+    found["segmenters.command.kind"] = (program(), put("segmenters.program", bands))
+    folders = [*LABELLER, "{images}", "{outputs}"]
+    found["segmenters.command.batch"] = (program(), program(command=folders, batch="folder"))
+    for key in ("container", "container.image", "container.engine"):
+        found[f"segmenters.command.{key}"] = CONTAINER
+    return found
+
+
 def decisions(text: str) -> Change:
     def change(tiny: Tiny) -> None:
         (tiny.folder / "other-decisions.tsv").write_text(text)
@@ -146,6 +190,9 @@ STUDY = "of the study, of which nothing that a run makes is made: tests/integrat
 NETWORK = (
     "of a network, which takes minutes: its key is held against its labels by a test of its own"
 )
+
+
+CONTAINER = "of a container, which takes an engine: what is called is held by tests of its own"
 
 
 def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
@@ -253,6 +300,7 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
         "run.pages": put("run.pages", "all"),
         "run.on_bad_case": put("run.on_bad_case", "stop"),
     }
+    found |= program_changes()
     for key in schema_keys():
         way = key.split(".")
         if way[0] == "study":

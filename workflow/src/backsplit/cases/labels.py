@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from backsplit.cases.table import Case
-from backsplit.config.segmenters import LabelPath
+from backsplit.config.kind import LabelPath
 from backsplit.config.slices import Placing
 from backsplit.errors import CaseError, Code, RunError
 from backsplit.store.disk import is_there

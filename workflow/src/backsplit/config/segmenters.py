@@ -1,105 +1,21 @@
 """The section `segmenters`: who labels anatomy, one model a kind.
 
-A new kind is a model here, in the union at the end, and the module `segment/<kind>.py`.
+A new kind is a model in the union at the end, and the module `segment/<kind>.py`.
 """
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
-from backsplit.config.base import TISSUE_ABOVE_HU, LabelValue, Name, OneOrMore, Section
-
-PATH_FIELD = re.compile(r"[^.\[\]{}!:]+")
-"""What may stand between the braces of a path: a name, and no way into Python's objects."""
-
-LESION_FILE = "{lesion}"
-"""Path of label files that are the lesion files themselves."""
-
-LESION_PATH = re.compile(r"\{(lesion(?:_[^{}]+)?)\}")
-"""The same of any column of lesion files: `{lesion}`, `{lesion_tumor}`."""
-
-
-@dataclass(frozen=True)
-class LabelPath:
-    """Where a label file of each case lies.
-
-    Attributes
-    ----------
-    pattern : path with {case}, {column} of the table, and the names of `fields`
-    fields : what else stands in braces, and what it stands for
-    """
-
-    pattern: str
-    fields: Mapping[str, str] = field(default_factory=dict)
-
-
-class SegmenterSection(Section):
-    """What a section of any kind answers from the configuration alone.
-
-    What takes more than that (classes, weights, licence, labels) its kind's module answers, as
-    `segment.base.Segmenter` has it.
-    """
-
-    is_network: ClassVar[bool] = False
-    """Whether a network labels: it takes a GPU, and cores that prepare cases ahead."""
-    is_anatomy: ClassVar[bool] = True
-    """Whether its classes are anatomy that lesions lie in, and no mere bands of intensity."""
-
-    def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
-        """Channels that it reads, where the data set has these; none unless a kind says so."""
-        return ()
-
-    @property
-    def label_paths(self) -> Mapping[str, LabelPath]:
-        """Label files of each case that it reads, by role."""
-        return {}
-
-    @property
-    def lesion_column(self) -> str | None:
-        """Column of lesion files that are its label files; None where it has files of its own."""
-        found = [LESION_PATH.fullmatch(path.pattern) for path in self.label_paths.values()]
-        return next((match[1] for match in found if match), None)
-
-    @property
-    def lesion_values(self) -> Mapping[LabelValue, str]:
-        """Values of the lesion file that it reads as anatomy, with their names."""
-        return {}
-
-    @property
-    def label_values(self) -> Mapping[str, LabelValue]:
-        """Class to the value, or name, that it has in the one file of all classes."""
-        return {}
-
-    def what_labels(self) -> dict[str, Any]:
-        """The part of the section that its labels depend on."""
-        return self.model_dump(mode="json")
-
-
-class Licensed(SegmenterSection):
-    """Whose labels somebody has rights to; nothing here changes a label."""
-
-    licence: str | None = Field(
-        default=None,
-        min_length=1,
-        description="Licence of the labels: an SPDX id or a few words. Default: what the "
-        "installed TotalSegmentator says of its task; of anything else, unknown.",
-    )
-    commercial: bool | Literal["unknown"] = Field(
-        default="unknown",
-        description="Whether the labels may be used commercially. `unknown` counts as no.",
-    )
-
-    def what_labels(self) -> dict[str, Any]:
-        """The part of the section that its labels depend on: not what may be done with them."""
-        return self.model_dump(mode="json", exclude=set(Licensed.model_fields))
+from backsplit.config.base import TISSUE_ABOVE_HU, LabelValue, Name, OneOrMore
+from backsplit.config.command import Command
+from backsplit.config.kind import PATH_FIELD, LabelPath, Licensed, SegmenterSection
 
 
 class TotalSegmentator(Licensed):
@@ -263,5 +179,5 @@ def _one_of(channels: tuple[str, ...], chosen: str | None) -> tuple[str, ...]:
 
 
 SegmenterConfig = Annotated[
-    TotalSegmentator | NnUNet | Files | Threshold, Field(discriminator="kind")
+    TotalSegmentator | NnUNet | Files | Command | Threshold, Field(discriminator="kind")
 ]

@@ -13,8 +13,8 @@ from typing import Literal
 
 from backsplit.config.base import LabelValue, TargetValue
 from backsplit.config.compose import Repair
+from backsplit.config.kind import LabelPath
 from backsplit.config.model import Config
-from backsplit.config.segmenters import LabelPath
 
 
 @dataclass(frozen=True)

@@ -80,9 +80,10 @@ class Plan:
 
     @once
     def segment_key(self, segmenter: str, batch: str) -> str:
-        """Changes with the segmenter's section, and `check_key`, which holds its label files."""
+        """Changes with the segmenter's section and files, and `check_key`, for its label files."""
         section = self.config.segmenters[segmenter]
-        return digest([section.what_labels(), self.check_key(batch)])
+        own = [_stat(path) for path in section.own_files]
+        return digest([section.what_labels(), own, self.check_key(batch)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is due again when its key is another one, with that key."""

@@ -53,6 +53,26 @@ def choose_device(wanted: str) -> str:
     return wanted
 
 
+def gpu_name(device: str) -> str:
+    """Name of a device as CUDA_VISIBLE_DEVICES has it, for a process of its own.
+
+    Parameters
+    ----------
+    device : as `choose_device` gives it
+
+    Returns
+    -------
+    name
+        The entry of CUDA_VISIBLE_DEVICES where the job has that, else the number; empty for what
+        is no GPU of CUDA, so that the process sees none.
+    """
+    if not device.startswith("cuda"):
+        return ""
+    index = int(device.partition(":")[2] or 0)
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    return visible.split(",")[index].strip() if visible else str(index)
+
+
 def claim_gpu(count: int) -> int:
     """Take one of `count` GPUs by a lock that ends with the process; wait while all are taken.
 

@@ -7,8 +7,8 @@ nobody has said is treated as restricted.
 
 from __future__ import annotations
 
+from backsplit.config.kind import Licensed
 from backsplit.config.model import Config
-from backsplit.config.segmenters import Licensed
 from backsplit.segment import build
 from backsplit.segment.base import Commercial, Licence
 

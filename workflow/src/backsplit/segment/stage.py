@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from backsplit.cases.table import Case
-from backsplit.config.segmenters import SegmenterSection
+from backsplit.config.kind import SegmenterSection
 from backsplit.config.slices import Placing
 from backsplit.errors import CaseError
 from backsplit.segment.base import Labelled, Segmenter

@@ -1,0 +1,382 @@
+"""Any program that reads images and writes labels, here or in a container.
+
+A case, or a folder of cases, has a working folder of its own, with `images` (what the program is
+given, always NIfTI) and `outputs`. It is removed when the labels have been read, with all that the
+program left in it. A program that fails over a folder of cases is run again for each of them, so
+that the one case that it cannot do costs no other: what it wrote before it failed is not used.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from functools import cached_property, partial
+from glob import escape, glob
+from pathlib import Path
+from typing import Any
+
+from backsplit.cases.table import Case
+from backsplit.config.command import IMAGES, OUTPUTS, WILDCARDS, Command
+from backsplit.config.model import Run
+from backsplit.config.slices import Labelling, Placing
+from backsplit.errors import CaseError, Code, RunError, shown
+from backsplit.segment.base import Labelled, Licence, Segmenter
+from backsplit.segment.device import choose_device
+from backsplit.segment.label_files import LabelFiles
+from backsplit.segment.label_table import read_label_table
+from backsplit.segment.launch import ASK_S, Launcher, contents_sha256
+from backsplit.segment.licences import UNSTATED, stated_licence
+from backsplit.segment.program import Ended, run_program
+from backsplit.segment.timing import Timings
+from backsplit.store.tsv import one_line
+from backsplit.volume import read_geometry, read_grid, read_volume, save_nifti
+from backsplit.work.batch import attempt, one_by_one
+
+log = logging.getLogger(__name__)
+
+GRID_CODES = (Code.GRID_MISMATCH, Code.GRID_NO_OVERLAP)
+LONGEST_VERSION = 300
+
+
+def build(section: Command, inputs: Labelling, run: Run) -> Segmenter:
+    """Make the segmenter of a section."""
+    return CommandSegmenter(section, inputs, run)
+
+
+class CommandSegmenter:
+    """Runs a program on each case, or on a folder of cases."""
+
+    def __init__(self, section: Command, inputs: Labelling, run: Run) -> None:
+        self.section = section
+        self.channels = inputs.channels
+        self.run = run
+        self.timings = Timings()
+        self.program = Path(section.command[0]).name
+        self.launcher = Launcher(section.container)
+        self.seconds = 60 * (section.timeout_minutes or run.case_minutes)
+
+    @cached_property
+    def _labels(self) -> Mapping[str, int | str] | tuple[str, ...]:
+        """Labels as the configuration has them, or as the program's table does."""
+        labels = self.section.labels
+        return read_label_table(Path(labels)) if isinstance(labels, str) else labels
+
+    @property
+    def _has_files(self) -> bool:
+        """Whether each class has a file of its own."""
+        return "{name}" in self.section.output
+
+    @cached_property
+    def _files(self) -> LabelFiles:
+        # a program has no grid but that of its input to write on
+        placing = Placing(self.channels[0], "refuse")
+        labels = tuple(self._labels) if self._has_files else self._labels
+        return LabelFiles(labels, self.section.missing, placing)
+
+    def classes(self) -> dict[str, int]:
+        """Names to values of its file; 1, 2, 3 … for a file per class."""
+        return self._files.classes
+
+    def licence(self) -> Licence:
+        """What the configuration says; else nobody has said."""
+        return stated_licence(self.section) or UNSTATED
+
+    def weights(self) -> Sequence[Path]:
+        """None that we load; raises where the program, or its image, is not there."""
+        self.launcher.require(self.section.command)
+        return ()
+
+    def identity(self) -> dict[str, Any]:
+        """The program's files or image, its version, and what else its labels depend on."""
+        version = self._version()
+        return {
+            "method": 1,
+            "versions": {} if version is None else {self.program: version},
+            "program": {
+                **self.launcher.identity(self.section.command),
+                "depends_on": [contents_sha256(path) for path in self.section.depends_on],
+            },
+        }
+
+    def inputs(self, case: Case) -> Mapping[str, Path]:
+        """One image per channel."""
+        return {f"image_{channel}": case.images[channel] for channel in self.channels}
+
+    def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
+        """Run the program for each case, or once for all of them."""
+        self.launcher.require(self.section.command)
+        device = choose_device(self.run.device)
+        alone = partial(self._label_case, device=device)
+        if self.section.batch == "case" or len(cases) == 1:
+            yield from one_by_one(cases, alone)
+            return
+        with _working_folder() as folder:
+            given = []
+            for case in cases:
+                failed = attempt(case, partial(self._give, folder=folder))
+                if isinstance(failed, CaseError):
+                    yield case, failed
+                else:
+                    given.append(case)
+            if not given:
+                return
+            ended = self._run(folder, given, device)
+            if ended.is_well:
+                yield from one_by_one(given, partial(self._take, folder=folder))
+                return
+        log.warning("%s; each case is run by itself", self._failure(ended, given).what)
+        yield from one_by_one(given, alone)
+
+    def _label_case(self, case: Case, device: str) -> Labelled:
+        with _working_folder() as folder:
+            self._give(case, folder)
+            ended = self._run(folder, [case], device)
+            if not ended.is_well:
+                raise self._failure(ended, [case])
+            return self._take(case, folder)
+
+    def _give(self, case: Case, folder: Path) -> None:
+        """Write the images of a case for the program: a copy, whatever their format."""
+        with self.timings.phase("prepare"):
+            for channel, path in zip(self.channels, self._images(case, folder), strict=True):
+                image = read_volume(case.images[channel])
+                path.parent.mkdir(parents=True, exist_ok=True)
+                like = read_geometry(case.images[channel]).like(case.images[channel])
+                save_nifti(path, image.array, image.grid, like, "image for a program")
+        if not self._has_files and not WILDCARDS.search(self.section.output):
+            (folder / self._output(case)).parent.mkdir(parents=True, exist_ok=True)
+
+    def _images(self, case: Case, folder: Path) -> list[Path]:
+        return [
+            folder
+            / IMAGES
+            / self.section.input.format(case=case.id, channel=channel, number=f"{number:04d}")
+            for number, channel in enumerate(self.channels)
+        ]
+
+    def _output(self, case: Case) -> str:
+        """The one file of its labels, from the working folder."""
+        return self.section.output.format(case=case.id)
+
+    def _run(self, folder: Path, cases: Sequence[Case], device: str) -> Ended:
+        """Run the program on the cases that it was given."""
+        arguments = self._arguments(folder, cases, device)
+        call = self.launcher.call(arguments, folder, device)
+        log.info("%s: %s", self.program, " ".join(map(repr, arguments)))
+
+        def stop() -> None:
+            if call.stop:
+                with suppress(OSError, subprocess.TimeoutExpired):
+                    subprocess.run(  # noqa: S603 (a list, no shell)
+                        call.stop, capture_output=True, timeout=ASK_S, check=False
+                    )
+
+        with self.timings.phase("network"):
+            try:
+                ended = run_program(
+                    call.arguments,
+                    folder,
+                    call.environment,
+                    self.seconds * max(1, len(cases)),
+                    self.program,
+                    stop,
+                )
+            except OSError as error:
+                raise RunError(
+                    Code.PROGRAM_MISSING,
+                    f"{call.arguments[0]} cannot be started ({error.strerror})",
+                    "correct `command`",
+                ) from None
+        # the folder's name is another one at each run, and messages are results
+        return replace(ended, last=ended.last.replace(f"{folder}/", ""))
+
+    def _arguments(self, folder: Path, cases: Sequence[Case], device: str) -> list[str]:
+        """The command with its fields filled in; each stays one argument, but for the device."""
+        root = self.launcher.root(folder)
+        kind = device.partition(":")[0]
+        words = next((v for k, v in self.section.devices.items() if k == kind), kind)
+        values = {"images": str(root / IMAGES), "outputs": str(root / OUTPUTS)}
+        if self.section.batch == "case":
+            (case,) = cases
+            images = [str(root / path.relative_to(folder)) for path in self._images(case, folder)]
+            values |= {f"image_{c}": path for c, path in zip(self.channels, images, strict=True)}
+            values |= {"case": case.id, "image": images[0]}
+            if not self._has_files:
+                values["output"] = str(root / self._output(case))
+        found: list[str] = []
+        for part in self.section.command:
+            if part == "{device}" and not isinstance(words, str):
+                found += words
+            else:
+                device_word = words if isinstance(words, str) else " ".join(words)
+                found.append(part.format(**values, device=device_word))
+        return found
+
+    def _take(self, case: Case, folder: Path) -> Labelled:
+        """Read what the program wrote for a case.
+
+        Raises
+        ------
+        CaseError
+            OUTPUT_MISSING; what is wrong with a label file.
+        """
+        with self.timings.phase("labels"):
+            grid = read_grid(case.images[self.channels[0]])
+            written = self._written(case, folder)
+            try:
+                found = self._files.read(written, grid, case)
+            except CaseError as error:
+                remedy = error.remedy
+                if error.code in GRID_CODES:
+                    remedy = "have the program write labels on the grid of the image it is given"
+                what = error.what.replace(f"{folder}/", "")
+                raise CaseError(error.code, f"{self.program} wrote: {what}", remedy) from None
+        others = found.notes.get("voxels_of_other_values")
+        if others and isinstance(self.section.labels, str):
+            raise CaseError(
+                Code.LABEL_UNDECLARED,
+                f"{self.program} wrote the values {shown(', '.join(others))} for {case.id}, which "
+                f"{self.section.labels} does not have",
+                "give the table of the installed version",
+            )
+        return found
+
+    def _written(self, case: Case, folder: Path) -> dict[str, Path]:
+        """Label files of a case, by role; what is not there has a path all the same.
+
+        Raises
+        ------
+        CaseError
+            OUTPUT_MISSING where none is there, or several fit.
+        """
+        pattern = self.section.output
+        if not self._has_files:
+            return {"labels": self._one(case, folder, pattern.format(case=case.id), needed=True)}
+        labels = self._labels
+        names = labels if isinstance(labels, Mapping) else dict(zip(labels, labels, strict=True))
+        paths = {
+            name: self._one(case, folder, pattern.format(case=case.id, name=escape(str(file))))
+            for name, file in names.items()
+        }
+        if not any(path.exists() for path in paths.values()):
+            raise self._missing(case, folder, pattern)
+        return paths
+
+    def _one(self, case: Case, folder: Path, pattern: str, *, needed: bool = False) -> Path:
+        """The one file that fits a pattern."""
+        hits = sorted(glob(pattern, root_dir=folder))  # noqa: PTH207 (a pattern may hold no *)
+        if len(hits) > 1:
+            raise CaseError(
+                Code.OUTPUT_MISSING,
+                f"{self.program} wrote {len(hits)} files for {case.id} that fit {pattern} "
+                f"({shown(', '.join(hits))}), where one is expected",
+                "make `output` name one",
+            )
+        if not hits and needed:
+            raise self._missing(case, folder, pattern)
+        return folder / (hits[0] if hits else pattern)
+
+    def _missing(self, case: Case, folder: Path, pattern: str) -> CaseError:
+        given = self.section.input.format(case="*", channel="*", number="*")
+        found = {path for path in folder.rglob("*") if path.is_file()}
+        found -= set((folder / IMAGES).glob(given))
+        there = sorted(path.relative_to(folder).as_posix() for path in found)
+        return CaseError(
+            Code.OUTPUT_MISSING,
+            f"{self.program} ended well but wrote no {pattern} for {case.id}; it wrote "
+            f"{shown(', '.join(there)) or 'nothing'}",
+            "correct `output`, or the program's arguments",
+        )
+
+    def _failure(self, ended: Ended, cases: Sequence[Case]) -> CaseError:
+        """Say how the program failed, with the last line that it wrote."""
+        on = cases[0].id if len(cases) == 1 else f"{len(cases)} cases"
+        said = f"; its last line: {shown(ended.last)}" if ended.last else "; it wrote nothing"
+        if ended.status is None:
+            minutes = self.seconds / 60
+            return CaseError(
+                Code.TIME_LIMIT,
+                f"{self.program} was ended on {on} after {minutes:g} minutes a case{said}",
+                "raise timeout_minutes of this segmenter, or look at the image",
+            )
+        if ended.status < 0:
+            hint = " (often: too little memory)" if ended.status == -9 else ""
+            return CaseError(
+                Code.PROGRAM_CRASHED,
+                f"{self.program} was ended by signal {-ended.status}{hint} on {on}{said}",
+                "see the log, and try the program by itself on this image",
+            )
+        return CaseError(
+            Code.PROGRAM_FAILED,
+            f"{self.program} failed with exit status {ended.status} on {on}{said}",
+            "see the log, and try the program by itself on this image",
+        )
+
+    def _version(self) -> str | None:
+        """What `version_command` prints.
+
+        Raises
+        ------
+        RunError
+            PROGRAM_MISSING: it fails or prints nothing.
+        """
+        command = self.section.version_command
+        if not command:
+            return None
+        self.launcher.require(command)
+        with _working_folder() as folder:
+            call = self.launcher.call(command, folder, "cpu")
+            try:
+                done = subprocess.run(  # noqa: S603 (a list, no shell)
+                    call.arguments,
+                    cwd=folder,
+                    env=dict(call.environment),
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=ASK_S,
+                    check=False,
+                )
+                said = one_line(done.stdout.strip() or done.stderr.strip())
+                told = "" if done.returncode else said[:LONGEST_VERSION]
+            except (OSError, subprocess.TimeoutExpired) as error:
+                told, said = "", str(error)
+        if not told:
+            raise RunError(
+                Code.PROGRAM_MISSING,
+                f"`version_command` ({shown(' '.join(command))}) does not print a version"
+                f" ({shown(said) or 'it prints nothing'})",
+                "correct it, or install the program",
+            )
+        return told
+
+
+@contextmanager
+def _working_folder() -> Iterator[Path]:
+    """A folder that is removed with all that is in it, whatever its permissions."""
+    folder = Path(tempfile.mkdtemp(prefix="backsplit-")).resolve()
+    try:
+        for name in (IMAGES, OUTPUTS):
+            (folder / name).mkdir()
+        yield folder
+    finally:
+        shutil.rmtree(folder, onerror=_make_removable)
+
+
+def _make_removable(remove: Any, path: str, _error: object) -> None:  # noqa: ANN401
+    """Remove what a program has left read-only."""
+    try:
+        Path(path).parent.chmod(0o700)
+        Path(path).chmod(0o700)
+        if Path(path).is_dir():
+            shutil.rmtree(path)
+        else:
+            remove(path)
+    except OSError as error:
+        log.warning("%s cannot be removed (%s)", path, error)

@@ -1,0 +1,220 @@
+"""How a program is called: its arguments filled in, on this machine or in a container."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import shutil
+import subprocess
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from backsplit.config.command import Container
+from backsplit.errors import Code, RunError, shown
+from backsplit.segment.device import gpu_name
+from backsplit.store.disk import is_there
+from backsplit.store.provenance import digest, file_sha256
+
+INSIDE = PurePosixPath("/backsplit")
+"""Where a container finds the program's working folder."""
+
+TEMPORARY = "tmp"
+
+ASK_S = 120.0
+"""How long a container engine, or a program that is asked for its version, may take to answer."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """What is started.
+
+    Attributes
+    ----------
+    arguments : the program and its arguments
+    environment : its variables
+    stop : arguments of a command that ends it, where ending the process is not enough
+    """
+
+    arguments: tuple[str, ...]
+    environment: Mapping[str, str]
+    stop: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Launcher:
+    """Calls one program, here or in a container.
+
+    Attributes
+    ----------
+    container : the image that it runs in; None for none
+    """
+
+    container: Container | None = None
+    _found: dict[str, str] = field(default_factory=dict, compare=False)
+
+    def root(self, folder: Path) -> PurePosixPath:
+        """The working folder as the program sees it."""
+        return PurePosixPath(folder) if self.container is None else INSIDE
+
+    def call(self, arguments: Sequence[str], folder: Path, device: str) -> Call:
+        """What to start for arguments that are filled in.
+
+        Parameters
+        ----------
+        arguments : the program and its arguments
+        folder : working folder, on this machine
+        device : cpu, mps, cuda or cuda:N; the program sees no other GPU
+        """
+        gpu = gpu_name(device)
+        temporary = folder / TEMPORARY
+        temporary.mkdir(exist_ok=True)
+        if self.container is None:
+            environment = {**os.environ, "TMPDIR": str(temporary), "CUDA_VISIBLE_DEVICES": gpu}
+            program = self._find(arguments[0])
+            return Call((program, *map(_absolute, arguments[1:])), environment)
+        engine = self._find(self.container.program)
+        if self.container.runs_files:
+            inside = _apptainer(self.container.image, folder, gpu)
+            return Call((engine, *inside, *arguments), os.environ)
+        name = f"backsplit-{uuid.uuid4().hex}"
+        podman = self.container.program == "podman"
+        inside = _docker(self.container.image, folder, gpu, name, podman=podman)
+        first, *others = arguments
+        before, after = inside[:-1], inside[-1]
+        call = (engine, *before, "--entrypoint", first, after, *others)
+        return Call(call, os.environ, (engine, "rm", "--force", name))
+
+    def require(self, arguments: Sequence[str]) -> None:
+        """Look whether the program, or the engine and the image, are there.
+
+        Raises
+        ------
+        RunError
+            PROGRAM_MISSING
+        """
+        if self.container is None:
+            self._find(arguments[0])
+            return
+        self._find(self.container.program)
+        self._image()
+
+    def identity(self, arguments: Sequence[str]) -> dict[str, Any]:
+        """What tells one program from another: sha256 of its files, or the image's digest."""
+        if self.container is not None:
+            return {"image": self._image()}
+        parts = [self._find(arguments[0]), *map(_absolute, arguments[1:])]
+        files = [Path(part) for part in parts if "/" in part and Path(part).is_file()]
+        return {"files": [[file.name, file_sha256(file)] for file in files]}
+
+    def _find(self, program: str) -> str:
+        """The path of a program, as it is found now and for the rest of the job.
+
+        Raises
+        ------
+        RunError
+            PROGRAM_MISSING
+        """
+        if program not in self._found:
+            found = shutil.which(program)
+            if found is None:
+                raise RunError(
+                    Code.PROGRAM_MISSING,
+                    f"the program {shown(program)!r} is not on this machine (PATH), or cannot be "
+                    "executed",
+                    "install it, activate its environment, or give its path in `command`"
+                    if self.container is None
+                    else "install it, or set `container.engine`",
+                )
+            self._found[program] = str(Path(found).absolute())  # a link may matter
+        return self._found[program]
+
+    def _image(self) -> str:
+        """SHA-256 of the image: of a file or folder its contents, else what the engine says."""
+        assert self.container is not None
+        image = self.container.image
+        if self.container.runs_files:
+            path = Path(image)
+            if not path.exists():
+                raise self._no_image("does not exist", f"apptainer build {image} …")
+            return contents_sha256(path)
+        asked = [self._find(self.container.program), "image", "inspect", "--format", "{{.Id}}"]
+        try:
+            done = subprocess.run(  # noqa: S603 (a list, no shell)
+                [*asked, image], capture_output=True, text=True, timeout=ASK_S, check=False
+            )
+        except (OSError, subprocess.TimeoutExpired) as error:
+            raise self._no_image(f"cannot be asked for ({error})", "start the engine") from None
+        found = done.stdout.strip()
+        if done.returncode or not found:
+            said = shown(done.stderr.strip().splitlines()[-1:] or "nothing")
+            raise self._no_image(
+                f"is not on this machine ({said})", f"`{self.container.program} pull {image}`"
+            )
+        return found
+
+    def _no_image(self, what: str, remedy: str) -> RunError:
+        assert self.container is not None
+        image = shown(self.container.image)
+        return RunError(Code.PROGRAM_MISSING, f"the container image {image} {what}", remedy)
+
+
+def contents_sha256(path: Path) -> str:
+    """SHA-256 of a file, or of all files below a folder with their names.
+
+    Raises
+    ------
+    RunError
+        PROGRAM_MISSING: it is not there.
+    """
+    if path.is_dir():
+        files = sorted(file for file in path.rglob("*") if file.is_file())
+        return digest([[file.relative_to(path).as_posix(), file_sha256(file)] for file in files])
+    try:
+        return file_sha256(path)
+    except OSError as error:
+        raise RunError(
+            Code.PROGRAM_MISSING, f"{path} cannot be read ({error.strerror})", "correct the path"
+        ) from None
+
+
+def _absolute(argument: str) -> str:
+    """A path of an existing file as it is from anywhere: the program works elsewhere."""
+    is_path = "/" in argument and not argument.startswith("-") and is_there(Path(argument))
+    return str(Path(argument).absolute()) if is_path else argument
+
+
+def _mount(folder: Path, destination: str) -> str:
+    """The working folder as an argument of `--mount`, which engines read as a line of CSV."""
+    line = io.StringIO()
+    fields = ["type=bind", f"source={folder}", f"{destination}={INSIDE}"]
+    csv.writer(line, lineterminator="").writerow(fields)
+    return line.getvalue()
+
+
+def _apptainer(image: str, folder: Path, gpu: str) -> list[str]:
+    """Arguments of Apptainer before the program: nothing of the host but the folder and the GPU."""
+    arguments = ["exec", "--containall", "--net", "--network", "none"]
+    arguments += ["--mount", _mount(folder, "destination"), "--pwd", str(INSIDE)]
+    arguments += ["--env", f"TMPDIR={INSIDE / TEMPORARY}"]
+    if gpu:
+        arguments += ["--nv", "--env", f"CUDA_VISIBLE_DEVICES={gpu}"]
+    return [*arguments, str(Path(image).absolute())]
+
+
+def _docker(image: str, folder: Path, gpu: str, name: str, *, podman: bool) -> list[str]:
+    """Arguments of Docker or Podman, the image last; what the program writes is ours."""
+    arguments = ["run", "--rm", "--name", name, "--network", "none", "--pull", "never"]
+    arguments += ["--mount", _mount(folder, "target"), "--workdir", str(INSIDE)]
+    arguments += ["--env", f"TMPDIR={INSIDE / TEMPORARY}"]
+    arguments += ["--user", f"{os.getuid()}:{os.getgid()}"]
+    if podman and os.getuid():  # without root, users have other numbers inside
+        arguments += ["--userns", "keep-id"]
+    if gpu and podman:
+        arguments += ["--device", f"nvidia.com/gpu={gpu}"]
+    elif gpu:
+        arguments += ["--gpus", f"device={gpu}"]
+    return [*arguments, image]

@@ -1,0 +1,145 @@
+"""Run a program: no shell, in a folder of its own, for a limited time, and all of it ended."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+log = logging.getLogger(__name__)
+
+GRACE_S = 5.0
+"""A program that is told to end has this long to do so."""
+
+LONGEST_LINE = 1 << 14
+"""Bytes of a line that are read at once: a program may write without ever ending a line."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a program ended.
+
+    Attributes
+    ----------
+    status : exit status; below 0 the signal that ended it; None where it took too long
+    last : the last line that it wrote
+    """
+
+    status: int | None
+    last: str
+
+    @property
+    def is_well(self) -> bool:
+        """Whether it says that all went well."""
+        return self.status == 0
+
+
+def run_program(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    name: str,
+    stop: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Run a program to its end, or until its time is over.
+
+    It leads a process group of its own, which is ended with it: what it started does not stay.
+
+    Parameters
+    ----------
+    arguments : the program, as a path, and its arguments; no shell reads them
+    folder : that it works in
+    environment : its variables
+    seconds : that it may take
+    name : of the segmenter, for the log, where all that it writes goes
+    stop : ends what does not belong to its process group (a container)
+
+    Raises
+    ------
+    OSError
+        It cannot be started.
+    """
+    with _ended_with_us():
+        process = subprocess.Popen(  # noqa: S603 (a list, no shell)
+            list(arguments),
+            cwd=folder,
+            env=dict(environment),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            process_group=0,
+        )
+        lines = _Lines(process, name)
+        try:
+            status: int | None = process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            status = None
+            stop()
+            _signal_group(process.pid, signal.SIGTERM)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(GRACE_S)
+        except BaseException:
+            stop()
+            raise
+        finally:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+            lines.finish()
+    return Ended(status, lines.last)
+
+
+class _Lines:
+    """Passes on what a program writes to the log, and keeps the last line."""
+
+    def __init__(self, process: subprocess.Popen[bytes], name: str) -> None:
+        self.process = process
+        self.name = name
+        self.last = ""
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        with suppress(ValueError, OSError):  # closed
+            while raw := self.process.stdout.readline(LONGEST_LINE):
+                text = raw.decode("utf-8", "replace").rstrip()
+                shown = text.rpartition("\r")[2]  # a progress bar as it was left
+                shown = "".join(c if c.isprintable() or c == "\t" else "?" for c in shown)
+                if shown.strip():
+                    self.last = shown.strip()
+                    log.info("%s: %s", self.name, shown)
+
+    def finish(self) -> None:
+        """Take in what is left; somebody who left the group may hold the pipe open."""
+        self.thread.join(GRACE_S)
+
+
+def _signal_group(number: int, what: signal.Signals) -> None:
+    """Send a signal to the group that a process leads or led, if any of it is there."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(number, what)
+
+
+@contextmanager
+def _ended_with_us() -> Iterator[None]:
+    """While a program runs, SIGTERM interrupts this process, so that the program ends first."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
