@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_MKDOCS_2_WARNING := 1
 INSTALLED := .venv/.installed
 
-.PHONY: demo test docs test-search test-cluster test-browser test-container test-survival test-incremental test-mutation lint unit bench schema pins clean
+.PHONY: demo test docs test-search test-cluster test-browser test-container test-recipes test-survival test-incremental test-mutation lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -70,6 +70,9 @@ ifeq ($(BUILDERS),)
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends buildah debootstrap
 endif
 	$(SUDO) $(and $(SUDO),env BUILD_ARGS="$(BUILD_ARGS)") tests/container/run
+
+test-recipes: $(INSTALLED)  ## recipes of docs/segmenters.md against the packages on PyPI; a minute
+	python -m pytest -m recipes tests/recipes $(PYTEST_ARGS)
 
 test-survival: $(INSTALLED)  ## fifty kills of the demo, and other faults; about half an hour
 	python -m pytest -m survival tests/survival -s $(PYTEST_ARGS)

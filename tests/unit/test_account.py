@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -12,9 +13,10 @@ from backsplit.compose.account import details
 from backsplit.compose.case import ComposedCase, LesionFound, Rules
 from backsplit.compose.host import NO_HOST, Host
 from backsplit.compose.layers import LayerAccount, Overruled, State
+from backsplit.compose.opinions import Heard
 from backsplit.compose.repair import Repaired
 from backsplit.config.slices import Merging
-from backsplit.scheme.scheme import Scheme
+from backsplit.scheme.scheme import Opinion, Scheme
 from backsplit.store.sidecars import SegmentDetails, StructureEntry
 from backsplit.volume import Grid
 
@@ -102,12 +104,15 @@ def test_who_was_overruled_and_why():
 
 
 def test_layers_and_structures_are_listed_as_they_are():
-    account = LayerAccount("organs", 9, 4, 3, 2)
+    account = LayerAccount("organs", 10, 4, 3, 2, 1)
     status = entry("liver", "truncated", 7, "left,superior", "")
     found = told(accounts=[account], structures=[status])
     assert found["layers"] == [
-        {"layer": "organs", "claimed": 9, "kept": 4, "agreed": 3, "overruled": 2}
-    ]
+        {
+            "layer": "organs", "claimed": 10, "kept": 4, "agreed": 3, "overruled": 2,
+            "set_aside": 1,
+        }
+    ]  # fmt: skip
     assert found["structures"] == [
         {"structure": "liver", "status": "truncated", "voxels": 7, "sides": "left,superior",
          "reason": ""}
@@ -148,8 +153,29 @@ def test_the_summary_says_what_a_person_wants_to_know_first():
     ]
     assert told()["summary"][1:] == [
         "tumor: none", "cyst: none", "scar: none",
-        "1.26 ml are `ignore` because the configuration says so of their values",
+        "1.26 ml are `ignore` because the configuration says so",
     ]  # fmt: skip
+
+
+def test_whom_the_map_follows_where_several_label_a_structure_is_said():
+    both = dict.fromkeys(("liver", "fat"), ("organs", "tissue"))
+    ways = {"liver": ("first", "first"), "fat": ("union", "ignore")}
+    opinions = {name: Opinion(sources, *ways[name]) for name, sources in both.items()}
+    scheme = dataclasses.replace(SCHEME, opinions=opinions)
+    heard = (
+        Heard("liver", "organs", 1000, 1000, 0, 0), Heard("liver", "tissue", 500, 0, 500, 0),
+        Heard("fat", "organs", 300, 200, 0, 100), Heard("fat", "tissue", 200, 200, 0, 0),
+    )  # fmt: skip
+    composed = dataclasses.replace(case(), heard=heard)
+    made = details(composed, GRID, Rules(scheme, RULES.merging), (), {}, {})
+    assert made.summary[-2:] == (
+        "liver by first of organs, tissue: 15 ml of tissue set aside",
+        "fat by union of organs, tissue: voxels on which they disagree are `ignore`",
+    )
+    assert made.opinions[1].model_dump() == {
+        "structure": "liver", "layer": "tissue", "by": "first", "said": 500, "stands": 0,
+        "set_aside": 500, "ignored": 0,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize(("pairs", "more"), [(8, None), (9, 1), (12, 4)])

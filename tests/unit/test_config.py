@@ -39,7 +39,7 @@ def _load(tmp_path: Path, text: str):
 def test_defaults_and_order(tmp_path):
     config = _load(tmp_path, GOOD)
     assert config.layers == ("organs", "given")  # the order of the file, no order being given
-    assert config.structures["liver"] == ("organs/liver",)
+    assert config.structures["liver"].of == ("organs/liver",)
     assert config.compose.unknown == "ignore"
 
 
@@ -86,7 +86,7 @@ def test_a_name_that_yaml_takes_for_something_else_is_refused_and_quoted_taken(t
     }
     if name.isalpha():
         config = _load(tmp_path, f"{GOOD}  '{name}': organs/spleen\n")
-        assert config.structures[name] == ("organs/spleen",)
+        assert config.structures[name].of == ("organs/spleen",)
 
 
 def test_values_mean_what_they_mean_to_snakemake_which_reads_the_same_file(tmp_path):

@@ -101,8 +101,9 @@ def keys_of(schema: dict, path: str = "") -> Iterator[str]:
         for name, value in part.get("properties", {}).items():
             yield from keys_of(value, f"{path}.{name}".lstrip("."))
         for kinds in part.get("patternProperties", {}).values():
-            if "$ref" in kinds:
-                yield from keys_of(kinds, f"{path}.*")
+            for entry in (kinds, *kinds.get("anyOf", ())):
+                if "$ref" in entry:
+                    yield from keys_of(entry, f"{path}.*")
             for kind, reference in kinds.get("discriminator", {}).get("mapping", {}).items():
                 yield f"{path}.{kind}"
                 yield from keys_of({"$ref": reference}, f"{path}.{kind}")

@@ -149,9 +149,9 @@ def test_structures_in_files_of_their_own_are_anatomy(tmp_path, lesions):
     downloads.atlas(tmp_path, lesions=lesions)
     config, report, said = started(tmp_path)
     assert config.segmenters["given"].labels == ("kidney_left", "kidney_right", "liver", "spleen")
-    assert config.structures["kidney_left"] == ("given/kidney_left",)
+    assert config.structures["kidney_left"].of == ("given/kidney_left",)
     assert not {"organs/liver", "organs/kidney_left"} & {
-        source for sources in config.structures.values() for source in sources
+        source for sources in config.structures.values() for source in sources.of
     }
     assert any("combined_labels" in line for line in section(said, "left out"))
     if lesions:

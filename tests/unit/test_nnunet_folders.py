@@ -226,4 +226,6 @@ def test_a_single_channel_needs_no_splitting(tmp_path):
                   (1, 2))  # fmt: skip
     config, report, said = started(tmp_path)
     assert "(msd)" in said[0] and config.targets == {"cancer": (2,)}
-    assert config.structures["pancreas"] == ("given/pancreas",) and statuses(report) == ["ok"] * 2
+    assert (
+        config.structures["pancreas"].of == ("given/pancreas",) and statuses(report) == ["ok"] * 2
+    )

@@ -46,8 +46,8 @@ def test_names_of_values_tell_lesions_from_anatomy(tmp_path):
     images, labels = {"ct": "{case}/ct.nii.gz"}, {"Right_kidney": 1, "stone": 2}
     config, report, _ = by_patterns(tmp_path, images, "{case}/les.nii.gz", labels=labels)
     assert config.targets == {"stone": (2,)}
-    assert config.structures["Right_kidney"] == ("given/Right_kidney",)
-    assert config.structures["kidney_left"] == ("organs/kidney_left",)
+    assert config.structures["Right_kidney"].of == ("given/Right_kidney",)
+    assert config.structures["kidney_left"].of == ("organs/kidney_left",)
     assert statuses(report) == ["ok"]
 
 
@@ -75,7 +75,7 @@ def test_a_file_for_each_structure_lesions_among_them(tmp_path):
     )
     assert list(config.targets) == ["Pancreatic_PDAC", "liver_lesion"]
     assert config.segmenters["given"].labels == ("liver", "pancreas")
-    assert config.structures["liver"] == ("given/liver",)
+    assert config.structures["liver"].of == ("given/liver",)
     assert statuses(report) == ["ok", "ok"]
     columns = report.checked[0].case.columns
     assert columns["anatomy_given"].endswith("LabelTr/P 1/seg")
@@ -117,7 +117,7 @@ def test_anatomy_whose_files_are_named_after_case_and_structure(tmp_path):
         anatomy={"drawn": "organs/{case}_{name}_mask.nii.gz"},
     )
     assert config.segmenters["drawn"].path == "{anatomy_drawn}{name}_mask.nii.gz"
-    assert config.structures["spleen"] == ("drawn/spleen",) and statuses(report) == ["ok", "ok"]
+    assert config.structures["spleen"].of == ("drawn/spleen",) and statuses(report) == ["ok", "ok"]
     assert report.checked[0].case.columns["anatomy_drawn"].endswith("organs/a_")
 
 
@@ -156,8 +156,8 @@ def test_anatomy_of_lesion_files_and_of_others_are_two_segmenters(tmp_path):
         anatomy={"given": "{case}/seg/{name}.nii.gz"},
         labels={"liver": 1, "tumor": 2},
     )
-    assert config.structures["liver"] == ("given_2/liver",)
-    assert config.structures["spleen"] == ("given/spleen",) and statuses(report) == ["ok"]
+    assert config.structures["liver"].of == ("given_2/liver",)
+    assert config.structures["spleen"].of == ("given/spleen",) and statuses(report) == ["ok"]
 
 
 def test_a_case_without_image_is_said(tmp_path):

@@ -100,7 +100,7 @@ def test_a_brain_on_mr_gets_the_brain_alone(tmp_path):
         save(root / "labelsTr" / f"{case}.nii.gz", labels, (10.0, 12.0, 15.0))
     described = V2 | {"channel_names": {"0": "T1w"}, "labels": {"background": 0, "lesion": 1}}
     config, report, _ = started(nnunet_folder(root, [], [], described))
-    assert config.structures == {"brain": ("organs/brain",)}
+    assert {n: s.of for n, s in config.structures.items()} == {"brain": ("organs/brain",)}
     assert config.segmenters["organs"].task == "total_mr" and "tissue" not in config.segmenters
     assert "240 x 240 x 180 mm" in (root / "mine" / "config.yaml").read_text()
     assert codes(report) == {"WEIGHTS_MISSING"}
@@ -109,10 +109,10 @@ def test_a_brain_on_mr_gets_the_brain_alone(tmp_path):
 def test_what_was_drawn_stands_alone(tmp_path):
     labels = {"background": 0, "Right_kidney": 1, "tumor": 2, "Pancreas": 3}
     config, report, said = started(nnunet_folder(tmp_path, description=V2 | {"labels": labels}))
-    assert config.structures["Right_kidney"] == ("given/Right_kidney",)
-    assert config.structures["kidney_left"] == ("organs/kidney_left",)
-    assert config.structures["Pancreas"] == ("given/Pancreas",)
-    sources = [source for some in config.structures.values() for source in some]
+    assert config.structures["Right_kidney"].of == ("given/Right_kidney",)
+    assert config.structures["kidney_left"].of == ("organs/kidney_left",)
+    assert config.structures["Pancreas"].of == ("given/Pancreas",)
+    sources = [source for some in config.structures.values() for source in some.of]
     assert not {"organs/kidney_right", "organs/pancreas"} & set(sources)
     assert config.compose.segmenter_lesions == {
         "organs/kidney_cyst_right": "background", "organs/kidney_cyst_left": "kidney_left",
@@ -136,7 +136,7 @@ def test_names_that_collide_are_numbered_and_unclear_ones_are_said(tmp_path):
     config, report, said = started(nnunet_folder(tmp_path, description=description))
     assert config.targets == {"lesion": (3,)}
     assert config.segmenters["given"].labels == {"label": 1, "label_2": 2, "fat": 4}
-    assert config.structures["fat"] == ("given/fat",)
+    assert config.structures["fat"].of == ("given/fat",)
     unclear = "taken for anatomy though the name does not say so: label, label_2"
     assert unclear in section(said, "to decide")
     assert codes(report) == {"WEIGHTS_MISSING"}

@@ -11,6 +11,7 @@ from totalsegmentator import registry
 
 from backsplit.config.lesion_words import is_lesion
 from backsplit.config.model import Config
+from backsplit.config.structures import Structure
 from backsplit.errors import Code
 from backsplit.scheme import resolve as scheme_resolve
 from backsplit.scheme.resolve import own_labels, resolve
@@ -310,6 +311,7 @@ def test_a_region_needs_one_label_of_its_own(regions, text):
 def test_at_most_65535_labels_fit(count, said):
     names = [f"s{n}" for n in range(count)]
     settings = config({"s": "given/kidney"}, segmenter_lesions={})
-    many = settings.model_copy(update={"structures": dict.fromkeys(names, ())})
+    nothing = Structure.model_construct(of=())
+    many = settings.model_copy(update={"structures": dict.fromkeys(names, nothing)})
     _, problems = resolve(many, {"given": {"kidney": 1}}, FILE)
     assert [p.what for p in problems] == ["65536 labels"] * said

@@ -107,6 +107,7 @@ def rename_segmenter(tiny: Tiny) -> None:
         if isinstance(sources, str):
             tiny.settings["structures"][name] = sources.replace("organs/", "viscera/")
         else:
+            sources = sources["of"] if isinstance(sources, dict) else sources  # noqa: PLW2901
             sources[:] = [source.replace("organs/", "viscera/") for source in sources]
 
 
@@ -230,6 +231,13 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
         "segmenters.threshold.within": put("segmenters.tissue.within", "image"),
         "segmenters.threshold.body_above": put("segmenters.tissue.body_above", 0.0),
         "structures": reorder("structures"),
+        "structures.of": put("structures.liver", {"of": ["masks/liver", "organs/liver"]}),
+        "structures.by": put(
+            "structures.liver", {"of": ["organs/liver", "masks/liver"], "by": "union"}
+        ),
+        "structures.disagree": put(
+            "structures.liver", {"of": ["organs/liver", "masks/liver"], "disagree": "ignore"}
+        ),
         "compose": put("compose", {}),
         "compose.order": put("compose.order", ["targets", "tissue", "masks", "organs"]),
         "compose.groups": (

@@ -9,12 +9,14 @@ from dataclasses import asdict
 
 from backsplit.compose.case import TARGETS, ComposedCase, LesionFound, Rules
 from backsplit.compose.layers import Overruled
+from backsplit.compose.opinions import Heard
 from backsplit.store.sidecars import (
     ComposeDetails,
     DrawnEntry,
     Known,
     LayerEntry,
     LesionEntry,
+    OpinionEntry,
     OverruledEntry,
     RepairEntry,
     SegmentDetails,
@@ -57,6 +59,7 @@ def details(
         lesions=tuple(_lesion(lesion, names, ml) for lesion in composed.lesions),
         structures=composed.structures,
         layers=tuple(LayerEntry(**asdict(account)) for account in composed.accounts),
+        opinions=tuple(_opinion(heard, rules) for heard in composed.heard),
         overruled=tuple(
             OverruledEntry(
                 loser=names[o.loser.label],
@@ -109,6 +112,28 @@ def _lesion(found: LesionFound, names: tuple[str, ...], ml: float) -> LesionEntr
     )
 
 
+def _opinion(heard: Heard, rules: Rules) -> OpinionEntry:
+    return OpinionEntry(**asdict(heard), by=rules.scheme.opinions[heard.structure].by)
+
+
+def _opinions(composed: ComposedCase, rules: Rules, ml: float) -> Iterator[str]:
+    """What several segmenters say of a structure, and whom the label map follows."""
+    for structure, opinion in rules.scheme.opinions.items():
+        mine = [heard for heard in composed.heard if heard.structure == structure]
+        aside = [heard for heard in mine if heard.set_aside]
+        unsure = max((heard.ignored for heard in mine), default=0)
+        if not aside and not unsure:
+            continue
+        what = ", ".join(f"{_ml(heard.set_aside * ml)} of {heard.layer}" for heard in aside)
+        yield (
+            f"{structure} by {opinion.by} of {', '.join(opinion.sources)}: "
+            + "; ".join(
+                [f"{what} set aside"] * bool(aside)
+                + ["voxels on which they disagree are `ignore`"] * bool(unsure)
+            )
+        )
+
+
 def _why(o: Overruled, rules: Rules) -> str:
     names = rules.scheme.all_names
     if o.winner.label == rules.scheme.ignore_id:
@@ -142,7 +167,8 @@ def _summary(
         yield f"{_ml(composed.ignored * ml)} where unknown structures could be are `ignore`"
     told = int(composed.counts[rules.scheme.ignore_id]) - composed.ignored
     if told > 0:
-        yield f"{_ml(told * ml)} are `ignore` because the configuration says so of their values"
+        yield f"{_ml(told * ml)} are `ignore` because the configuration says so"
+    yield from _opinions(composed, rules, ml)
     repaired = [f for f in composed.lesions if f.repaired and (f.repaired.rim or f.repaired.holes)]
     for found in repaired:
         assert found.repaired is not None and found.host.label is not None

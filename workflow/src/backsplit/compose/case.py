@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import numpy as np
 
@@ -18,6 +19,7 @@ from backsplit.compose.layers import (
     Precedence,
     State,
 )
+from backsplit.compose.opinions import Ballot, Heard, Hearing
 from backsplit.compose.repair import Repaired, repair
 from backsplit.compose.status import statuses
 from backsplit.config.base import IGNORE
@@ -49,7 +51,8 @@ class Rules:
         """Exceptions from the order, as ids; what is ignored is, whoever labels it."""
         ids = self.scheme.ids
         exceptions = [(ids[winner], ids[loser]) for winner, loser in self.scheme.exceptions]
-        if any(IGNORE in classes.values() for classes in self.scheme.sources.values()):
+        asked = any(IGNORE in classes.values() for classes in self.scheme.sources.values())
+        if asked or any(o.disagree == "ignore" for o in self.scheme.opinions.values()):
             exceptions += [(self.scheme.ignore_id, ids[name]) for name in self.scheme.structures]
         return Precedence(exceptions)
 
@@ -72,6 +75,7 @@ class ComposedCase:
     labels : ids, (z, y, x)
     counts : voxels of each id
     ignored : voxels that became `ignore` because a structure is unknown
+    heard : what became of the opinions on structures that several segmenters label
     """
 
     labels: Array
@@ -81,6 +85,7 @@ class ComposedCase:
     ignored: int
     lesions: tuple[LesionFound, ...]
     structures: tuple[StructureEntry, ...]
+    heard: tuple[Heard, ...] = ()
 
 
 def compose_case(
@@ -90,6 +95,7 @@ def compose_case(
     unknown: Mapping[str, str],
     body: Callable[[], Array],
     rules: Rules,
+    asked: Mapping[str, Ballot] = MappingProxyType({}),
 ) -> ComposedCase:
     """Compose one case.
 
@@ -101,14 +107,16 @@ def compose_case(
     unknown : structures that could not be labelled, and why
     body : makes the mask of the body, (z, y, x); called only where a structure is unknown
     rules : names, order, exceptions
+    asked : structure that several segmenters label to who knows of it in the case
     """
+    hearing = Hearing(rules.scheme, asked)
     composer = Composer(grid.shape, rules.precedence)
     places = np.zeros(0, np.int64)
     if lesion is not None:
         composer.add(Layer(TARGETS, lesion.map.array, lesion.claims))
         places = places_of(composer.states)
     beneath = Composer(places.shape, rules.precedence)
-    for layer in layers:
+    for layer in hearing.layers(layers):
         composer.add(layer)
         beneath.add(Layer(layer.name, layer.values.reshape(-1)[places], layer.claims))
     labels, ignored = _labels(composer, unknown, body, rules)
@@ -118,12 +126,19 @@ def compose_case(
     return ComposedCase(
         labels,
         counts,
-        tuple(composer.accounts()),
+        tuple(_with_aside(account, hearing) for account in composer.accounts()),
         tuple(composer.overruled()),
         ignored,
         tuple(found),
         tuple(statuses(labels, grid, rules.scheme, counts, unknown)),
+        tuple(hearing.heard),
     )
+
+
+def _with_aside(account: LayerAccount, hearing: Hearing) -> LayerAccount:
+    """The account of a layer, with what was set aside before it was laid down."""
+    aside = hearing.set_aside(account.layer)
+    return replace(account, claimed=account.claimed + aside, set_aside=aside)
 
 
 def _count(

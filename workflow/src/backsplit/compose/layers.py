@@ -57,7 +57,7 @@ class Overruled:
 
 @dataclass(frozen=True)
 class LayerAccount:
-    """What became of a layer's claims: `claimed = kept + agreed + overruled`.
+    """What became of a layer's claims: `claimed = kept + agreed + overruled + set_aside`.
 
     Attributes
     ----------
@@ -65,6 +65,7 @@ class LayerAccount:
     kept : the layer's own in the result
     agreed : somebody stronger said the same
     overruled : somebody else got the voxel
+    set_aside : another source decided on the structure
     """
 
     layer: str
@@ -72,6 +73,7 @@ class LayerAccount:
     kept: int
     agreed: int
     overruled: int
+    set_aside: int = 0
 
 
 class Precedence:

@@ -16,6 +16,7 @@ from backsplit.compose.account import details
 from backsplit.compose.balance import hold_balance
 from backsplit.compose.case import Rules, compose_case
 from backsplit.compose.layers import Layer
+from backsplit.compose.opinions import ballots
 from backsplit.compose.promises import assert_promises
 from backsplit.compose.status import unknown_structures
 from backsplit.config.slices import LesionValues
@@ -99,7 +100,7 @@ class ComposeStage:
             inputs[f"segment/{segmenter}"] = input_sha256(layer)  # it may be called `lesion`
         return {
             "stage": "compose",
-            "version": 6,
+            "version": 7,
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),
@@ -119,11 +120,12 @@ class ComposeStage:
         missing = {s: sidecar.unknown for s, sidecar in sidecars.items()}
         unknown = unknown_structures(self.scheme, failed, missing, excluded(case))
         self._require_enough(case, failed, unknown)
+        asked = ballots(self.scheme, failed, missing, unknown)
         with ThreadPoolExecutor(1) as ahead:
             layers = self._layers(case, grid, sidecars, ahead)
             lesion = read_lesion(case, self.inputs.lesions, grid)
             composed = compose_case(
-                grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules
+                grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules, asked
             )
         output = self.outputs(case)["labels"]
         with atomic_path(output) as temporary:

@@ -13,6 +13,7 @@ from backsplit.config.compose import Compose
 from backsplit.config.export import Export
 from backsplit.config.quality import Quality
 from backsplit.config.segmenters import SegmenterConfig
+from backsplit.config.structures import StructureConfig
 from backsplit.config.study import Study
 from backsplit.store.results import Results
 
@@ -113,10 +114,10 @@ class Config(Section):
     segmenters: dict[Name, SegmenterConfig] = Field(
         min_length=1, description="{name: who labels anatomy}."
     )
-    structures: dict[Name, OneOrMore] = Field(
+    structures: dict[Name, StructureConfig] = Field(
         min_length=1,
-        description="{name: segmenter/class, or a list; * and ? are wildcards}; ids after the "
-        "targets, in this order.",
+        description="{name: segmenter/class, or a list, or {of, by, disagree}; * and ? are "
+        "wildcards}; ids after the targets, in this order.",
     )
     compose: Compose = Compose()
     qc: Quality = Quality()
@@ -148,8 +149,8 @@ class Config(Section):
         both = sorted(set(self.targets) & set(self.structures))
         if both:
             raise ValueError(f"{both[0]!r} is a target and a structure; rename one")
-        for name, patterns in self.structures.items():
-            for pattern in patterns:
+        for name, structure in self.structures.items():
+            for pattern in structure.of:
                 segmenter, slash, label = pattern.partition("/")
                 if not slash or not label or segmenter not in self.segmenters:
                     raise ValueError(
@@ -209,7 +210,7 @@ class Config(Section):
     @property
     def used_segmenters(self) -> tuple[str, ...]:
         """Segmenters that a structure, or `ignore`, asks for, in the order of the file."""
-        asked = {p.partition("/")[0] for patterns in self.structures.values() for p in patterns}
+        asked = {s for structure in self.structures.values() for s in structure.segmenters}
         rules = self.compose.segmenter_lesions.items()
         asked |= {p.partition("/")[0] for p, label in rules if label != BACKGROUND}
         return tuple(name for name in self.segmenters if name in asked)

@@ -30,8 +30,8 @@ def hidden_structures(
     Returns
     -------
     structures
-        In the order of their ids. None where a person mapped classes to `ignore`: of such a voxel
-        nothing is known, and the map does not tell it from the others.
+        In the order of their ids. None where a person mapped classes to `ignore`, or sources
+        disagree: of such a voxel nothing is known, and the map does not tell it from the others.
     """
     unknown = {row.structure for row in sidecar.structures if row.status is Known.UNKNOWN}
     rank = {name: position for position, name in enumerate(merging.layers)}

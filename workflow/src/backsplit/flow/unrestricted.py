@@ -19,6 +19,7 @@ from typing import Any
 from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.file import parse_config
 from backsplit.config.model import Config
+from backsplit.config.structures import FEWEST_VOTERS, Structure
 from backsplit.errors import Code, RunError
 from backsplit.segment.licences import licences, restricted_segmenters
 
@@ -47,15 +48,23 @@ def unrestricted(config: Config) -> Config:
     data["dataset"] |= {"id": config.unrestricted_id, "name": config.unrestricted_name}
     data["export"]["only_unrestricted"] = False
     data["segmenters"] = {n: s for n, s in data["segmenters"].items() if n not in restricted}
-    structures = {
-        name: [pattern for pattern in patterns if pattern.partition("/")[0] not in restricted]
-        for name, patterns in data["structures"].items()
-    }
-    data["structures"] = {name: patterns for name, patterns in structures.items() if patterns}
-    data["compose"] = _compose(
-        data["compose"], data["segmenters"], data["targets"], data["structures"]
-    )
+    structures = {name: _left(s, restricted) for name, s in config.structures.items()}
+    data["structures"] = {name: section for name, section in structures.items() if section["of"]}
+    patterns = {name: section["of"] for name, section in data["structures"].items()}
+    data["compose"] = _compose(data["compose"], data["segmenters"], data["targets"], patterns)
     return parse_config(data, Path("the configuration without restricted segmenters"))
+
+
+def _left(structure: Structure, restricted: Collection[str]) -> dict[str, Any]:
+    """A structure without the classes of restricted segmenters; who is left decides as before."""
+    of = [pattern for pattern in structure.of if pattern.partition("/")[0] not in restricted]
+    left = {pattern.partition("/")[0] for pattern in of}
+    section: dict[str, Any] = {"of": of}
+    if len(left) > 1:
+        section["disagree"] = structure.disagree
+        if structure.by not in ("majority", "staple") or len(left) >= FEWEST_VOTERS:
+            section["by"] = structure.by
+    return section
 
 
 def _compose(

@@ -84,7 +84,11 @@ def wrong_names(config: Config, scheme: Scheme, case: str) -> Iterator[str]:
 def _unclaimed(
     config: Config, scheme: Scheme, sidecar: ComposeSidecar, labels: Array, case: str
 ) -> dict[str, int]:
-    """Structure to its voxels that no segmenter's map holds as one of its classes."""
+    """Structure to its voxels that no segmenter's map holds as one of its classes.
+
+    Where several segmenters label a structure, those that the sidecar says were not followed do
+    not count.
+    """
     flat = labels.reshape(-1)
     claimed = np.zeros(len(flat), bool)
     for segmenter in config.layers:
@@ -95,7 +99,10 @@ def _unclaimed(
         layer = read_labels(folder.output(case)).array.reshape(-1)
         if len(layer) != len(flat):
             raise ValueError(f"{folder.output(case)} has another size")
-        claims = _claims(written, scheme.sources.get(segmenter, {}), scheme.ids)
+        aside = {o.structure for o in sidecar.opinions if o.layer == segmenter and not o.stands}
+        sources = scheme.sources.get(segmenter, {})
+        sources = {name: label for name, label in sources.items() if label not in aside}
+        claims = _claims(written, sources, scheme.ids)
         for number in range(max(map(len, claims.values()), default=0)):
             table = np.zeros(int(layer.max()) + 1, scheme.dtype)
             for value, ids in claims.items():

@@ -69,6 +69,7 @@ class LayerSum:
     kept: int
     agreed: int
     overruled: int
+    set_aside: int
 
 
 @dataclass(frozen=True)

@@ -186,7 +186,7 @@ def _range(values: Array) -> tuple[float, float]:
 
 def layers(config: Config, composed: Mapping[str, ComposeSidecar]) -> tuple[LayerSum, ...]:
     """Sum the accounts of each layer, in order of precedence."""
-    keys = ("claimed", "kept", "agreed", "overruled")
+    keys = ("claimed", "kept", "agreed", "overruled", "set_aside")
     sums = {layer: dict.fromkeys(keys, 0) for layer in ("targets", *config.layers)}
     for sidecar in composed.values():
         for account in sidecar.layers:

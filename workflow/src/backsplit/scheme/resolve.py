@@ -13,7 +13,7 @@ from backsplit.config.base import BACKGROUND, IGNORE, MOST_LABEL
 from backsplit.config.lesion_words import is_lesion
 from backsplit.config.model import Config
 from backsplit.errors import Code, Problem
-from backsplit.scheme.scheme import Classes, Scheme
+from backsplit.scheme.scheme import Classes, Opinion, Scheme
 
 
 @dataclass
@@ -100,6 +100,7 @@ def resolve(
         hosts=_hosts(resolver),
         regions=_regions(resolver, names[1:]),
         nested=config.compose.nested,
+        opinions=_opinions(config),
     )
     return scheme, problems
 
@@ -112,9 +113,9 @@ def _sources(resolver: _Resolver) -> dict[str, dict[str, str]]:
         if rule != BACKGROUND:
             sources[segmenter][name] = rule
     ruled = set(_lesion_rules(resolver, quiet=True))
-    for structure, patterns in config.structures.items():
+    for structure, section in config.structures.items():
         column = f"structures.{structure}"
-        for pattern in patterns:
+        for pattern in section.of:
             hits = resolver.hits(pattern, column)
             if hits and ruled.issuperset(hits) and "*" in pattern:
                 resolver.problem(
@@ -140,6 +141,15 @@ def _sources(resolver: _Resolver) -> dict[str, dict[str, str]]:
                     )
     _require_rules_for_lesions(resolver, ruled)
     return sources
+
+
+def _opinions(config: Config) -> dict[str, Opinion]:
+    """Structures that several segmenters label, and who decides."""
+    return {
+        name: Opinion(structure.segmenters, structure.by or "first", structure.disagree)
+        for name, structure in config.structures.items()
+        if len(structure.segmenters) > 1
+    }
 
 
 def _lesion_rules(resolver: _Resolver, *, quiet: bool = False) -> dict[tuple[str, str], str]:
@@ -182,7 +192,7 @@ def _lesion_rules(resolver: _Resolver, *, quiet: bool = False) -> dict[tuple[str
 
 def _require_rules_for_lesions(resolver: _Resolver, ruled: set[tuple[str, str]]) -> None:
     """Refuse a segmenter that labels lesions itself when nobody said what becomes of them."""
-    exact = {p for patterns in resolver.config.structures.values() for p in patterns}
+    exact = {p for structure in resolver.config.structures.values() for p in structure.of}
     for segmenter, names in resolver.classes.items():
         open_ = [
             name
@@ -229,9 +239,9 @@ def _hosts(resolver: _Resolver) -> dict[str, tuple[str, ...]]:
     config = resolver.config
     bands = {name for name, section in config.segmenters.items() if not section.is_anatomy}
     anatomy = tuple(
-        structure
-        for structure, patterns in config.structures.items()
-        if not all(pattern.partition("/")[0] in bands for pattern in patterns)
+        name
+        for name, structure in config.structures.items()
+        if not bands.issuperset(structure.segmenters)
     )
     column = "compose.hosts"
     unknown = sorted(set(config.compose.hosts) - set(config.targets))

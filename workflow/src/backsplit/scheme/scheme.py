@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from backsplit.config.base import IGNORE, TargetValue
+from backsplit.config.structures import By
 
 Classes = Mapping[str, int]
 """What a segmenter can label: class name to the id in its label maps."""
@@ -18,6 +19,22 @@ Classes = Mapping[str, int]
 Claims = Mapping[int, tuple[int, ...]]
 """Value in a layer's map to the label ids that it claims there, the strongest first; more than
 one where masks of the layer overlap. Values that claim nothing are left out."""
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """Who decides on a structure that several segmenters label.
+
+    Attributes
+    ----------
+    sources : the segmenters, the first counts most
+    by : first, union, intersection, majority or staple
+    disagree : `first`: what `by` says stands; `ignore`: voxels on which they disagree are unknown
+    """
+
+    sources: tuple[str, ...]
+    by: By
+    disagree: Literal["first", "ignore"]
 
 
 @dataclass(frozen=True)
@@ -33,6 +50,7 @@ class Scheme:
     hosts : target to the structures that its lesions can lie in
     regions : region name to label names, for nnU-Net's region-based training; empty for flat ids
     nested : structures of which also the first 0, 1, 2, … are emitted
+    opinions : structure that several segmenters label to who decides
     """
 
     targets: Mapping[str, TargetValue]
@@ -42,6 +60,7 @@ class Scheme:
     hosts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     nested: tuple[str, ...] = ()
+    opinions: Mapping[str, Opinion] = field(default_factory=dict)
 
     @property
     def of_composing(self) -> Scheme:

@@ -202,6 +202,28 @@ class LayerEntry(Entry):
     kept: int
     agreed: int
     overruled: int
+    set_aside: int
+
+
+class OpinionEntry(Entry):
+    """What one of several segmenters says of a structure: `said = stands + set_aside + ignored`.
+
+    Attributes
+    ----------
+    by : how it was decided
+    said : voxels that it labelled
+    stands : of these, those that the structure may have; precedence decides as with all layers
+    set_aside : those that the other sources were followed in
+    ignored : those that became `ignore`, because the sources disagree
+    """
+
+    structure: str
+    layer: str
+    by: str
+    said: int
+    stands: int
+    set_aside: int
+    ignored: int
 
 
 class OverruledEntry(Entry):
@@ -235,6 +257,7 @@ class ComposeDetails(Entry):
     lesions: tuple[LesionEntry, ...]
     structures: tuple[StructureEntry, ...]
     layers: tuple[LayerEntry, ...]
+    opinions: tuple[OpinionEntry, ...]
     overruled: tuple[OverruledEntry, ...]
     ignored_voxels: int
     classes_without_structure: dict[str, dict[str, int]]
