@@ -126,7 +126,9 @@ def _tables(results: Path, ids: list[str], names: list[str], rng: np.random.Gene
 
 def _sidecars(results: Path, ids: list[str], names: list[str], rng: np.random.Generator) -> None:
     keys = ("loser_layer", "loser", "winner_layer", "winner", "voxels", "volume_ml", "why")
-    layers = [{"layer": "organs", "claimed": 9, "kept": 5, "agreed": 0, "overruled": 4}]
+    layers = [
+        {"layer": "organs", "claimed": 9, "kept": 5, "agreed": 0, "overruled": 4, "set_aside": 0}
+    ]
     made_from = {"versions": {"TotalSegmentator": "2.18"}, "weights": {"net.pth": "ab" * 32}}
     for case in ids:
         pairs = rng.choice(names, (60, 2))

@@ -142,7 +142,13 @@ def make_results(results: Path) -> None:
     for case, voxels in {"small": 7, "large": 70}.items():
         entry = {"loser": "liver", "loser_layer": "organs", "winner": "tumor"}
         entry |= {"winner_layer": "targets", "voxels": voxels, "volume_ml": voxels / 2, "why": ""}
-        account = {"layer": "organs", "claimed": 100, "kept": 100 - voxels, "agreed": 0}
+        account = {
+            "layer": "organs",
+            "claimed": 100,
+            "kept": 100 - voxels,
+            "agreed": 0,
+            "set_aside": 0,
+        }
         write(
             results / "labels",
             composed(

@@ -24,7 +24,18 @@ def segmented(case: str, segmenter: str = "organs", **known: Any) -> SegmentSide
 
 def composed(case: str, **known: Any) -> ComposeSidecar:
     nothing = {
-        **dict.fromkeys(("summary", "drawn", "lesions", "structures", "layers", "overruled"), ()),
+        **dict.fromkeys(
+            (
+                "summary",
+                "drawn",
+                "lesions",
+                "structures",
+                "layers",
+                "opinions",
+                "overruled",
+            ),
+            (),
+        ),
         "voxels": {},
         "classes_without_structure": {},
         "failed_segmenters": {},
