@@ -14,7 +14,7 @@ stands above every structure. All is counted: `said = stands + set_aside + ignor
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -64,7 +64,6 @@ class Heard:
     ignored: int
 
 
-@dataclass
 class Hearing:
     """Hears the sources of each structure; takes the layers once, and keeps the account.
 
@@ -74,9 +73,10 @@ class Hearing:
     ballots : structure to who knows of it in the case; those of one source are not in it
     """
 
-    scheme: Scheme
-    ballots: Mapping[str, Ballot]
-    heard: list[Heard] = field(default_factory=list)
+    def __init__(self, scheme: Scheme, ballots: Mapping[str, Ballot]) -> None:
+        self.scheme = scheme
+        self.ballots = ballots
+        self.heard: list[Heard] = []
 
     def layers(self, layers: Iterable[Layer]) -> Iterator[Layer]:
         """Layers without the claims that are set aside, in their order.
