@@ -93,7 +93,7 @@ def _sections(schema: Node, value: Node) -> Iterator[tuple[str, Node]]:
         for kinds in node.get("patternProperties", {}).values():
             mapping = kinds.get("discriminator", {}).get("mapping", {})
             named += [(f".{kind}", {"$ref": reference}) for kind, reference in mapping.items()]
-            named.append((".*", kinds))
+            named += [(".*", held) for held in (kinds, *kinds.get("anyOf", ()))]
         for below, held in named:
             if "properties" in (section := _resolved(schema, held)):
                 yield below, section
