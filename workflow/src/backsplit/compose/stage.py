@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from backsplit.cases.lesion import read_lesion
+from backsplit.cases.lesion import Lesion, read_lesion
 from backsplit.cases.table import Case, excluded
 from backsplit.compose.account import details
 from backsplit.compose.balance import hold_balance
-from backsplit.compose.case import Rules, compose_case
+from backsplit.compose.case import ComposedCase, Rules, compose_case
 from backsplit.compose.layers import Layer
 from backsplit.compose.opinions import ballots
 from backsplit.compose.promises import assert_promises
@@ -28,6 +28,7 @@ from backsplit.store.results import Results, StageFolder
 from backsplit.store.sidecars import ComposeDetails, SegmentSidecar, read_sidecar
 from backsplit.volume import (
     Array,
+    Geometry,
     Grid,
     read_geometry,
     read_labels,
@@ -53,6 +54,26 @@ class Composing:
     rules: Rules
     classes: Mapping[str, Classes]
     lesions: LesionValues
+
+
+@dataclass(frozen=True)
+class Composition:
+    """A case composed in memory, and what it was composed of.
+
+    Attributes
+    ----------
+    composed : the label map and its account
+    geometry : of the image
+    lesion : the lesion files on the image's grid, None if the case has no lesion
+    sidecars : segmenter to what it says of its label map
+    failed : segmenters that could not label the case, and why
+    """
+
+    composed: ComposedCase
+    geometry: Geometry
+    lesion: Lesion | None
+    sidecars: Mapping[str, SegmentSidecar]
+    failed: Mapping[str, str]
 
 
 class ComposeStage:
@@ -112,7 +133,14 @@ class ComposeStage:
         """Compose case after case."""
         return one_by_one(cases, self._compose_case)
 
-    def _compose_case(self, case: Case) -> ComposeDetails:
+    def compose(self, case: Case) -> Composition:
+        """Compose a case in memory.
+
+        Raises
+        ------
+        CaseError
+            When a file cannot be read, or too little is labelled.
+        """
         image = self._image(case)
         geometry = read_geometry(image)
         grid = geometry.grid
@@ -127,9 +155,14 @@ class ComposeStage:
             composed = compose_case(
                 grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules, asked
             )
-        output = self.outputs(case)["labels"]
+        return Composition(composed, geometry, lesion, sidecars, failed)
+
+    def _compose_case(self, case: Case) -> ComposeDetails:
+        made = self.compose(case)
+        composed, lesion, grid = made.composed, made.lesion, made.geometry.grid
+        output, like = self.outputs(case)["labels"], made.geometry.like(self._image(case))
         with atomic_path(output) as temporary:
-            save_nifti(temporary, composed.labels, grid, geometry.like(image))
+            save_nifti(temporary, composed.labels, grid, like)
             written = assert_promises(temporary, grid, lesion, self.scheme, self.rules.precedence)
             drawn = hold_balance(
                 case.lesion_files,
@@ -140,7 +173,7 @@ class ComposeStage:
                 self.scheme.ids,
             )
         notes = () if lesion is None else lesion.map.notes
-        return details(composed, grid, self.rules, notes, sidecars, failed, drawn)
+        return details(composed, grid, self.rules, notes, made.sidecars, made.failed, drawn)
 
     def _failed(self, case: Case) -> dict[str, str]:
         """Segmenters that could not label this case, and why."""

@@ -119,7 +119,7 @@ def compose(project: Project, batch: str | None, say: Say) -> None:
     plan = Plan(project)
 
     def stage(name: str) -> Stage:
-        return ComposeStage(inputs, results, _segmenting_failures(project, name), results.labels)
+        return ComposeStage(inputs, results, segmenting_failures(project, name), results.labels)
 
     def gather(name: str, outcomes: Sequence[Outcome]) -> None:
         from backsplit.flow.gather import gather_statuses
@@ -141,7 +141,7 @@ def compose_unrestricted(project: Project, batch: str | None, say: Say) -> None:
     folder = project.results.unrestricted
 
     def stage(name: str) -> Stage:
-        failed = _segmenting_failures(without, name)
+        failed = segmenting_failures(without, name)
         return ComposeStage(inputs, project.results, failed, folder, name="compose unrestricted")
 
     _run(Plan(without), stage, Plan(project).unrestricted_key, folder, batch, say)
@@ -182,7 +182,7 @@ def measuring(project: Project) -> Measuring:
     return Measuring(scheme, project.classes, layers, lesion_values(project.config))
 
 
-def _segmenting_failures(project: Project, batch: str) -> Mapping[str, Mapping[str, str]]:
+def segmenting_failures(project: Project, batch: str) -> Mapping[str, Mapping[str, str]]:
     """Segmenter to the cases of a batch that it could not label, with the reason."""
     return {
         name: failures(project.results.segment(name).table(batch), f"segment {name}")

@@ -13,6 +13,7 @@ import pandas as pd
 from backsplit.cases.instances import Instance, find_instances
 from backsplit.cases.lesion import read_lesion
 from backsplit.cases.table import Case
+from backsplit.config.base import BACKGROUND
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.measure import agreement, lesions
@@ -162,11 +163,15 @@ class MeasureStage:
             if name not in failed
         }
 
-    def _measure_case(self, case: Case) -> MeasureDetails:
+    def read(self, case: Case) -> tuple[Volume, Volume]:
+        """The image and its label map."""
         path = case.images[self.inputs.lesions.placing.grid_channel]
         image = read_volume(path)
         require_finite(path, image.array)
-        labels = read_labels(self._labels(case))
+        return image, read_labels(self._labels(case))
+
+    def tables(self, case: Case, image: Volume, labels: Volume) -> dict[str, pd.DataFrame]:
+        """Rows of a case for each of `TABLES`, without its id."""
         mine = list(self._lesions(case, image.grid, labels.array))
         ids = self.scheme.ids
         filled = in_label_map(labels.array, [(i, ids[e.host] if e.host else None) for e, i in mine])
@@ -200,6 +205,11 @@ class MeasureStage:
             "agreement": pd.DataFrame(self._compare_layers(case, image.grid)),
             "parts": of_structures,
         }
+        return tables
+
+    def _measure_case(self, case: Case) -> MeasureDetails:
+        image, labels = self.read(case)
+        tables = self.tables(case, image, labels)
         outputs = self.outputs(case)
         write_rows(outputs["rows"], case.id, tables, TABLES)
         if self.draw is not None:
@@ -207,7 +217,9 @@ class MeasureStage:
                 self.draw(image.array, labels.array, image.grid, temporary, title=case.id)
         else:  # of a run that drew; the report shows what is there
             self.results.picture(case.id).unlink(missing_ok=True)
-        return MeasureDetails(structures=int((found["voxels"][1:] > 0).sum()))
+        measures = tables["measures"]
+        found = measures[(measures["source"] == "labels") & (measures["voxels"] > 0)]
+        return MeasureDetails(structures=int((found["structure"] != BACKGROUND).sum()))
 
     def _overlaps(self, segmenter: str, case: Case) -> Mapping[int, tuple[int, ...]]:
         sidecar = self.results.segment(segmenter).sidecar(case.id)
