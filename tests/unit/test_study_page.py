@@ -98,7 +98,7 @@ def test_the_page_is_safe_and_whole(written):
     assert sources and all(value.startswith(("data:image/", "#")) for value in sources)
     anchors = {value[1:] for value in sources if value.startswith("#")}
     assert anchors <= set(page.attributes("id"))
-    for words in ("c000", "Both empty", "0.460", "too short", "Noisy labels"):
+    for words in ("c000", "Both empty", "0.460", "too short", "Noise and controls"):
         assert words in page.text
     assert "built-in" not in page.text and "object at" not in page.text
 

@@ -115,7 +115,7 @@ NO_ALARMS = (
 
 
 def noise_table(noise: pd.DataFrame) -> pd.DataFrame:
-    """Dice of noisy labels against clean ones: per arm and structure, and over all of them."""
+    """Dice of changed labels against clean ones: per arm and structure, and over all of them."""
     by_structure = noise.groupby(["arm", "structure"])["dice"].agg(["mean", "min", "count"])
     every = noise.groupby("arm")["dice"].agg(["mean", "min", "count"])
     every.index = pd.MultiIndex.from_product([every.index, ["all"]], names=["arm", "structure"])
@@ -141,7 +141,9 @@ def summary(
         rows = noise_table(noise)
         rows = rows[rows["structure"] == "all"]
         words = [f"{row['arm']}: {row['mean']:.3f}." for row in rows.to_dict("records")]
-        parts.append(("Dice of noisy labels against clean ones", _bullets(words)))
+        parts.append(
+            ("Dice of changed labels (noise, controls) against clean ones", _bullets(words))
+        )
     if len(left_out):
         lines = [
             f"{arm}, {target} ({decision}): {', '.join(mine['case'])}."
