@@ -14,6 +14,7 @@ from backsplit.errors import BacksplitError
 from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.engine import settle_project, start
 from backsplit.flow.plan import Plan
+from backsplit.flow.ready import require_ready
 
 IS_MODULE = not workflow.modifier.is_main_snakefile()
 
@@ -34,18 +35,25 @@ CONFIG_FILE = PROJECT.results.config
 COMPOSED = "unrestricted" if CONFIG.export.only_unrestricted else "labels"
 DATASET = f"{dataset_folder(CONFIG).as_posix()}/dataset.json"
 
+# profiles/default prints by the plan, and of what is said only what is marked
 if START is not None:
+    logger.info("", extra={"backsplit_plan": PLAN})
     for note in START.notes:
-        logger.info(note)
+        logger.info(note, extra={"backsplit": True})
     if START.problem is not None:
         if IS_MODULE:  # whose `onstart` is not called
             raise WorkflowError(f"\n{START.problem}")
-        logger.warning(str(START.problem))
+        logger.warning(str(START.problem), extra={"backsplit_later": True})
 
 
 onstart:
-    if START is not None and START.problem is not None:
-        raise WorkflowError(f"\n{START.problem}")
+    if START is not None:
+        try:
+            if START.problem is not None:
+                raise START.problem
+            require_ready(PROJECT, local=workflow.local_exec)
+        except BacksplitError as error:
+            raise WorkflowError(f"\n{error}") from None
 
 
 pathvars:

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 import yaml
 from snakemake.common.configfile import load_configfile
 
-from backsplit.config.file import ConfigError, config_schema, dump_config, load_config, read_yaml
-from backsplit.errors import Code
+from backsplit.config.file import (
+    ConfigError,
+    config_schema,
+    dump_config,
+    load_config,
+    located,
+    parse_config,
+    read_yaml,
+)
+from backsplit.errors import Code, Problem
 from support.project import ROOT
 
 GOOD = """\
@@ -57,14 +66,14 @@ def test_dump_reads_back_as_the_same(tmp_path):
         ("  id: 501", "  identity: 501", 3, "dataset.identity", "no key"),
         ("task: total", "task: total, fats: true", 7, "segmenters.organs.fats", "no key"),
         ("kind: files", "kind: file", 8, "segmenters.given", "totalsegmentator"),
-        ("  liver: organs/liver", "  liver: organ/liver", 1, None, "'organ/liver'"),
-        ("  liver: organs/liver", "  tumor: organs/liver", 1, None, "'tumor'"),
-        ("cyst: 3", "cyst: [3, 3]", 1, None, "lists a value twice"),
+        ("  liver: organs/liver", "  liver: organ/liver", 11, "structures.liver", "'organ/liver'"),
+        ("  liver: organs/liver", "  tumor: organs/liver", 11, "structures.tumor", "a target too"),
+        ("cyst: 3", "cyst: [3, 3]", 5, "targets.cyst", "lists a value twice"),
         ("cyst: 3", "cyst: 0", 5, "targets.cyst", "1..65535"),
-        ("cyst: 3", "background: 3", 5, "targets", "reserved"),
+        ("cyst: 3", "background: 3", 5, "targets.background", "reserved"),
         ("  liver: organs/liver", TWICE, 12, "structures.liver", "twice"),
-        ("  liver: organs/liver", "  a b: organs/liver", 11, "structures.a b.[key]", "pattern"),
-        ("  organs: {", "  on: {", 6, "segmenters", "YAML takes it for True"),
+        ("  liver: organs/liver", "  a b: organs/liver", 11, "structures.a b", "a letter"),
+        ("  organs: {", "  on: {", 6, "segmenters", "YAML takes it for true"),
     ],
 )
 def test_each_fault_is_named_with_its_row(tmp_path, old, new, row, column, needle):
@@ -75,6 +84,85 @@ def test_each_fault_is_named_with_its_row(tmp_path, old, new, row, column, needl
     assert hit, caught.value.problems
     assert hit[0].code is Code.CONFIG_INVALID
     assert (hit[0].row, hit[0].column) == (row, column)
+
+
+PYTHON = re.compile(
+    r"\bNone\b|\bTrue\b|tuple|\bdict|\bstr\b|\bint\b|\bfloat\b|bool|literal|pydantic|constrained|"
+    r"function|[Ii]nput should|object|instance|\bvalid (?:string|integer|number|dict|list)|\[key\]"
+)
+"""Words that nobody knows who does not program; `description` may hold a JSON object."""
+
+WRONG = (5, -1, 2.5, "a b", "", True, None, [], [[1]], {}, {"a b": 1}, ["x", 5], 10**30, "\u00e9/x")
+
+
+def places(node, path=()):
+    """Every key and entry of plain data."""
+    if path:
+        yield path
+    for key, value in (
+        node.items()
+        if isinstance(node, dict)
+        else enumerate(node)
+        if isinstance(node, list)
+        else ()
+    ):
+        yield from places(value, (*path, key))
+
+
+def with_value(node, path, value):
+    if not path:
+        return value
+    copy = dict(node) if isinstance(node, dict) else list(node)
+    copy[path[0]] = with_value(node[path[0]], path[1:], value)
+    return copy
+
+
+def test_no_word_of_python_is_in_a_message_whatever_is_wrong(tmp_path):
+    """Each key is given values of every kind, each of which fits few keys."""
+    text = GOOD + "compose: {order: [targets, given, organs]}\n"
+    whole = json.loads(dump_config(_load(tmp_path, text)))
+    whole["segmenters"]["masks"] = {
+        "kind": "files",
+        "path": "{case}/{name}.nii.gz",
+        "labels": ["a", "b"],
+        "licence": "MIT",
+    }
+    whole["segmenters"]["tissue"] = {"kind": "threshold", "bands": {"fat": [-190, -30]}}
+    whole["segmenters"]["net"] = {"kind": "nnunet", "model": "m", "folds": [0, "all"]}
+    whole["export"]["bids"] = {"suffixes": {"ct": "T1w"}}
+    refused = 0
+    for path in places(whole):
+        for value in WRONG:
+            try:
+                parse_config(with_value(whole, path, value), Path("config.yaml"))
+            except ConfigError as error:
+                refused += 1
+                for problem in error.problems:
+                    said = f"{problem.column}: {problem.what}; {problem.remedy}"
+                    assert not PYTHON.search(said), (path, value, said)
+                    if problem.column is not None and "missing" not in problem.what:
+                        key = problem.column.split(".")
+                        assert set(key) <= {str(k) for k in (*flat(whole), "a b")}, (path, said)
+    assert refused > 500
+
+
+def flat(node):
+    """Every key of plain data, and the numbers of entries."""
+    for path in places(node):
+        yield from path
+
+
+def test_what_a_list_of_patterns_names_wrongly_has_the_row_of_its_entry(tmp_path):
+    path = tmp_path / "config.yaml"
+    lines = GOOD.replace(
+        " [given/kidney, organs/kidney_left, organs/kidney_right]",
+        "\n    - given/kidney\n    - given/kidny\n",
+    )
+    path.write_text(lines)
+    column, value = "structures.kidney", "given/kidny"
+    problem = Problem(Code.PATTERN_UNMATCHED, str(path), "x", "y", column=column, value=value)
+    (found,) = located([problem], path)
+    assert lines.splitlines()[found.row - 1].strip() == "- given/kidny"
 
 
 @pytest.mark.parametrize("name", ["off", "no", "yes", "On", "12", "null"])

@@ -60,8 +60,8 @@ def test_it_ends_with_what_was_found_left_out_and_has_to_be_decided(folder):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (LESION, "belong to --image"),
-        (["--label", "liver=1"], "belong to --image"),
+        (LESION, "belongs to --image"),
+        (["--label", "liver=1"], "belongs to --image"),
         ([*IMAGES, "--layout", "kits"], "exclude each other"),
         (["--preset", "kits23", "--layout", "kits"], "exclude each other"),
         (["--image", "x"], "is not NAME=PATTERN"),
@@ -69,7 +69,8 @@ def test_it_ends_with_what_was_found_left_out_and_has_to_be_decided(folder):
         ([*IMAGES, *IMAGES], "names ct twice"),
         ([*IMAGES, *LESION, *LESION], "2 times without a target"),
         ([*IMAGES, *LESION, "--label", "liver=one"], "is no whole number"),
-        ([*IMAGES, "--labels", "organs={case}/o.nii.gz"], "the proposal has that name"),
+        (["--preset", "kits23", "--labels", "organs={case}/o.nii.gz"], "do not go with --preset"),
+        ([*IMAGES, "--labels", "a={case}/ct.nii.gz", "--segmenter", "a=x"], "both name a"),
         (["--layout", "kits"], "no case was found"),
     ],
 )

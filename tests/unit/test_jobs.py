@@ -5,22 +5,51 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 
 from backsplit.cases.table import open_table
 from backsplit.config.model import Config
-from backsplit.errors import RunError
+from backsplit.errors import Code, RunError
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import Project
 from backsplit.store.results import Results
 from backsplit.store.status import Outcome, Status
 from backsplit.work.jobs import RecordedStage, job_of, recorded
+from backsplit.work.progress import RUN_VARIABLE
 
 HEAVY = (
     *("torch", "nnunetv2", "totalsegmentator", "nibabel", "pydicom", "highdicom", "SimpleITK"),
     *("scipy.ndimage", "scipy.spatial", "pandas", "pyarrow", "matplotlib"),
 )
+
+
+def test_what_a_job_reported_is_not_tried_again_by_its_run_and_a_crash_is(tmp_path, monkeypatch):
+    results = Results(tmp_path)
+
+    def attempt(error: Exception | None) -> bool:
+        """Whether the job's work was begun."""
+        begun = False
+        with suppress(RuntimeError, RunError), recorded(results, "compose", "00001"):
+            begun = True
+            if error is not None:
+                raise error
+        return begun
+
+    monkeypatch.setenv(RUN_VARIABLE, "first run")
+    assert attempt(RuntimeError("killed")) and attempt(None)  # a crash is tried again
+    reported = RunError(Code.DISK_FULL, "the disk is full", "make room")
+    assert attempt(reported) and not attempt(None)
+    with pytest.raises(RunError) as again, recorded(results, "compose", "00001"):
+        pass
+    assert str(again.value) == str(reported)
+    with recorded(results, "compose", "00002"):  # another job of the run
+        pass
+    monkeypatch.setenv(RUN_VARIABLE, "second run")  # somebody made room, perhaps
+    assert attempt(None)
+    monkeypatch.delenv(RUN_VARIABLE)  # by hand
+    assert attempt(reported) and attempt(None)
 
 
 @pytest.mark.parametrize(
@@ -29,6 +58,8 @@ HEAVY = (
         "flow",
         "flow.check",
         "flow.plan",
+        "flow.ready",
+        "flow.watch",
         "segment.stage",
         "segment.licences",
         "segment.files",
@@ -64,7 +95,8 @@ def test_the_last_job_that_made_a_case_is_found_also_after_a_kill(tmp_path, monk
         stage(Outcome("c", Status.FAILED, "INTERNAL", "?"), computed=True)
     path = results.job_record("segment/organs", "00001")
     events = [json.loads(line) for line in path.read_text().splitlines()]
-    assert [event["event"] for event in events] == ["start", "case", "end"]
+    assert [event["event"] for event in events] == ["start", "case", "failed", "end"]
+    assert events[2]["case"] == "c" and events[2]["reason"] == "? (code INTERNAL)"
     assert events[-1]["cases"] == 1 and events[-1]["peak_mib"] > 10
     first = job_of(results, "segment/organs", "a")
     assert first["job"] == events[0]["job"] and first["scheduler"] == {}

@@ -6,7 +6,12 @@ import pandas as pd
 import pytest
 
 from backsplit.errors import Code, RunError
-from backsplit.judge.verdicts import flag_absences, flag_failures, read_decisions
+from backsplit.judge.verdicts import (
+    flag_absences,
+    flag_failures,
+    flag_missing_targets,
+    read_decisions,
+)
 from backsplit.store.status import Outcome, Status
 
 
@@ -44,6 +49,17 @@ def test_an_absence_is_of_a_case_or_of_the_mapping():
          "fat has no voxel in any of 2 cases: its mapping in `structures` may be wrong"],
         ["b", "liver", "absent", "info", *same, "liver has no voxel in this case"],
     ]  # fmt: skip
+
+
+def test_a_target_that_no_case_has_is_a_flag_of_the_data_set_alone():
+    rows = [("a", "tumor", 0), ("b", "tumor", 9), ("a", "cyst", 0), ("b", "cyst", 0)]
+    measures = pd.DataFrame(rows, columns=["case", "structure", "voxels"])
+    flags = flag_missing_targets(measures, ["tumor", "cyst"])
+    assert flags[["case", "subject", "rule", "message"]].to_numpy().tolist() == [
+        ["", "cyst", "absent",
+         "cyst has no voxel in any of 2 cases: its value in `targets` may be wrong"],
+    ]  # fmt: skip
+    assert flag_missing_targets(measures[:0], ["tumor"]).empty
 
 
 @pytest.mark.parametrize(

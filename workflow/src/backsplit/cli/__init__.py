@@ -7,15 +7,15 @@ from typing import Annotated
 import typer
 
 from backsplit import __version__
-from backsplit.cli import demo, questions, stages, start, study, train, view, weights
+from backsplit.cli import demo, questions, run, stages, start, study, train, view, weights
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(start.app)
+app.add_typer(run.app)
 app.add_typer(stages.app)
 app.add_typer(questions.app)
 app.add_typer(view.app)

@@ -39,7 +39,7 @@ def labels(
 
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Print how many cases each stage has done; works while jobs run anywhere."""
+    """Print how far each stage is, also while jobs run elsewhere."""
     from backsplit import flow
     from backsplit.flow.project import open_project
 
@@ -50,7 +50,7 @@ def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
 
 @app.command()
 def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Let the next run try failed cases again, where the reason has gone."""
+    """Let the next run retry failed cases, once the cause is fixed."""
     from backsplit import flow
     from backsplit.flow.project import open_project
 
@@ -58,7 +58,7 @@ def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
         removed = flow.retry(open_project(config))
         for table in removed:
             typer.echo(str(table))
-        say(f"[backsplit] retry: {len(removed)} batches with failed cases are due again")
+        say(f"[backsplit] retry: {len(removed)} batches with failed cases will be rerun")
 
 
 @app.command()

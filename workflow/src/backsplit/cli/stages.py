@@ -7,7 +7,14 @@ from typing import Annotated
 
 import typer
 
-from backsplit.cli.common import DEFAULT_CONFIG, BatchOption, ConfigOption, LogOption, errors
+from backsplit.cli.common import (
+    CASES_LOST,
+    DEFAULT_CONFIG,
+    BatchOption,
+    ConfigOption,
+    LogOption,
+    errors,
+)
 
 app = typer.Typer()
 
@@ -26,11 +33,17 @@ def check(
     threads: Annotated[int, typer.Option(min=1, help="Files read at the same time.")] = 4,
     log: LogOption = None,
 ) -> None:
-    """Check a configuration and its case table; say all that is wrong at once."""
+    """Check the configuration, the case table and the files; report every problem in one go.
+
+    Exit status: 0 nothing is wrong; 3 a run would go on without some cases or labels; 1 it would
+    not start. With --batch problems of cases are no error: they are in the table.
+    """
     from backsplit import flow
 
     with errors(log) as say:
-        flow.check(config, batch, threads, say)
+        problems = flow.check(config, batch, threads, say)
+    if problems and batch is None:
+        raise typer.Exit(CASES_LOST)
 
 
 @app.command()

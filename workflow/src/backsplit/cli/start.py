@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable
 from enum import StrEnum
 from pathlib import Path
@@ -56,6 +57,7 @@ PATTERNS = "Patterns"
 
 @app.command()
 def init(
+    context: typer.Context,
     root: Annotated[Path, typer.Argument(help="Folder of the data set.")],
     into: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("mine"),
     layout: Annotated[
@@ -89,8 +91,15 @@ def init(
         list[str] | None,
         typer.Option(
             help="NAME=PATTERN of anatomy that somebody drew: given={case}/organs.nii.gz, or "
-            "given={case}/seg/{name}.nii.gz for a binary file each.",
+            "given={case}/seg/{name}.nii.gz for a binary file each; with --layout too.",
             rich_help_panel=PATTERNS,
+        ),
+    ] = None,
+    segmenter: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="NAME=FOLDER of a trained nnU-Net model that labels anatomy, in place of "
+            "TotalSegmentator."
         ),
     ] = None,
     label: Annotated[
@@ -115,6 +124,12 @@ def init(
         bool,
         typer.Option(help="Write images that hold several channels as a file for each."),
     ] = False,
+    update: Annotated[
+        bool,
+        typer.Option(
+            help="Only add rows for new cases to the table in --into; nothing else changes."
+        ),
+    ] = False,
     name: Annotated[
         str, typer.Option(help="Name of the data set. Default: the folder's, or the preset's.")
     ] = "",
@@ -133,15 +148,24 @@ def init(
     from backsplit.start.init import Target, Wanted, find
     from backsplit.start.init import init as write
     from backsplit.start.layouts import LAYOUTS
-    from backsplit.start.patterns import Patterns
+    from backsplit.start.models import find_model
+    from backsplit.start.patterns import Patterns, with_anatomy
     from backsplit.start.presets import PRESETS
+    from backsplit.start.update import update_table
 
     with errors(None) as say:
         patterned = bool(image)
-        if (lesion or labels or label) and not patterned:
-            raise _wrong("--lesion, --labels and --label belong to --image", "give --image too")
         if patterned + (layout is not None) + (preset is not None) > 1:
             raise _wrong("--image, --layout and --preset exclude each other", "give one of them")
+        if lesion and not patterned:
+            raise _wrong("--lesion belongs to --image", "give --image too")
+        if (labels or label or segmenter) and preset is not None:
+            raise _wrong(
+                "--labels, --label and --segmenter do not go with --preset",
+                "change the configuration that it writes",
+            )
+        if label and not (labels or patterned):
+            raise _wrong("--label belongs to --image or --labels", "give one of them too")
         targets = [text for text in lesion or () if NAMED.match(text)]
         plain = [text for text in lesion or () if not NAMED.match(text)]
         if len(plain) > 1:
@@ -149,15 +173,19 @@ def init(
                 f"--lesion is given {len(plain)} times without a target",
                 "name each: --lesion tumor='{case}/tumor.nii.gz' --lesion cyst='…'",
             )
+        drawn_anatomy = _pairs("labels", labels or (), "given={case}/seg/{name}.nii.gz")
+        values = _values(label or ())
         patterns = Patterns(
             _pairs("image", image or (), "ct={case}/ct.nii.gz"),
             "".join(plain),
             _pairs("lesion", targets, "tumor={case}/tumor.nii.gz"),
-            _pairs("labels", labels or (), "given={case}/seg/{name}.nii.gz"),
-            _values(label or ()),
+            drawn_anatomy,
+            values,
         )
-        if taken := {"organs", "tissue"} & set(patterns.anatomy):
-            raise _wrong(f"--labels {min(taken)}: the proposal has that name", "call it `given`")
+        folders = _pairs("segmenter", segmenter or (), "net=MODEL_FOLDER")
+        if twice := set(folders) & set(drawn_anatomy):
+            raise _wrong(f"--labels and --segmenter both name {min(twice)}", "rename one")
+        models = {name: find_model(name, folder) for name, folder in folders.items()}
         chosen = None if preset is None else PRESETS[preset.value]
         if study and (chosen is None or chosen.sources is None):
             known = ", ".join(key for key, each in PRESETS.items() if each.sources is not None)
@@ -170,12 +198,40 @@ def init(
             None if drawn is None else drawn.value,
         )
         found = find(root, wanted)
+        if drawn_anatomy and not patterned:
+            found = with_anatomy(root, found, drawn_anatomy, values)
         if chosen is not None and found.layout not in chosen.layouts:
             raise _wrong(
                 f"{root} holds no {chosen.title}: it was recognised as {found.layout}",
                 "give the folder of that data set, or leave --preset out",
             )
-        write(root, Target(into, name, number, chosen, study), found, say, split=split)
+        if update:
+            update_table(_table_of(into), found, say)
+            return
+        target = Target(into, name, number, chosen, study, models, _command(context))
+        write(root, target, found, say, split=split)
+
+
+def _table_of(into: Path) -> Path:
+    """The case table of a configuration that `init` wrote."""
+    from backsplit.config.file import load_config
+
+    return load_config(into / "config.yaml").dataset.cases
+
+
+def _command(context: typer.Context) -> str:
+    """What was typed, as a line that can be pasted."""
+    words = ["backsplit", "init"]
+    for parameter in context.command.params:
+        given = context.params.get(str(parameter.name))
+        if not given or given == parameter.default:
+            continue
+        for value in given if isinstance(given, list | tuple) else [given]:
+            if parameter.param_type_name == "option":
+                words.append(max(parameter.opts, key=len))
+            if value is not True:
+                words.append(str(value))
+    return shlex.join(words)
 
 
 NAMED = re.compile(r"[A-Za-z][A-Za-z0-9_.-]*=")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import re
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 from pydantic import (
@@ -13,9 +15,9 @@ from pydantic import (
     StringConstraints,
 )
 
-Name = Annotated[
-    str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9_.-]*$", min_length=1, max_length=80)
-]
+NAME_PATTERN = r"^[A-Za-z][A-Za-z0-9_.-]*$"
+
+Name = Annotated[str, StringConstraints(pattern=NAME_PATTERN, min_length=1, max_length=80)]
 MOST_LABEL = 65535
 """The largest value that a label map can hold: the largest of 16 bits."""
 
@@ -24,6 +26,20 @@ TISSUE_ABOVE_HU = -500.0
 water (0 HU). What tells a CT from other images is `volume.intensity.is_ct`."""
 
 RESERVED_NAMES = frozenset({"background", "ignore", "targets"})
+
+
+class MisfitError(ValueError):
+    """Parts of a section do not fit together.
+
+    Parameters
+    ----------
+    key : of the part that is to blame, from the section
+    what : what is wrong
+    """
+
+    def __init__(self, key: tuple[str, ...], what: str) -> None:
+        super().__init__(what)
+        self.key = key
 
 
 def _as_tuple(value: Any) -> Any:  # noqa: ANN401 (a validator sees what the file holds)
@@ -41,14 +57,24 @@ class Section(BaseModel):
     )
 
 
+def in_yaml(value: object) -> str:
+    """A value for a message, as YAML has it."""
+    if isinstance(value, Mapping):
+        return "a mapping"
+    if isinstance(value, list | tuple):
+        return "a list"
+    return json.dumps(value, ensure_ascii=False, default=str)[:80]
+
+
 def _label_value(value: object) -> int | str:
     """A union of constrained types would report one fault three times."""
     if isinstance(value, str) and value:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_LABEL:
         return value
-    given = repr(value)[:80] if isinstance(value, str | int | float) else type(value).__name__
-    raise ValueError(f"{given} is no label value in 1..{MOST_LABEL} and no name of a DICOM segment")
+    raise ValueError(
+        f"{in_yaml(value)} is no label value in 1..{MOST_LABEL} and no name of a DICOM segment"
+    )
 
 
 def _target_value(value: object) -> tuple[int | str, ...]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import ValidationError
 
+from backsplit.config.faults import Fault, faults
 from backsplit.config.model import Config
 from backsplit.errors import Code, Problem, RunError, shown
 
@@ -126,7 +127,8 @@ def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Con
     try:
         return Config.model_validate(own)
     except ValidationError as error:
-        raise ConfigError([_translate(e, path, root) for e in error.errors()]) from None
+        found = faults(error.errors(), own)
+        raise ConfigError([_translate(fault, path, root) for fault in found]) from None
     except ValueError as error:  # pydantic can not say what is wrong with a number so long
         remedy = "give numbers of a sane length"
         raise ConfigError([_problem(path, f"can not be checked ({error})", remedy)]) from None
@@ -156,35 +158,48 @@ def _problem(
     return Problem(Code.CONFIG_INVALID, str(path), message, remedy, row, column, value)
 
 
-def _translate(error: Mapping[str, Any], path: Path, root: yaml.Node | None) -> Problem:
-    """Turn pydantic's error into one of ours, with the row of the key in the file."""
-    location = list(error["loc"])
-    if location[:1] == ["segmenters"] and location[2:] not in ([], ["[key]"]):
-        del location[2]  # the kind, by which the section's model was chosen, is no key of the file
-    value = error.get("input")
-    value = None if isinstance(value, Mapping | Sequence) and not isinstance(value, str) else value
-    kind = error["type"]
-    if kind == "extra_forbidden":
-        message, remedy = "is no key of this section", "remove it or correct its spelling"
-        value = None
-    elif kind == "string_type" and location[-1:] == ["[key]"]:
-        message, remedy = f"a name is text, but YAML takes it for {value}", "put it in quotes"
-        location, value = location[:-2], None
-    elif kind == "missing":
-        message, remedy, value = "is missing", "add it", None
-    elif kind == "value_error":
-        message, remedy, value = str(error["ctx"]["error"]), "change it", None
-    else:
-        message, remedy = error["msg"][0].lower() + error["msg"][1:], "change it"
-    row = _row_of(root, location) if root is not None else None
-    key = ".".join(str(part) for part in location) or None
-    place = None if key is None else shown(key)
-    given = None if value is None else shown(value)
-    return _problem(path, shown(message), remedy, row, place, given)
+def _translate(fault: Fault, path: Path, root: yaml.Node | None) -> Problem:
+    """One of our problems, with the row of the key in the file."""
+    row = _row_of(root, fault.key) if root is not None else None
+    key = ".".join(map(str, fault.key))
+    place = shown(key) if key else None
+    given = None if fault.value is None else shown(fault.value)
+    return _problem(path, shown(fault.what), fault.remedy, row, place, given)
 
 
-def _row_of(node: yaml.Node, location: Sequence[object]) -> int:
-    """Line (1-based) of the deepest part of a key's path that the file has."""
+def located(problems: Sequence[Problem], path: Path) -> list[Problem]:
+    """Problems of a configuration with the row of the key, or value in a list, that each names.
+
+    Parameters
+    ----------
+    problems : those of which the key is known
+    path : the file; where it can not be read they stay as they are
+    """
+    try:
+        root = read_yaml(path)[1]
+    except ConfigError:
+        return list(problems)
+    if root is None:
+        return list(problems)
+    return [
+        replace(p, row=_row_of(root, _parts(root, p.column), p.value)) if p.column else p
+        for p in problems
+    ]
+
+
+def _parts(node: yaml.Node | None, key: str) -> tuple[object, ...]:
+    """A dotted key in parts; names may hold dots themselves."""
+    if not isinstance(node, yaml.MappingNode):
+        return ()
+    fits = [(k, v) for k, v in node.value if key == k.value or key.startswith(f"{k.value}.")]
+    if not fits:
+        return ()
+    name, value = max(fits, key=lambda fit: len(fit[0].value))
+    return (name.value, *_parts(value, key[len(name.value) + 1 :]))
+
+
+def _row_of(node: yaml.Node, location: Sequence[object], value: str | None = None) -> int:
+    """Line (1-based) of the deepest part of a key's path that the file has; of a value there."""
     row = node.start_mark.line + 1
     for part in location:
         if isinstance(node, yaml.MappingNode):
@@ -198,6 +213,9 @@ def _row_of(node: yaml.Node, location: Sequence[object]) -> int:
             row = node.start_mark.line + 1
         else:
             break
+    for item in node.value if isinstance(node, yaml.SequenceNode) else ():
+        if value is not None and item.value == value:
+            return int(item.start_mark.line) + 1
     return row
 
 

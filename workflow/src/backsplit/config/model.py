@@ -8,7 +8,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, StringConstraints, field_validator, model_validator
 
-from backsplit.config.base import BACKGROUND, RESERVED_NAMES, Name, OneOrMore, Section, TargetValue
+from backsplit.config.base import (
+    BACKGROUND,
+    RESERVED_NAMES,
+    MisfitError,
+    Name,
+    OneOrMore,
+    Section,
+    TargetValue,
+)
 from backsplit.config.compose import Compose
 from backsplit.config.export import Export
 from backsplit.config.quality import Quality
@@ -59,7 +67,7 @@ class Dataset(Section):
         if len(set(self.channels)) != len(self.channels):
             raise ValueError("a channel is listed twice")
         if self.grid is not None and self.grid not in self.channels:
-            raise ValueError(f"grid {self.grid!r} is not one of the channels {self.channels}")
+            raise MisfitError(("grid",), f"is none of the channels {', '.join(self.channels)}")
         return self
 
 
@@ -132,53 +140,64 @@ class Config(Section):
     def _names_free(cls, named: dict[str, Any]) -> dict[str, Any]:
         taken = sorted(RESERVED_NAMES & set(named))
         if taken:
-            raise ValueError(f"{taken[0]!r} is reserved; choose another name")
+            raise MisfitError((taken[0],), "is a reserved name; choose another one")
         return named
 
     @model_validator(mode="after")
     def _values_fit(self) -> Self:
         for name, given in self.targets.items():
             if len(set(given)) != len(given):
-                raise ValueError(f"target {name!r} lists a value twice")
+                raise MisfitError(("targets", name), "lists a value twice")
             if shared := set(given) & set(self.ignore or ()):
-                raise ValueError(f"{min(shared, key=str)!r} is target {name!r} and ignore; choose")
+                value = min(shared, key=str)
+                raise MisfitError(
+                    ("ignore",), f"{value!r} is a value of target {name!r} too; choose"
+                )
         return self
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         both = sorted(set(self.targets) & set(self.structures))
         if both:
-            raise ValueError(f"{both[0]!r} is a target and a structure; rename one")
+            raise MisfitError(("structures", both[0]), "is a target too; rename one")
         for name, structure in self.structures.items():
             for pattern in structure.of:
                 segmenter, slash, label = pattern.partition("/")
                 if not slash or not label or segmenter not in self.segmenters:
-                    raise ValueError(
-                        f"structure {name!r}: {pattern!r} is not segmenter/class with a segmenter "
-                        f"of {sorted(self.segmenters)}"
+                    raise MisfitError(
+                        ("structures", name),
+                        f"{pattern!r} is not SEGMENTER/CLASS; the segmenters are "
+                        f"{', '.join(sorted(self.segmenters))}",
                     )
         for name, section in self.segmenters.items():
             channels = self.dataset.channels
             wrong = set(section.input_channels(channels)) - set(channels)
             if wrong:
-                raise ValueError(f"segmenter {name!r}: {sorted(wrong)[0]!r} is no channel")
+                raise MisfitError(
+                    ("segmenters", name, "channel"),
+                    f"{sorted(wrong)[0]!r} is none of the channels {', '.join(channels)}",
+                )
         if self.compose.nested and self.dataset.id + len(self.compose.nested) + 1 > 999:
-            raise ValueError("nested label sets take the data set ids after dataset.id, up to 999")
+            raise MisfitError(
+                ("compose", "nested"),
+                "nested label sets take the data set ids after dataset.id, up to 999",
+            )
         self.export.check_channels(self.dataset.channels)
         if self.study is not None:
             self.study.check_structures(tuple(self.structures))
         unlisted = sorted(set(self.compose.nested) - set(self.structures))
         if unlisted:
-            raise ValueError(f"compose.nested: {unlisted[0]!r} is no structure")
+            raise MisfitError(("compose", "nested"), f"{unlisted[0]!r} is no structure")
         if self.compose.order is not None:
             expected = {"targets", *self.used_segmenters}
             if set(self.compose.order) != expected or len(self.compose.order) != len(expected):
-                raise ValueError(
-                    f"compose.order must name each of {sorted(expected)} once, "
-                    f"got {list(self.compose.order)}"
+                raise MisfitError(
+                    ("compose", "order"),
+                    f"must name each of {', '.join(sorted(expected))} once, and names "
+                    f"{', '.join(self.compose.order)}",
                 )
             if self.compose.order[0] != "targets":
-                raise ValueError("compose.order must begin with targets: lesions win")
+                raise MisfitError(("compose", "order"), "must begin with targets: lesions win")
         return self
 
     @property

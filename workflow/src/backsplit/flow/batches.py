@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING
 from backsplit.cases.table import batches, load_checked, write_checked
 from backsplit.config.slices import lesion_values, merging, placing
 from backsplit.errors import Code, RunError
+from backsplit.flow import grouped
 from backsplit.flow.check import CheckReport
 from backsplit.flow.check import check as run_check
 from backsplit.flow.plan import Plan, begin, forget_others
@@ -29,12 +31,26 @@ if TYPE_CHECKING:
     from backsplit.measure.stage import Draw, Measuring
 
 
-def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
-    """Check the configuration and the table, or one batch of it."""
+def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
+    """Check the configuration and the table, or one batch of it.
+
+    Returns
+    -------
+    problems
+        How many were found of which none stops a run.
+
+    Raises
+    ------
+    RunError
+        Something is wrong that concerns every case; or a case, and run.on_bad_case is stop.
+    """
     report = run_check(path, batch, threads)
-    for problem in (*report.fatal, *report.problems):
+    for problem in (*report.fatal, *report.lacking):
         say(str(problem))
     project = report.project
+    table = "results/cases.tsv" if project is None else str(project.results.cases)
+    for line in grouped.lines(report.problems, len(report.checked), table):
+        say(line)
     if project is not None and batch is None:
         scheme = project.resolved.scheme
         for winner, loser in (pair for pair in scheme.exceptions if pair[1] in scheme.targets):
@@ -46,15 +62,17 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
             )
     refused = sum(c.status is not Status.OK for c in report.checked)
     name = "check" if batch is None else f"check batch {batch}"
+    small = len(report.lacking) + len(report.problems)
+    found = len(report.fatal) + small
     say(
         f"[backsplit] {name}: {len(report.checked)} cases, {refused} refused, "
-        f"{len(report.fatal) + len(report.problems)} problems"
+        f"{found} problem{'' if found == 1 else 's'}"
     )
     if report.fatal:
         raise RunError(
             report.fatal[0].code,
-            f"{path} can not be run",
-            f"mend the {len(report.fatal)} problem(s) above that concern every case",
+            f"{path} cannot be run",
+            f"first fix the {len(report.fatal)} problem(s) above that affect every case",
         )
     assert project is not None
     _write_check(project, report, batch, say)
@@ -62,6 +80,8 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
         from backsplit.flow.leftovers import reminder
 
         cases(project, say)
+        if not small:
+            say(f"[backsplit] check: next: `backsplit run -c {shlex.quote(str(path))}`")
         for line in reminder(project):
             say(f"[backsplit] check: {line}")
     if refused and project.config.run.on_bad_case == "stop":
@@ -70,6 +90,7 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> None:
             f"{refused} case(s) are refused and run.on_bad_case is stop",
             "correct their rows, or set run.on_bad_case to quarantine",
         )
+    return small
 
 
 def _write_check(project: Project, report: CheckReport, batch: str | None, say: Say) -> None:
@@ -227,13 +248,13 @@ def _run(
             outcomes = run_batch(noted, members, noted, stop_on_bad_case=stop)
             gather(name, outcomes)
             write_outcomes(outcomes, folder.table(name))
-        bad = [o for o in outcomes if o.status is Status.FAILED]
-        if stop and bad:
-            raise RunError(
-                Code(bad[0].code),
-                f"{bad[0].case} failed and run.on_bad_case is stop",
-                bad[0].message,
-            )
+            bad = [o for o in outcomes if o.status is Status.FAILED]
+            if stop and bad:
+                raise RunError(
+                    Code(bad[0].code),
+                    f"{bad[0].case} failed and run.on_bad_case is stop",
+                    bad[0].message,
+                )
         progress.end()
 
 

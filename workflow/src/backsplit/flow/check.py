@@ -13,14 +13,16 @@ from pydantic import TypeAdapter
 from backsplit.cases.check import check_cases
 from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, Checked
-from backsplit.config.file import ConfigError, read_yaml
+from backsplit.config.file import ConfigError, located, read_yaml
 from backsplit.config.model import Config, Dataset
 from backsplit.config.segmenters import SegmenterConfig
 from backsplit.config.slices import checking
 from backsplit.errors import BacksplitError, Problem, RunError
 from backsplit.export.folds import FOLD_COLUMN, given_folds
+from backsplit.flow.lacking import lacking
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import Project, open_project
+from backsplit.flow.ready import not_ready
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,7 @@ class CheckReport:
     Attributes
     ----------
     fatal : problems that make every case fail: the configuration, the table's form, weights
+    lacking : what the configuration names and no case has
     problems : problems of single cases
     checked : every row of the table with its status; empty when the table can not be read
     project : what was checked, where the configuration is sound
@@ -38,6 +41,7 @@ class CheckReport:
     """
 
     fatal: tuple[Problem, ...]
+    lacking: tuple[Problem, ...] = ()
     problems: tuple[Problem, ...] = ()
     checked: tuple[Checked, ...] = ()
     project: Project | None = None
@@ -62,8 +66,6 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
         fatal += error.problems
     else:
         fatal += sound.resolved.problems
-        if batch is None:  # hashing weights once is enough: the jobs that use them do it again
-            fatal += sound.weight_problems(hash_weights=True)
     project = sound or _salvage(path)
     if project is None:
         return CheckReport(tuple(fatal))
@@ -79,6 +81,8 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
         return CheckReport(tuple(fatal), project=sound)
     unfilled = _unfilled_paths(project, members[0])
     fatal += unfilled
+    if sound is not None and batch is None:  # the jobs do not repeat what a run's start has done
+        fatal += not_ready(sound, local=False)
     keys = None if sound is None or unfilled else _keys(sound, batch)
     namesakes = members if batch is None else table.with_ids({case.id for case in members})
     before, inputs = time.process_time(), checking(project.config)
@@ -86,7 +90,12 @@ def check(path: Path, batch: str | None = None, threads: int = 4) -> CheckReport
         members, namesakes, inputs, project.config.dataset.cases, threads
     )
     spent = time.process_time() - before
-    return CheckReport(tuple(fatal), tuple(problems), tuple(checked), sound, keys, spent)
+    absent: list[Problem] = []
+    if sound is not None and batch is None and not sound.resolved.problems:
+        absent = located([*lacking(sound, checked)], path)
+    return CheckReport(
+        tuple(fatal), tuple(absent), tuple(problems), tuple(checked), sound, keys, spent
+    )
 
 
 def _keys(project: Project, batch: str | None) -> dict[str, str]:

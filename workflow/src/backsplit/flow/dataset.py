@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
 from backsplit.cases.table import load_checked
-from backsplit.config.model import Config
 from backsplit.flow.batches import compose_unrestricted
 from backsplit.flow.plan import Plan, note
 from backsplit.flow.project import Project
+from backsplit.flow.status import working_folders
 from backsplit.store.locks import claim_run
 from backsplit.store.provenance import read_json
 from backsplit.store.results import StageFolder
@@ -143,20 +142,6 @@ def manifest(project: Project, say: Say) -> None:
         )
 
 
-def status(project: Project) -> Iterator[str]:
-    """Lines of stage, cases done, failed and all, from what lies on the disk."""
-    from backsplit.flow.leftovers import reminder
-
-    everyone = load_checked(project.table)
-    total, ids = len(everyone), {checked.case.id for checked in everyone}
-    for name, folder in _working_folders(project.config).items():
-        tables = [table for table in map(folder.table, project.table.batches) if table.exists()]
-        rows = (row for table in tables for row in outcomes_in(table))
-        failed = sum(row.status is Status.FAILED for row in rows)
-        yield f"{name}: {len(ids & folder.sidecars())} done, {failed} failed, {total} in all"
-    yield from reminder(project)
-
-
 def retry(project: Project) -> list[Path]:
     """Remove the status tables that name a failed case: their batches are due again.
 
@@ -177,18 +162,10 @@ def retry(project: Project) -> list[Path]:
         raise claim.problem
     removed = [
         table
-        for folder in _working_folders(project.config).values()
+        for folder in working_folders(project.config).values()
         for table in folder.tables()
         if any(row.status is Status.FAILED for row in outcomes_in(table))
     ]
     for table in removed:
         table.unlink()
     return removed
-
-
-def _working_folders(config: Config) -> dict[str, StageFolder]:
-    """Stages with their results, that without restricted segmenters too where it is wanted."""
-    folders = config.results.stages(config.used_segmenters)
-    if config.export.only_unrestricted:
-        folders["compose unrestricted"] = config.results.unrestricted
-    return folders

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -83,11 +83,18 @@ def start(plan: Plan) -> Start:
     return Start(
         None,
         (
-            *(f"{path} was left by a killed job and is removed" for path in left),
-            *(f"{path} was dated in the future and is dated now" for path in dated),
-            *(f"{path} is out of date or names results that are gone" for path in forgotten),
+            *_told(left, "left by a killed job: removed"),
+            *_told(dated, "dated in the future: dated now"),
+            *_told(forgotten, "out of date, or naming results that are gone: to be made again"),
         ),
     )
+
+
+def _told(paths: Sequence[Path], what: str) -> Iterator[str]:
+    """A line for some files, whatever their number."""
+    if paths:
+        more = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+        yield f"{paths[0]}{more}, {what}"
 
 
 def release_lock_of_a_killed_run(results: Results) -> None:
@@ -239,6 +246,8 @@ def settle_project(
         if len(files) == 1:
             load_config(Path(files[0]))
         origin = Path(files[0]) if files else Path("--config")
+        if origin.is_relative_to(Path.cwd()):  # the engine makes absolute what people typed
+            origin = origin.relative_to(Path.cwd())
     project = Project(origin, parse_config(data, origin))
     problems = [*project.resolved.problems, *project.weight_problems(hash_weights=False)]
     if problems:

@@ -62,6 +62,7 @@ def _judged(
     from backsplit.judge.verdicts import (
         flag_absences,
         flag_failures,
+        flag_missing_targets,
         read_decisions,
         settled,
         verdicts,
@@ -69,13 +70,15 @@ def _judged(
 
     config, scheme, measures = project.config, project.scheme, tables["measures"]
     done = [row.case for row in stages["measure"] if row.status is Status.DONE]
+    composed = measures[measures["source"] == "labels"]
     lesions = flag_lesions(tables["drawn"], tables["lesions"], measures)
     anatomy = with_lesions(measures, tables["lesions"], scheme.sources)
     flags = pd.concat(
         [
             flag_failures(stages),
             without_off(lesions, config.qc.off),
-            flag_absences(measures[measures["source"] == "labels"], scheme.structures),
+            flag_absences(composed, scheme.structures),
+            flag_missing_targets(composed, list(scheme.targets)),
             all_flags(
                 anatomy, tables["agreement"], scheme.sources, _groups(project, done), config.qc,
                 list(scheme.targets), tables["parts"],

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from backsplit.cases.table import CaseTable, open_table
-from backsplit.config.file import ConfigError, load_config
+from backsplit.config.file import ConfigError, load_config, located
 from backsplit.config.model import Config
 from backsplit.errors import BacksplitError, Code, Problem, RunError
 from backsplit.scheme.resolve import resolve
@@ -87,7 +88,7 @@ class Project:
             except RunError as error:
                 problems.append(self.problem(error, name))
         scheme, unmatched = resolve(self.config, classes, self.path)
-        return Resolved(scheme, classes, (*problems, *unmatched))
+        return Resolved(scheme, classes, (*located([*problems, *unmatched], self.path),))
 
     @property
     def scheme(self) -> Scheme:
@@ -112,13 +113,14 @@ class Project:
     def weight_problems(self, *, hash_weights: bool) -> list[Problem]:
         """Look whether weights, models and licences are there, and accepted (which reads them)."""
         problems = []
+        known = {problem.what for problem in self.resolved.problems}
         for name in self.config.used_segmenters:
             try:
                 weights = self.segmenter(name).weights()
                 if hash_weights:
-                    require_accepted(weights, name)
+                    require_accepted(weights, f"{name} -c {shlex.quote(str(self.path))}")
             except RunError as error:
-                if error.code is not Code.MODEL_INVALID:  # said when names are resolved
+                if error.what not in known:
                     problems.append(self.problem(error, name))
         return problems
 

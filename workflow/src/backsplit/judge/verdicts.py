@@ -87,6 +87,26 @@ def flag_absences(measures: pd.DataFrame, structures: Sequence[str]) -> pd.DataF
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
+def flag_missing_targets(measures: pd.DataFrame, targets: Sequence[str]) -> pd.DataFrame:
+    """Flag targets that no case has: a network would learn nothing of them.
+
+    A target that a single case lacks is no flag: patients have different lesions.
+    """
+    totals = measures[measures["structure"].isin(targets)].groupby("structure")["voxels"].sum()
+    cases = measures["case"].nunique()
+    rows = [
+        _absent(
+            "",
+            target,
+            Severity.REVIEW,
+            f"{target} has no voxel in any of {cases} cases: its value in `targets` may be wrong",
+        )
+        for target in targets
+        if cases and not totals.get(target, 0)
+    ]
+    return pd.DataFrame(rows, columns=FLAG_COLUMNS)
+
+
 def verdicts(
     cases: Sequence[str], flags: pd.DataFrame, decisions: pd.DataFrame, review: float = REVIEW
 ) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from backsplit.report.cards import Card, Strip, make_cards, make_strips
 from backsplit.report.facts import CaseFacts, LesionFacts, ReportFacts
 from backsplit.report.figures import draw_matrix, draw_strips, lay_out_matrix, lay_out_strips
 from backsplit.report.gather import gather
+from backsplit.report.methods import Methods, methods
 from backsplit.report.render import page
 from backsplit.report.sums import OUTLIERS_MOST
 from backsplit.scheme.scheme import Scheme
@@ -46,7 +47,7 @@ def write_report(config: Config, scheme: Scheme) -> None:
     texts = {
         results.distributions: draw_strips(lay_out_strips(facts.distributions)),
         results.overruled: draw_matrix(lay_out_matrix(facts.overruled)),
-        results.report: render(facts, cards, make_strips(facts.cases)),
+        results.report: render(facts, cards, make_strips(facts.cases), methods(config, facts)),
     }
     write_lesions(facts.lesions, results.lesions)
     for path, text in texts.items():
@@ -62,7 +63,12 @@ def write_lesions(lesions: Sequence[LesionFacts], path: Path) -> None:
     write_tsv(table.round({"volume_ml": 4, "max_diameter_mm": 2, "contrast": 2}), path)
 
 
-def render(facts: ReportFacts, cards: Mapping[str, Card], strips: Mapping[str, Strip]) -> str:
+def render(
+    facts: ReportFacts,
+    cards: Mapping[str, Card],
+    strips: Mapping[str, Strip],
+    methods: Methods | None = None,
+) -> str:
     """Lay the facts out as HTML.
 
     Parameters
@@ -70,6 +76,7 @@ def render(facts: ReportFacts, cards: Mapping[str, Card], strips: Mapping[str, S
     facts : what the page says
     cards : what the cases are found by
     strips : their small pictures
+    methods : the text for a paper, where there is one
     """
     columns = [structure for structure in facts.structures if structure.cases]
     measured = [case for case in facts.cases if case.measured]
@@ -78,6 +85,7 @@ def render(facts: ReportFacts, cards: Mapping[str, Card], strips: Mapping[str, S
         "page.css.j2",
         "page.js.j2",
         facts=facts,
+        methods=methods,
         structures=facts.structures,
         cards=cards,
         pictures=strips,

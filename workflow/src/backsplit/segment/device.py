@@ -28,29 +28,47 @@ def choose_device(wanted: str) -> str:
     Raises
     ------
     RunError
-        DEVICE_MISSING: nothing falls back to the CPU in silence, that would cost days.
+        As `require_device`.
     """
+    require_device(wanted)
     import torch
 
-    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    count = _gpus()
     if wanted == "auto" and not count:
         return "mps" if torch.backends.mps.is_available() else "cpu"
-    if wanted in ("auto", "cuda") and count:
-        return f"cuda:{claim_gpu(count)}"
+    return f"cuda:{claim_gpu(count)}" if wanted in ("auto", "cuda") else wanted
+
+
+def require_device(wanted: str) -> None:
+    """Refuse a device that this machine does not have; takes none.
+
+    Raises
+    ------
+    RunError
+        DEVICE_MISSING: nothing falls back to the CPU in silence, that would cost days.
+    """
+    if wanted in ("auto", "cpu"):
+        return
+    import torch
+
     if wanted.startswith("cuda"):
-        index = int(wanted.partition(":")[2] or 0)
-        if index >= count:
+        count = _gpus()
+        if int(wanted.partition(":")[2] or 0) >= count:
             raise RunError(
                 Code.DEVICE_MISSING,
                 f"run.device is {wanted} but this machine has {count} CUDA devices",
                 "use auto or cpu, or give the job a GPU",
             )
-        return wanted
-    if wanted == "mps" and not torch.backends.mps.is_available():
+    elif not torch.backends.mps.is_available():
         raise RunError(
             Code.DEVICE_MISSING, "run.device is mps but this machine has none", "use auto or cpu"
         )
-    return wanted
+
+
+def _gpus() -> int:
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
 def gpu_name(device: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -316,7 +317,7 @@ def load(model: Model) -> Network:
     RunError
         WEIGHTS_UNKNOWN or WEIGHTS_CHANGED: no checkpoint is opened that nobody accepted.
     """
-    require_accepted(model.checkpoints)
+    require_accepted(model.checkpoints, shlex.quote(str(model.folder)))
     silence_nnunet()
     import torch
     from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor

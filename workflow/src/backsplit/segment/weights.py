@@ -49,20 +49,20 @@ def trust(files: Iterable[Path]) -> dict[Path, Trust]:
     }
 
 
-def require_accepted(files: Iterable[Path], segmenter: str = "SEGMENTER") -> None:
+def require_accepted(files: Iterable[Path], whose: str) -> None:
     """Refuse weights that nobody accepted.
 
     Parameters
     ----------
     files : files of weights
-    segmenter : whose they are, or their folder, for the message; a network alone does not know
+    whose : what `backsplit weights accept` takes: a segmenter and its configuration, or a folder
 
     Raises
     ------
     RunError
         WEIGHTS_UNKNOWN or WEIGHTS_CHANGED, naming the first such file.
     """
-    command = f"backsplit weights accept {segmenter}"
+    command = f"backsplit weights accept {whose}"
     for path, verdict in trust(files).items():
         if verdict is Trust.UNKNOWN:
             raise RunError(

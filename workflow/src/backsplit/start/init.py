@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from backsplit.config.file import load_config
 from backsplit.config.lesion_words import is_lesion
-from backsplit.config.segmenters import TotalSegmentator
+from backsplit.config.segmenters import NnUNet, TotalSegmentator
 from backsplit.errors import Code, RunError
 from backsplit.start.found import Found
 from backsplit.start.layouts import LAYOUTS, find_by_layout
 from backsplit.start.left_out import left_out
 from backsplit.start.look import drawn_on, masks_among, with_values
+from backsplit.start.models import Model
 from backsplit.start.names import (
     case_ids,
     counted,
@@ -82,6 +83,8 @@ class Target:
     name, number : of the data set; an empty name, or 0, is chosen
     preset : the configuration to write instead of a proposal
     study : whether that is the paper's protocol, of a data set that the paper used
+    models : segmenter to a trained model, for a proposal
+    command : what a person typed, for a person
     """
 
     into: Path
@@ -89,6 +92,8 @@ class Target:
     number: int = 0
     preset: Preset | None = None
     study: bool = False
+    models: Mapping[str, Model] = field(default_factory=dict)
+    command: str = ""
 
     @property
     def sources(self) -> Sequence[str]:
@@ -208,7 +213,7 @@ def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = Fa
             raise RunError(
                 Code.WOULD_OVERWRITE,
                 f"{path} exists",
-                "remove it, or name another folder with --into",
+                "name another folder with --into; or add rows for new cases alone with --update",
             )
     left = left_out(root, found)
     ids = case_ids([case.id for case in found.cases])
@@ -242,10 +247,11 @@ def _texts(
 
     def where(source: str) -> Where:
         results = target.into / (f"{RESULTS}-{source}" if source else RESULTS)
-        return Where(target.name or title, target.number or number, cases, results.as_posix())
+        name = target.name or title
+        return Where(name, target.number or number, cases, results.as_posix(), target.command)
 
     if preset is None:
-        text, summary = _proposed(root, found, ids, left, where(""))
+        text, summary = _proposed(root, found, ids, left, where(""), target.models)
         return {target.config(): text}, summary
     decide = [*doubts(preset, found), *_decide_lines(found, ids)]
     summary = Summary(_found_lines(found, ids), left, decide)
@@ -261,12 +267,17 @@ def _texts(
 
 
 def _proposed(
-    root: Path, found: Found, ids: Sequence[str], left: Sequence[str], where: Where
+    root: Path,
+    found: Found,
+    ids: Sequence[str],
+    left: Sequence[str],
+    where: Where,
+    models: Mapping[str, Model],
 ) -> tuple[str, Summary]:
     """The proposed configuration, and what a person is told."""
     view = view_of(found, root)
     channel, others = drawn_on(found)
-    proposal = propose(found, view, channel)
+    proposal = propose(found, view, channel, models)
     decide = [*_decide_lines(found, ids)]
     decide += [f"{said}: a mask is not an image; remove the channel" for said in masks_among(found)]
     if others:
@@ -281,7 +292,15 @@ def _proposed(
         decide.append(f"taken for anatomy though the name does not say so: {', '.join(unclear)}")
     if len(targets) > 1 and not found.lesions and not any(map(is_lesion, targets)):
         decide.append("no label is called a lesion: all of them are targets")
-    if not view.sure:
+    for name, model in models.items():
+        if model.lesions:
+            decide.append(
+                f"{name} labels lesions itself ({few(model.lesions)}): beside the drawn ones they "
+                "are `ignore` (compose.segmenter_lesions)"
+            )
+        if model.left_out:
+            decide.append(f"classes of {name} whose names cannot be used: {few(model.left_out)}")
+    if not view.sure and not models:
         size = f" ({view.why})" if view.why else ""
         decide.append(
             f"what part of the body the images show could not be told by names{size}: structures "
@@ -346,7 +365,13 @@ def _tell(summary: Summary, into: Path, layout: str, count: int, say: Say) -> No
         for line in lines:
             say(f"[backsplit] init:   - {line}")
     config = into / CONFIG
-    segmenters = load_config(config).segmenters.values()
-    tasks = " ".join(s.task for s in segmenters if isinstance(s, TotalSegmentator))
-    weights = f"`backsplit weights get {tasks}` and " if tasks else ""
-    say(f"[backsplit] init: next: read {config}, then {weights}`backsplit check -c {config}`")
+    segmenters = load_config(config).segmenters
+    tasks = " ".join(s.task for s in segmenters.values() if isinstance(s, TotalSegmentator))
+    steps = [f"`backsplit weights get {tasks}`"] if tasks else []
+    steps += [
+        f"`backsplit weights accept {name} -c {config}` if you trust its maker"
+        for name, section in segmenters.items()
+        if isinstance(section, NnUNet)
+    ]
+    steps += [f"`backsplit check -c {config}`"]
+    say(f"[backsplit] init: next: read {config}, then {' and '.join(steps)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from pathlib import Path
 
@@ -93,6 +93,48 @@ def find_by_patterns(root: Path, patterns: Patterns) -> Found:
     labels, given = _given(patterns, by_name, binaries)
     decide = _incomplete(cases, patterns)
     return Found("patterns", cases, list(images), labels, given=given, decide=decide)
+
+
+def with_anatomy(
+    root: Path, found: Found, anatomy: Mapping[str, str], labels: Mapping[str, int]
+) -> Found:
+    """Add anatomy that somebody drew to the cases of a layout, by patterns as `Patterns` has them.
+
+    `{case}` stands for the name that the layout gives a case.
+
+    Raises
+    ------
+    RunError
+        LAYOUT_UNKNOWN when a pattern finds a file for none of the cases, or two for one.
+    """
+    binaries = {name: pattern for name, pattern in anatomy.items() if "{name}" in pattern}
+    taken = {
+        path for case in found.cases for path in (*case.images.values(), *case.lesions.values())
+    }
+    taken |= {case.lesion for case in found.cases if case.lesion is not None}
+    by_name = {name: _by_name(root, pattern, taken) for name, pattern in binaries.items()}
+    columns: dict[str, dict[str, Path]] = {}
+    for name, pattern in anatomy.items():
+        single = _heads(by_name[name], pattern) if name in by_name else _single(root, pattern)
+        columns[f"{COLUMN}_{name}"] = files = {case: path for (_, case), path in single.items()}
+        if not files.keys() & {case.id for case in found.cases}:
+            names = few([case.id for case in found.cases])
+            raise _wrong(
+                f"--labels {name}: {pattern!r} finds a file for none of the cases ({names})",
+                "write {case} where the case's name stands",
+            )
+    cases = [
+        replace(
+            case,
+            columns={
+                **case.columns,
+                **{column: files[case.id] for column, files in columns.items() if case.id in files},
+            },
+        )
+        for case in found.cases
+    ]
+    _, given = _given(Patterns({}, anatomy=anatomy, labels=labels), by_name, binaries)
+    return replace(found, cases=cases, given={**found.given, **given})
 
 
 def _of(tables: Mapping[str, Mapping[Key, Path]], keys: Sequence[Key]) -> dict[str, Path]:

@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from backsplit.config.base import BACKGROUND
 from backsplit.start.anatomy import holder, structures_for
 from backsplit.start.found import Found, Labelling
+from backsplit.start.models import Model
 from backsplit.start.names import lesions_and_anatomy, unlike
 from backsplit.start.region import Part, View
 
@@ -34,12 +35,14 @@ class Where:
     ----------
     name, number : of the data set
     cases, results : paths of the case table, and of the folder for all outputs
+    command : that made them, where it is known
     """
 
     name: str
     number: int
     cases: str
     results: str
+    command: str = ""
 
 
 @dataclass(frozen=True)
@@ -71,6 +74,8 @@ class Proposal:
     structures : name to `segmenter/class`, or wildcards of it
     given : the segmenter that reads anatomy from the lesion files
     cysts : side to what becomes of kidney cysts that TotalSegmentator labels itself
+    models : segmenter to a trained model that a person named
+    organs, tissue : what TotalSegmentator and the bands of intensity are called
     """
 
     targets: Mapping[str, Labelling]
@@ -83,6 +88,9 @@ class Proposal:
     structures: Mapping[str, Sequence[str]]
     given: str = "given"
     cysts: Mapping[str, str] = field(default_factory=dict)
+    models: Mapping[str, Model] = field(default_factory=dict)
+    organs: str = "organs"
+    tissue: str = "tissue"
 
     @property
     def task(self) -> str:
@@ -90,7 +98,9 @@ class Proposal:
         return "total_mr" if self.on_mr else "total"
 
 
-def propose(found: Found, view: View, drawn_on: str = "") -> Proposal:
+def propose(
+    found: Found, view: View, drawn_on: str = "", models: Mapping[str, Model] | None = None
+) -> Proposal:
     """Propose targets, segmenters and structures.
 
     Anatomy that somebody drew comes before what a network sees, and stands alone: the network's
@@ -101,30 +111,38 @@ def propose(found: Found, view: View, drawn_on: str = "") -> Proposal:
     found : what the folder holds
     view : what part of the body its images show
     drawn_on : the channel on whose grid the lesions are, where that is known
+    models : segmenter to a trained model; where there are some, TotalSegmentator is not proposed
     """
+    models = models or {}
     targets, anatomy = lesions_and_anatomy(found.labels, found.lesions)
     if found.own_files:
         targets = {**dict.fromkeys(found.own_files, 1), **targets}
     mr = [channel for channel in found.channels if MR.search(channel)]
     ct = [channel for channel in found.channels if channel.split("_")[0].lower() == "ct"]
     channel = [*ct, *mr, found.channels[0]][0]
-    own = unlike("given", found.given)
+    own = unlike("given", [*found.given, *models])
+    taken = [*found.given, *models, own]
+    organs, tissue = unlike("organs", taken), unlike("tissue", taken)
     drawn = dict.fromkeys(anatomy, own)
     for segmenter, given in found.given.items():
         drawn |= {name: segmenter for name in given.names if name not in drawn}
-    organs = structures_for(view.parts, mr=channel in mr, taken=[*targets, *drawn])
     structures = {name: [f"{segmenter}/{name}"] for name, segmenter in drawn.items()}
     structures = {n: s for n, s in structures.items() if n not in targets}
-    for name, classes in organs.items():
-        free = unlike(name, [*structures, *targets])
-        structures[free] = [f"organs/{each}" for each in classes]
+    for segmenter, model in models.items():
+        free_ = model.structures([*targets, *structures])
+        structures |= {name: [f"{segmenter}/{name}"] for name in free_}
+    if not models:
+        classes_of = structures_for(view.parts, mr=channel in mr, taken=[*targets, *drawn])
+        for name, classes in classes_of.items():
+            free = unlike(name, [*structures, *targets])
+            structures[free] = [f"{organs}/{each}" for each in classes]
     brain = set(view.parts) == {Part.HEAD}
     if channel in ct and not brain and not {"fat"} & {n.lower() for n in (*targets, *structures)}:
-        structures["fat"] = ["tissue/fat"]
+        structures["fat"] = [f"{tissue}/fat"]
     cysts = {}
     if channel not in mr:
         for side in ("right", "left"):
-            kidney = f"organs/kidney_{side}"
+            kidney = f"{organs}/kidney_{side}"
             cysts[side] = holder(structures, kidney) or BACKGROUND
     return Proposal(
         targets or {"lesion": 1},
@@ -137,6 +155,9 @@ def propose(found: Found, view: View, drawn_on: str = "") -> Proposal:
         structures,
         own,
         cysts,
+        models,
+        organs,
+        tissue,
     )
 
 
@@ -150,6 +171,7 @@ def config_text(
         "config.yaml.j2",
         found=found,
         proposal=proposal,
+        command=where.command,
         view=view,
         summary=summary,
         where=where,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import os
 from collections.abc import Iterator, Sequence
+from os.path import relpath
 from pathlib import Path
 
 from backsplit.start.found import Found, FoundCase
@@ -12,15 +14,16 @@ from backsplit.store.disk import atomic_path
 
 def write_table(path: Path, found: Found, ids: Sequence[str]) -> None:
     """Write the case table; paths are in it to the letter, double spaces and all."""
-    columns = list(_columns(found))
+    columns = list(columns_of(found))
     with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as out:
         writer = csv.writer(out, delimiter="\t", lineterminator="\n")
         writer.writerow(["case", *columns])
         for name, case in zip(ids, found.cases, strict=True):
-            writer.writerow([name, *(_cell(case, column, path.parent) for column in columns)])
+            writer.writerow([name, *(cell(case, column, path.parent) for column in columns)])
 
 
-def _columns(found: Found) -> Iterator[str]:
+def columns_of(found: Found) -> Iterator[str]:
+    """Columns of the table after `case`."""
     yield from (f"image_{channel}" for channel in found.channels)
     if not found.own_files or any(case.lesion is not None for case in found.cases):
         yield "lesion"
@@ -32,7 +35,8 @@ def _columns(found: Found) -> Iterator[str]:
         yield "fold"
 
 
-def _cell(case: FoundCase, column: str, into: Path) -> str:
+def cell(case: FoundCase, column: str, into: Path) -> str:
+    """What the table has for a case in a column; `into` is the table's folder."""
     if column == "patient":
         return case.patient
     if column == "fold":
@@ -45,8 +49,11 @@ def _cell(case: FoundCase, column: str, into: Path) -> str:
 
 
 def _shown(path: Path | None, into: Path) -> str:
-    """A path as the table has it: from its own folder where it is below that."""
+    """A path as the table has it: from the table's folder, unless an absolute one was given."""
     if path is None:
         return ""
-    whole, start = path.absolute(), into.absolute()
-    return (whole.relative_to(start) if whole.is_relative_to(start) else whole).as_posix()
+    whole, start = path.absolute(), into.resolve()
+    inside = whole.is_relative_to(start)
+    return (relpath(whole, start) if inside or not path.is_absolute() else str(whole)).replace(
+        os.sep, "/"
+    )

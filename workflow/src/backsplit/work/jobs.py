@@ -22,13 +22,13 @@ from typing import Any, BinaryIO
 
 from backsplit import __version__
 from backsplit.cases.table import Case
-from backsplit.errors import CaseError
+from backsplit.errors import BacksplitError, CaseError, Code, RunError
 from backsplit.store.locks import claimed
 from backsplit.store.results import Results
 from backsplit.store.sidecars import Entry
 from backsplit.store.status import Outcome, Status
 from backsplit.work.batch import Progress, Stage
-from backsplit.work.progress import Say
+from backsplit.work.progress import RUN_VARIABLE, Say
 
 SCHEDULER_VARIABLES = (
     "SLURM_JOB_ID",
@@ -82,6 +82,16 @@ class Recorder:
         self.cases += 1
         self._add({"event": "case", "case": case, "time": _now()})
 
+    def failed(self, outcome: Outcome) -> None:
+        """Note that this job could not make the result of a case."""
+        event = {"event": "failed", "case": outcome.case, "code": outcome.code}
+        self._add({**event, "reason": outcome.reason, "time": _now()})
+
+    def error(self, error: BacksplitError) -> None:
+        """Note why this job ended: an error that a person has to put right."""
+        event = {"event": "error", "run": os.environ.get(RUN_VARIABLE, ""), "time": _now()}
+        self._add({**event, "code": error.code, "what": error.what, "remedy": error.remedy})
+
     @contextmanager
     def working(self) -> Iterator[None]:
         """Count what happens inside as the work itself."""
@@ -115,14 +125,37 @@ class Recorder:
 
 @contextmanager
 def recorded(results: Results, stage: str, batch: str | None = None) -> Iterator[Recorder]:
-    """Record a job; its end is noted only where it ends well."""
+    """Record a job; its end is noted only where it ends well.
+
+    Raises
+    ------
+    RunError
+        The one that the same job of the same run ended with: trying again would not help.
+    """
     path = results.job_record(stage, batch)
     path.parent.mkdir(parents=True, exist_ok=True)
+    if (same := _error_of_this_run(path)) is not None:
+        raise same
     with path.open("ab+", buffering=0) as stream:
         _end_line(stream)
         recorder = Recorder(stream, stage, batch)
-        yield recorder
+        try:
+            yield recorder
+        except BacksplitError as error:
+            recorder.error(error)
+            raise
         recorder.end()
+
+
+def _error_of_this_run(path: Path) -> RunError | None:
+    """What the job reported when this run tried it before."""
+    run = os.environ.get(RUN_VARIABLE)
+    last = None
+    for event in _events(path) if run else ():
+        last = event
+    if last is None or last.get("event") != "error" or last.get("run") != run:
+        return None
+    return RunError(Code(last["code"]), last["what"], last["remedy"])
 
 
 def _end_line(stream: BinaryIO) -> None:
@@ -175,6 +208,8 @@ class RecordedStage:
         """Take note of a case that is done, and pass it on."""
         if computed and outcome.status is Status.DONE:
             self.recorder.made(outcome.case)
+        elif outcome.status is Status.FAILED:
+            self.recorder.failed(outcome)
         self.progress(outcome, computed=computed)
 
 

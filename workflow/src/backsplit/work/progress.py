@@ -10,8 +10,19 @@ from backsplit.store.status import Outcome, Status
 Say = Callable[[str], None]
 """Prints a line where people read it."""
 
+RUN_VARIABLE = "BACKSPLIT_RUN"
+"""Names the run of a workflow whose job this process is. Such a job prints to its log alone: the
+run's own lines are made from the results. What it reports as an error is not tried again."""
+
 INTERVAL_S = 2.0
 """Lines come no faster than this, so that a log stays readable."""
+
+
+def clock(seconds: float) -> str:
+    """A duration as m:ss or h:mm:ss."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
 
 
 class StageProgress:
@@ -58,10 +69,7 @@ class StageProgress:
     def _left(self, now: float, cases: int) -> str:
         """Time for so many cases at the pace of this job."""
         seconds = (now - self.started) / max(self.computed, 1) * cases
-        minutes, seconds = divmod(round(seconds), 60)
-        hours, minutes = divmod(minutes, 60)
-        clock = f"{hours}:{minutes:02d}:{seconds:02d}" if hours else f"{minutes}:{seconds:02d}"
-        return f"about {clock} left"
+        return f"about {clock(seconds)} left"
 
     def _say(self, text: str) -> None:
         self.say(f"[backsplit] {self.stage}: {text}")

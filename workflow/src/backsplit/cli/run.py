@@ -1,0 +1,64 @@
+"""The verb that does everything: it runs the workflow; its exit status says how that ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from backsplit.cli.common import ACTION_NEEDED, CASES_LOST, DEFAULT_CONFIG, ConfigOption, errors
+
+app = typer.Typer()
+
+DRY = frozenset({"-n", "--dry-run", "--dryrun"})
+PROFILES = ("--workflow-profile", "--profile")
+
+
+@app.command(
+    context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
+)
+def run(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG) -> None:
+    """Run the workflow: whatever is due, from the checks to the report.
+
+    All other options go to Snakemake: -n shows what is due, --cores 8 takes fewer cores,
+    --workflow-profile profiles/slurm uses a cluster.
+
+    Exit status: 0 finished; 3 finished, but cases were refused or failed; 1 not finished.
+    """
+    from backsplit.flow.engine import profile, snakefile
+    from backsplit.flow.plan import Plan
+    from backsplit.flow.project import open_project
+    from backsplit.flow.summary import losses
+
+    with errors(None):
+        plan = Plan(open_project(config))
+        command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
+        if not any(option.startswith(PROFILES) for option in context.args):
+            command += ["--workflow-profile", str(profile("default"))]
+        command += ["--configfile", str(config), *context.args]
+        if _status_of(command):
+            raise typer.Exit(ACTION_NEEDED)
+        if not DRY.intersection(context.args) and losses(plan):
+            raise typer.Exit(CASES_LOST)
+
+
+def _status_of(command: Sequence[str]) -> int:
+    """Run a command and give its exit status; what interrupts us interrupts it, and it ends."""
+    process = subprocess.Popen(command, env=_environment())  # noqa: S603
+    signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    while True:
+        try:
+            return process.wait()
+        except KeyboardInterrupt:  # the terminal sends it to both
+            continue
+
+
+def _environment() -> dict[str, str]:
+    """Our own environment, in which the rules find this very `backsplit`."""
+    folder = str(Path(sys.executable).parent)
+    return {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}

@@ -1,0 +1,95 @@
+"""What the configuration names and no case has: a slip, or labels that a network never sees."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from backsplit.cases.labels import label_files
+from backsplit.cases.table import Case, Checked
+from backsplit.errors import BacksplitError, CaseError, Code, Problem
+from backsplit.flow.project import Project
+from backsplit.store.disk import is_there
+from backsplit.store.status import Status
+from backsplit.volume import read_labels
+from backsplit.volume.labels import segment_file
+
+
+def lacking(project: Project, checked: Sequence[Checked]) -> Iterator[Problem]:
+    """Targets, files and values that no sound case has.
+
+    Parameters
+    ----------
+    project : the project
+    checked : every case, as `check` found it
+    """
+    sound = [found for found in checked if found.status is Status.OK]
+    if sound:
+        yield from _targets(project, sound)
+        for name in project.config.used_segmenters:
+            yield from _labels(project, name, [found.case for found in sound])
+
+
+def _targets(project: Project, sound: Sequence[Checked]) -> Iterator[Problem]:
+    for target, values in project.config.targets.items():
+        drawn = (part for found in sound for part in found.drawn.split("; "))
+        if not any(p.startswith(f"{target}: ") and not p.endswith(": nothing") for p in drawn):
+            listed = ", ".join(map(str, values))
+            what = f"none of the {len(sound)} sound cases has a voxel of it (value {listed})"
+            yield _problem(
+                project, f"targets.{target}", what, "correct its value, or remove the target"
+            )
+
+
+def _labels(project: Project, segmenter: str, cases: Sequence[Case]) -> Iterator[Problem]:
+    """Classes of label files that no case has, with the structures that wait for them."""
+    section = project.config.segmenters[segmenter]
+    if section.lesion_column is not None or not section.label_paths:
+        return
+    values = {v: name for name, v in section.label_values.items() if isinstance(v, int)}
+    open_files, open_values = set(section.label_paths), set(values)
+    for case in cases:
+        if not open_files and not open_values:
+            return
+        try:
+            files = label_files(section.label_paths, case)
+        except BacksplitError:
+            return  # said already
+        there = {role: path for role, path in files.items() if is_there(path)}
+        open_files -= set(there)
+        if open_values:
+            for path in there.values():
+                open_values -= _values(path, open_values)
+    if len(open_files) == len(section.label_paths):
+        return  # none at all: said already
+    for role in sorted(open_files):
+        what = f"none of the {len(cases)} sound cases has a file of {role}"
+        yield _missing(project, segmenter, role, what)
+    for value in sorted(open_values):
+        what = f"none of the {len(cases)} sound cases has its value {value}"
+        yield _missing(project, segmenter, values[value], what)
+
+
+def _values(path: Path, wanted: set[int]) -> set[int]:
+    """Which of some values a label file has; all of them where that can not be known."""
+    try:
+        if segment_file(path) is not None:
+            return wanted  # segments that a case lacks are noted there
+        return wanted & set(np.unique(read_labels(path).array).tolist())
+    except (CaseError, OSError, ValueError):
+        return set()  # the check of the case says what is wrong
+
+
+def _missing(project: Project, segmenter: str, label: str, what: str) -> Problem:
+    scheme = project.resolved.scheme
+    structure = scheme.sources.get(segmenter, {}).get(label)
+    effect = f": {structure} is unknown or empty in all of them" if structure else ""
+    column = f"segmenters.{segmenter}.labels.{label}"
+    remedy = f"correct `segmenters.{segmenter}`, or remove the structure"
+    return _problem(project, column, what + effect, remedy)
+
+
+def _problem(project: Project, column: str, what: str, remedy: str) -> Problem:
+    return Problem(Code.LABEL_ABSENT, str(project.path), what, remedy, column=column)

@@ -1,0 +1,101 @@
+"""How a run ended: cases in, refused, failed, to review, what was exported, and what comes next."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterator, Mapping
+
+from backsplit.export.nnunet import dataset_folder
+from backsplit.flow.plan import Plan
+from backsplit.flow.watch import Watch
+from backsplit.store.provenance import read_json
+from backsplit.store.results import StageFolder
+from backsplit.store.status import Status, outcomes_in
+from backsplit.store.tsv import read_rows
+from backsplit.work.progress import clock
+
+MOST_NAMED = 5
+"""Cases that a line names."""
+
+MORE = 100
+"""Cases for which the time is estimated."""
+
+Failures = Mapping[tuple[str, str], list[str]]
+"""(what became of them, code) to cases."""
+
+
+def losses(plan: Plan) -> Failures:
+    """Cases that were refused, or failed in a stage, by code: each where it happened first."""
+    config, results = plan.config, plan.project.results
+    folders = {"check": results.check, **results.stages(config.used_segmenters)}
+    found: dict[tuple[str, str], list[str]] = {}
+    seen: set[str] = set()
+    for stage, folder in folders.items():
+        for case, status, code in _bad(folder, plan):
+            if case not in seen:
+                what = "refused" if status is Status.REFUSED else f"failed in {stage}"
+                found.setdefault((what, code), []).append(case)
+                seen.add(case)
+    return found
+
+
+def _bad(folder: StageFolder, plan: Plan) -> Iterator[tuple[str, Status, str]]:
+    for batch in plan.batches:
+        table = folder.table(batch)
+        for row in outcomes_in(table) if table.exists() else ():
+            if row.status in (Status.REFUSED, Status.FAILED):
+                yield row.case, row.status, row.code
+
+
+def summary(plan: Plan, watch: Watch, *, whole: bool) -> Iterator[str]:
+    """Lines that say how a run ended.
+
+    Parameters
+    ----------
+    plan : of the run
+    watch : that followed it
+    whole : whether everything that was due was done
+    """
+    project, results = plan.project, plan.project.results
+    config = shlex.quote(str(project.path))
+    lost = losses(plan)
+    yield f"[backsplit] {len(plan.table)} cases in {project.config.dataset.cases}"
+    for (what, code), cases in lost.items():
+        yield f"[backsplit]   {what}: {len(cases)} ({named(cases)}), {code}"
+    if not whole:
+        failed = len(watch.failed_jobs)
+        why = f"{failed} job(s) failed, see above" if failed else "it ended before all was done"
+        yield f"[backsplit] NOT finished: {why}; what is done is kept"
+        yield f"[backsplit] next: correct the cause, then `backsplit run -c {config}`"
+        return
+    verdicts = list(read_rows(results.verdicts))
+    review = [row["case"] for row in verdicts if row["verdict"] == "review"]
+    if review:
+        yield f"[backsplit]   to review: {len(review)} ({named(review)})"
+    folder = dataset_folder(project.config)
+    exported = int(read_json(folder / "dataset.json")["numTraining"])
+    yield f"[backsplit] exported: {exported} of {len(plan.table)} cases, {folder}"
+    yield f"[backsplit] next: open {results.report} and {_next(len(review), lost, config)}"
+    yield f"[backsplit] took {clock(watch.seconds)}{_more(watch)}"
+
+
+def named(cases: list[str]) -> str:
+    """Some cases by name, and how many more there are."""
+    more = f", … {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
+    return ", ".join(cases[:MOST_NAMED]) + more
+
+
+def _next(review: int, lost: Failures, config: str) -> str:
+    steps = [f"look at the {review} case(s) to review" if review else "look at some cases"]
+    if any(what != "refused" for what, _ in lost):
+        steps.append(f"`backsplit retry -c {config}` once the cause of the failures is gone")
+    if any(what == "refused" for what, _ in lost):
+        steps.append(f"`backsplit check -c {config}` says what is wrong with the refused cases")
+    return "; ".join(steps)
+
+
+def _more(watch: Watch) -> str:
+    """What the same would take for more cases, where this run made some."""
+    if watch.made < 2:
+        return ""
+    return f"; {MORE} more such cases: about {clock(watch.seconds / watch.made * MORE)}"
