@@ -120,6 +120,23 @@ def test_the_same_tables_give_the_same_bytes(written, tmp_path):
         assert (out / name).read_bytes() == (again / name).read_bytes(), name
 
 
+def test_each_decision_has_its_figure_and_its_cases(tmp_path):
+    scores, lesions = tables(["a", "b"], patients=6, gains={"b": 0.1})
+    halves = [pd.concat([t, t.assign(decision="0.5")]) for t in (scores, lesions)]
+    paths = [tmp_path / f"{name}.parquet" for name in ("scores", "lesions", "curves")]
+    for path, table in zip(paths, (*halves, curves({"a": 3, "b": 3})), strict=True):
+        table.to_parquet(path, index=False)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "figure_0.7.png").touch()
+    write_comparison(*paths, None, "a", out, lambda line: None)
+    figures = {path.name for path in out.glob("figure*")}
+    assert figures == {"figure.png", "figure.svg", "figure_0.5.png", "figure_0.5.svg"}
+    page = Page((out / "index.html").read_text("utf-8"))
+    assert len(page.attributes("src")) == 3
+    assert "tumor, argmax" in page.text and "tumor, 0.5" in page.text
+
+
 def test_missing_tables_are_named(tmp_path):
     with pytest.raises(RunError) as caught:
         write_comparison(*[tmp_path / "x.parquet"] * 3, None, "binary", tmp_path, print)

@@ -301,12 +301,12 @@ def draw_curves(curves: pd.DataFrame, ends: Sequence[Ending]) -> Figure:
     return figure
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a figure as PNG and, beside it, as SVG; the same figure gives the same bytes."""
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write a figure as PNG and as SVG; the same figure gives the same bytes."""
     with mpl.rc_context({"svg.hashsalt": "backsplit"}):
         for target, options in (
-            (path.with_suffix(".png"), {"format": "png", "dpi": 200}),
-            (path.with_suffix(".svg"), {"format": "svg", "metadata": {"Date": None}}),
+            (folder / f"{name}.png", {"format": "png", "dpi": 200}),
+            (folder / f"{name}.svg", {"format": "svg", "metadata": {"Date": None}}),
         ):
             with atomic_path(target) as temporary:
                 figure.savefig(temporary, **options)

@@ -78,7 +78,8 @@ def write_comparison(
     """Compare the arms of a study and write what came out.
 
     `arms`, `patients` (Parquet and TSV), `seeds.tsv`, `left_out.tsv`, `false_alarms.tsv`,
-    `summary.md`, `figure` and `curves` (PNG and SVG), `index.html`.
+    `summary.md`, `figure` of argmax, one of each other decision, and `curves` (PNG and SVG),
+    `index.html`.
 
     Parameters
     ----------
@@ -106,10 +107,18 @@ def write_comparison(
     ends = endings(curve_table)
     text = summary(found.arms, alarms, ends, noise_rows, found.left_out)
     _write_tables(found, alarms, text, out)
-    decision = _decision(found)
-    save(draw_differences(found, decision, _paper_differences(paper, reference)), out / "figure")
-    save(draw_curves(curve_table, ends), out / "curves")
-    cases = _cases(score_table, found, reference, decision, artist, say)
+    decisions = _decisions(found)
+    beside = _paper_differences(paper, reference)
+    for old in out.glob("figure_*"):  # of decisions that are no more
+        old.unlink()
+    for decision in decisions:
+        save(draw_differences(found, decision, beside), out, _figure_name(decision))
+    save(draw_curves(curve_table, ends), out, "curves")
+    cases = [
+        arm
+        for decision in decisions
+        for arm in _cases(score_table, found, reference, decision, artist, say)
+    ]
     legend = artist.legend if artist is not None else []
     html = render(name, reference, found, alarms, ends, noise_rows, cases, legend, paper, out)
     with atomic_path(out / "index.html") as temporary:
@@ -136,10 +145,14 @@ def _write_tables(found: Comparisons, alarms: Sequence[FalseAlarms], text: str, 
         temporary.write_text(text, "utf-8")
 
 
-def _decision(found: Comparisons) -> str:
-    """What figure and pictures show: argmax, unless nothing was decided by it."""
-    known = list(dict.fromkeys(found.arms["decision"]))
-    return ARGMAX if ARGMAX in known or not known else str(known[0])
+def _decisions(found: Comparisons) -> list[str]:
+    """Every decision; argmax, which has the figure of that name, first."""
+    known = dict.fromkeys(str(decision) for decision in found.arms["decision"])
+    return sorted(known, key=lambda decision: (decision != ARGMAX, decision))
+
+
+def _figure_name(decision: str) -> str:
+    return "figure" if decision == ARGMAX else f"figure_{decision}"
 
 
 def _paper_differences(paper: pd.DataFrame | None, reference: str) -> Mapping[str, float]:
@@ -171,7 +184,7 @@ def _cases(
         seeds = [set(scores.loc[scores["arm"] == name, "seed"]) for name in (reference, arm)]
         seed = int(min(seeds[0] & seeds[1]))
         if artist is not None:
-            say(f"[backsplit] study: pictures of {arm} against {reference}")
+            say(f"[backsplit] study: pictures of {arm} against {reference} ({decision})")
         sides = [
             [_example(change, reference, arm, seed, decision, artist, say) for change in side]
             for side in extremes(every)
@@ -243,7 +256,8 @@ def render(
         cases=cases,
         left_out=found.left_out.to_dict("records"),
         paper=[] if paper is None else paper.to_dict("records"),
-        figures={key: _svg_address(out / f"{key}.svg") for key in ("figure", "curves")},
+        figures={d: _svg_address(out / f"{_figure_name(d)}.svg") for d in _decisions(found)},
+        curves=_svg_address(out / "curves.svg"),
         signed=signed,
         plain=plain,
         p_value=p_value,
