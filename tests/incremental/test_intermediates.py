@@ -46,6 +46,7 @@ FILES = {
     "dataset.json": f"{NNUNET}/dataset.json",
     "nested dataset.json": "datasets/nnunet/Dataset009_Tiny_nested1/dataset.json",
     "splits": f"{NNUNET}/splits_final.json",
+    "names for ITK-SNAP": f"{NNUNET}/labels.label",
     "image of the data set": f"{NNUNET}/imagesTr/a_0000.nii.gz",
     "label of the data set": f"{NNUNET}/labelsTr/a.nii.gz",
     "nested label": "datasets/nnunet/Dataset009_Tiny_nested1/labelsTr/a.nii.gz",

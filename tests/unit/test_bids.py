@@ -157,10 +157,12 @@ def test_the_bids_validator_accepts_sessions_channels_and_nested_labels(sessions
     for name, count in (("backsplit", 3), ("backsplit-nested0", 1), ("backsplit-nested1", 2)):
         folder = root / "derivatives" / name
         table = [line.split("\t") for line in (folder / "dseg.tsv").read_text().splitlines()]
-        assert table[:4] == [
+        assert [row[:3] for row in table[:4]] == [
             ["index", "name", "kind"], ["0", "background", "background"],
             ["1", "tumor", "target"], ["2", "cyst", "target"],
         ]  # fmt: skip
+        assert table[0][3:] == ["color"]
+        assert all(re.fullmatch("#[0-9a-f]{6}", row[3]) for row in table[1:])
         assert len(table) == 3 + count
         for case_id, place in (("a_1", "sub-a/ses-1"), ("b", "sub-b/ses-1")):
             base = f"{place.replace('/', '_')}_dseg"

@@ -6,7 +6,7 @@ import colour
 import numpy as np
 import pytest
 
-from backsplit.report.pictures.colours import FILL, GREY, LINE, TARGETS, is_outlined, label_colours
+from backsplit.scheme.colours import FILL, GREY, LINE, TARGETS, is_outlined, label_colours
 
 DEMO = (
     *("lungs", "liver", "spleen", "kidney_right", "kidney_left", "heart", "aorta", "vertebrae"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,37 @@ def export(project, **compose):
     for verb in ("measure", "judge", "export"):
         project.run(verb)
     return project.results / "datasets" / "nnunet"
+
+
+def test_label_maps_open_with_names(organs):
+    """Each viewer's table, read as its format is defined, says what dataset.json says."""
+    (organs.folder / "organs" / "b.nii.gz").unlink()  # b has unknown anatomy: `ignore` is a label
+    root = export(organs, nested=["kidney", "liver"])
+    colours: dict[str, set[tuple[int, ...]]] = {}
+    for folder in sorted(root.iterdir()):
+        labels = json.loads((folder / "dataset.json").read_text())["labels"]
+        by_id = {number: name for name, number in labels.items()}
+        snap = re.findall(
+            r'^ *(\d+) +(\d+) +(\d+) +(\d+) +([01]) +([01]) +([01]) +"([^"]+)"$',
+            (folder / "labels.label").read_text(), re.MULTILINE,
+        )  # fmt: skip
+        assert {int(row[0]): row[7] for row in snap} == {**by_id, 0: "Clear Label"}
+        slicer = [
+            line.split()
+            for line in (folder / "labels.ctbl").read_text().splitlines()
+            if not line.startswith("#")
+        ]
+        assert {int(row[0]): row[1] for row in slicer} == by_id
+        niivue = json.loads((folder / "labels.niivue.json").read_text())
+        assert dict(zip(niivue["I"], niivue["labels"], strict=True)) == by_id
+        assert niivue["A"] == [0, *[255] * (len(by_id) - 1)]
+        rgb = list(zip(niivue["R"], niivue["G"], niivue["B"], strict=True))
+        assert [tuple(map(int, row[2:5])) for row in slicer] == rgb
+        assert [tuple(map(int, row[1:4])) for row in snap] == rgb
+        for number, name in by_id.items():
+            colours.setdefault(name, set()).add(rgb[number])
+    assert all(len(found) == 1 for found in colours.values())  # the same in every set
+    assert len({next(iter(found)) for found in colours.values()}) == len(colours)
 
 
 def test_nested_sets_are_data_sets_that_agree_and_nnunet_takes_them(organs):

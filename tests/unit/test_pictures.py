@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from backsplit.report.pictures.colours import label_colours
 from backsplit.report.pictures.montage import draw_montage
 from backsplit.report.pictures.panels import CT_WINDOW, LUNG_WINDOW, choose_window
 from backsplit.report.pictures.planes import (
@@ -19,6 +18,7 @@ from backsplit.report.pictures.planes import (
     oriented_slice,
     pixel_spacing,
 )
+from backsplit.scheme.colours import label_colours
 from backsplit.volume import Grid
 
 NAMES = ["background", "tumor", "cyst", "kidney", "liver", "ignore"]

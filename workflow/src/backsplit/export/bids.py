@@ -23,7 +23,9 @@ from backsplit.config.export import BIDS_TYPES, BidsExport
 from backsplit.config.model import Config
 from backsplit.export.bids_names import Member, data_type, members_of
 from backsplit.export.files import image_name, label_name, link_or_copy
+from backsplit.export.label_tables import colours_of
 from backsplit.export.nnunet import NnUNetDataset, datasets, folds, label_names
+from backsplit.scheme.colours import as_hex
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import read_json
@@ -204,15 +206,19 @@ def _label_texts(dataset: NnUNetDataset, config: Config, scheme: Scheme) -> dict
     described = read_json(dataset.json)["labels"]
     names = [*label_names(scheme, dataset.nested), *([IGNORE] if IGNORE in described else [])]
     kinds = {BACKGROUND: BACKGROUND, IGNORE: IGNORE, **dict.fromkeys(scheme.targets, "target")}
-    rows = [[str(i), name, kinds.get(name, "structure")] for i, name in enumerate(names)]
+    rows = [
+        [str(i), name, kinds.get(name, "structure"), as_hex(colour)]
+        for i, (name, colour) in enumerate(zip(names, colours_of(names, scheme), strict=True))
+    ]
     regions = {name: ids for name, ids in described.items() if isinstance(ids, list)}
     about = {
         "Description": "Lesions and the anatomy around them, one label a voxel.",
         "kind": {"Description": "target (a lesion), structure (anatomy), background, ignore"},
+        "color": {"Description": "as the report draws it"},
         **({"Regions": regions} if regions else {}),
     }
     return {
-        Path(f"{LABELS}.tsv"): rows_as_text(["index", "name", "kind"], rows),
+        Path(f"{LABELS}.tsv"): rows_as_text(["index", "name", "kind", "color"], rows),
         Path(f"{LABELS}.json"): _json(about),
         Path("README.md"): f"# Label maps of {config.dataset.name}\n\n"
         "One label a voxel, on the grid of the image that `SpatialReference` names; `dseg.tsv` has "

@@ -7,6 +7,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from backsplit.cases.table import Case
 from backsplit.config.base import BACKGROUND, IGNORE
@@ -22,6 +23,7 @@ from backsplit.export.files import (
     place_labels,
 )
 from backsplit.export.folds import splits
+from backsplit.export.label_tables import TABLES, write_label_tables
 from backsplit.export.unknown import Unknown, hidden_structures, of_names
 from backsplit.scheme.resolve import own_labels
 from backsplit.scheme.scheme import Scheme
@@ -64,6 +66,11 @@ class NnUNetDataset:
     def splits(self) -> Path:
         """The folds of cross-validation."""
         return self.folder / "splits_final.json"
+
+    @property
+    def label_tables(self) -> list[Path]:
+        """Names and colours of the labels, for viewers."""
+        return [self.folder / name for name in TABLES]
 
     def cases(self) -> list[str]:
         """Cases with a label map, in order."""
@@ -190,12 +197,15 @@ def _write(
     with atomic_path(dataset.splits) as temporary:
         temporary.write_text(json.dumps(splits(cases), indent=1) + "\n", "utf-8")
     description = describe(config, scheme, len(cases), nested=dataset.nested, unknown=unknown)
+    names = label_names(scheme, dataset.nested)
+    declared = IGNORE in description["labels"]
+    write_label_tables(dataset.folder, [*names, IGNORE] if declared else names, scheme)
     write_json(dataset.json, description)
 
 
 def describe(
     config: Config, scheme: Scheme, count: int, *, nested: int | None = None, unknown: Unknown
-) -> dict[str, object]:
+) -> dict[str, Any]:
     """Content of dataset.json.
 
     `ignore` is declared only when a label map holds it: declaring it makes nnU-Net train with a

@@ -216,7 +216,8 @@ def _is_whole(dataset: NnUNetDataset, results: Results) -> bool:
         images = cases * len(described["channel_names"])
     except (OSError, ValueError, KeyError, TypeError):
         return False  # not there, or damaged
-    if not dataset.splits.exists() or (cases and not noted):
+    beside = [dataset.splits, *dataset.label_tables]
+    if not all(path.exists() for path in beside) or (cases and not noted):
         return False
     return all(
         count == sum(fnmatch(name, f"[!.]*{VOLUME_ENDING}") for name in names_in(folder))

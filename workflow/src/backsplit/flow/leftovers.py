@@ -304,7 +304,8 @@ def _files_of(dataset: NnUNetDataset) -> Iterator[Path]:
         names = (name for name in sorted(files_in(folder)) if name.endswith(VOLUME_ENDING))
         yield from (folder / name for name in names)
     there = files_in(dataset.folder)
-    yield from (path for path in (dataset.splits, dataset.json) if path.name in there)
+    last = (*dataset.label_tables, dataset.splits, dataset.json)
+    yield from (path for path in last if path.name in there)
 
 
 def _without_links(found: Iterable[Leftover], root: Path) -> list[Leftover]:

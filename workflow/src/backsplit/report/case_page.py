@@ -13,8 +13,8 @@ from backsplit.config.model import Config
 from backsplit.errors import CaseError, Code
 from backsplit.report.case_facts import PageFacts
 from backsplit.report.pictures.case import CaseArtist, CaseView
-from backsplit.report.pictures.colours import FILL
 from backsplit.report.render import ml, page, templates_digest
+from backsplit.scheme.colours import FILL
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import digest

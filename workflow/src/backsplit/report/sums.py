@@ -24,8 +24,8 @@ from backsplit.report.facts import (
     StructureFacts,
     Unused,
 )
-from backsplit.report.pictures.colours import as_hex
 from backsplit.report.pictures.panels import Key
+from backsplit.scheme.colours import as_hex
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import ComposeSidecar
 from backsplit.volume import Array

@@ -12,7 +12,6 @@ import numpy as np
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.report.facts import LesionFacts
-from backsplit.report.pictures.colours import IGNORE, as_hex, is_outlined
 from backsplit.report.pictures.encode import packed, slices_address
 from backsplit.report.pictures.panels import Key, present
 from backsplit.report.pictures.thin import (
@@ -24,6 +23,7 @@ from backsplit.report.pictures.thin import (
     thin_labels,
     widened,
 )
+from backsplit.scheme.colours import IGNORE, as_hex, is_outlined
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.results import StageFolder
 from backsplit.store.sidecars import ComposeSidecar, LesionEntry, SegmentSidecar, read_sidecar

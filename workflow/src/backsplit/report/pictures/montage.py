@@ -13,7 +13,6 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from backsplit.report.pictures.colours import Colour
 from backsplit.report.pictures.panels import (
     CT_WINDOW,
     LUNG_WINDOW,
@@ -28,6 +27,7 @@ from backsplit.report.pictures.panels import (
     present,
 )
 from backsplit.report.pictures.planes import AXIAL, PLANES, Focus, Plane, find_focus, oriented_box
+from backsplit.scheme.colours import Colour
 from backsplit.volume import Array, Grid
 
 PICTURE_VERSION = 2

@@ -10,7 +10,6 @@ from PIL import Image
 from scipy import ndimage
 
 from backsplit.config.base import IGNORE
-from backsplit.report.pictures.colours import FILL, Colour, is_outlined, label_colours
 from backsplit.report.pictures.planes import (
     AXIAL,
     Focus,
@@ -19,6 +18,7 @@ from backsplit.report.pictures.planes import (
     oriented_slice,
     pixel_spacing,
 )
+from backsplit.scheme.colours import FILL, Colour, is_outlined, label_colours
 from backsplit.volume import Array, Grid
 from backsplit.volume.intensity import is_ct
 

@@ -10,11 +10,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from backsplit.config.base import IGNORE as IGNORE_NAME
-from backsplit.volume import Array
+
+Array = NDArray[Any]
 
 Colour = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
