@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from backsplit.config.kind import Licensed
-from backsplit.config.segmenters import NnUNet, TotalSegmentator
+from backsplit.config.segmenters import MonaiBundle, NnUNet, TotalSegmentator
 from support.changes.files import file_changes
 from support.changes.keys import key_changes, schema_keys
 from support.changes.pairs import more_changes, pair_holds
@@ -49,6 +49,13 @@ NETWORKS = {
         {
             **{"model": "b", "folds": [1], "checkpoint": "best.pth", "mirroring": False},
             **{"step_size": 0.25, "channel": "mr"},
+        },
+    ),
+    MonaiBundle: (
+        {"kind": "monai_bundle", "bundle": "a"},
+        {
+            **{"bundle": "b", "config": "configs/other.json", "checkpoint": "models/best.pt"},
+            "channel": "mr",
         },
     ),
 }

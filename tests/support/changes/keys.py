@@ -193,6 +193,7 @@ NETWORK = (
 )
 
 
+NETWORKS = (["totalsegmentator"], ["nnunet"], ["monai_bundle"])
 CONTAINER = "of a container, which takes an engine: what is called is held by tests of its own"
 
 
@@ -313,7 +314,7 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
         way = key.split(".")
         if way[0] == "study":
             found[key] = STUDY
-        elif way[:1] == ["segmenters"] and way[1:2] in (["totalsegmentator"], ["nnunet"]):
+        elif way[:1] == ["segmenters"] and way[1:2] in NETWORKS:
             found[key] = NETWORK
         elif way[:2] == ["qc", "rules"] and len(way) == 3:
             found[key] = put(key, [])

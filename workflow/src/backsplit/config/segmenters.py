@@ -74,6 +74,34 @@ class NnUNet(Licensed):
         return channels[:1] if self.channel is None else self.channel
 
 
+class MonaiBundle(Licensed):
+    """A MONAI bundle."""
+
+    is_network: ClassVar[bool] = True
+
+    kind: Literal["monai_bundle"]
+    bundle: Path = Field(
+        description="Folder of the bundle, with configs/metadata.json and models/model.pt or .ts."
+    )
+    config: str = Field(
+        default="configs/inference.json",
+        pattern=r"^[^/.][^/]*/[^/.][^/]*\.(json|yaml|yml)$",
+        description="The bundle's configuration of inference, from its folder.",
+    )
+    checkpoint: str | None = Field(
+        default=None,
+        pattern=r"^[^/.][^/]*/[^/]+\.(pt|ts)$",
+        description="Its weights, from its folder. Default: models/model.pt, else models/model.ts.",
+    )
+    channel: OneOrMore | None = Field(
+        default=None, description="Channel or channels of the model, in its order."
+    )
+
+    def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
+        """The model's channels, in its order."""
+        return channels[:1] if self.channel is None else self.channel
+
+
 class Files(Licensed):
     """Label files that exist."""
 
@@ -179,5 +207,6 @@ def _one_of(channels: tuple[str, ...], chosen: str | None) -> tuple[str, ...]:
 
 
 SegmenterConfig = Annotated[
-    TotalSegmentator | NnUNet | Files | Command | Threshold, Field(discriminator="kind")
+    TotalSegmentator | NnUNet | MonaiBundle | Files | Command | Threshold,
+    Field(discriminator="kind"),
 ]

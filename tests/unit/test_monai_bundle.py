@@ -1,0 +1,291 @@
+"""A bundle made by MONAI's own tools, run by `monai.bundle run` and by us: the same labels."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from monai.losses import DiceCELoss
+from typer.testing import CliRunner
+
+from backsplit.cases.table import Case
+from backsplit.cli import app
+from backsplit.config.model import Run
+from backsplit.config.segmenters import MonaiBundle
+from backsplit.config.slices import Labelling, Placing
+from backsplit.errors import BacksplitError, CaseError, Code
+from backsplit.segment.monai_bundle import MonaiBundleSegmenter
+from backsplit.segment.weights import accept
+from support.project import load, save
+
+pytestmark = pytest.mark.slow
+
+NAMES = {"0": "background", "1": "body", "2": "bone"}
+SHAPE, SPACING = (20, 28, 30), (2.0, 2.5, 3.0)
+# an oblique grid whose axes are permuted and flipped: what is undone has to be undone rightly
+TURN = np.deg2rad(7)
+DIRECTION = (
+    *(-np.cos(TURN), 0.0, np.sin(TURN)),
+    *(0.0, -1.0, 0.0),
+    *(np.sin(TURN), 0.0, np.cos(TURN)),
+)
+
+
+def phantom(seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """An image of a body with a bone in it, and its labels, (z, y, x)."""
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(SHAPE, np.uint8)
+    labels[2:-2, 4:-4, 4:-4] = 1
+    z, y, x = rng.integers(5, 9, 3)
+    labels[z : z + 7, y : y + 9, x : x + 8] = 2
+    image = np.array([-900.0, 30.0, 500.0])[labels] + rng.normal(0, 60, SHAPE)
+    return np.rint(image).astype(np.int16), labels
+
+
+INFERENCE = {
+    "imports": ["$import glob", "$import os"],
+    "bundle_root": ".",
+    "output_dir": "$@bundle_root + '/eval'",
+    "dataset_dir": "/dataset",
+    "datalist": "$sorted(glob.glob(os.path.join(@dataset_dir, '*.nii.gz')))",
+    "device": "$torch.device('cpu')",
+    "network_def": {
+        "_target_": "UNet", "spatial_dims": 3, "in_channels": 1, "out_channels": 3,
+        "channels": [8, 16], "strides": [2], "num_res_units": 1,
+    },
+    "network": "$@network_def.to(@device)",
+    "preprocessing": {
+        "_target_": "Compose",
+        "transforms": [
+            {"_target_": "LoadImaged", "keys": "image"},
+            {"_target_": "EnsureChannelFirstd", "keys": "image"},
+            {"_target_": "Orientationd", "keys": "image", "axcodes": "RAS"},
+            {"_target_": "Spacingd", "keys": "image", "pixdim": [2.5, 2.5, 2.5],
+             "mode": "bilinear"},
+            {"_target_": "ScaleIntensityRanged", "keys": "image", "a_min": -1000, "a_max": 1000,
+             "b_min": 0.0, "b_max": 1.0, "clip": True},
+            {"_target_": "EnsureTyped", "keys": "image"},
+        ],
+    },
+    "dataset": {
+        "_target_": "Dataset", "data": "$[{'image': i} for i in @datalist]",
+        "transform": "@preprocessing",
+    },
+    "dataloader": {
+        "_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "shuffle": False,
+        "num_workers": 0,
+    },
+    "inferer": {
+        "_target_": "SlidingWindowInferer", "roi_size": [16, 16, 16], "sw_batch_size": 2,
+        "overlap": 0.5, "mode": "gaussian",
+    },
+    "postprocessing": {
+        "_target_": "Compose",
+        "transforms": [
+            {"_target_": "Activationsd", "keys": "pred", "softmax": True},
+            {"_target_": "Invertd", "keys": "pred", "transform": "@preprocessing",
+             "orig_keys": "image", "nearest_interp": False, "to_tensor": True},
+            {"_target_": "AsDiscreted", "keys": "pred", "argmax": True},
+            {"_target_": "SaveImaged", "keys": "pred", "output_dir": "@output_dir",
+             "separate_folder": False, "output_postfix": "seg", "resample": False},
+        ],
+    },
+    "handlers": [
+        {"_target_": "CheckpointLoader", "load_path": "$@bundle_root + '/models/model.pt'",
+         "load_dict": {"model": "@network"}},
+    ],
+    "evaluator": {
+        "_target_": "SupervisedEvaluator", "device": "@device", "val_data_loader": "@dataloader",
+        "network": "@network", "inferer": "@inferer", "postprocessing": "@postprocessing",
+        "val_handlers": "@handlers", "amp": False,
+    },
+    "run": ["$@evaluator.run()"],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory) -> Path:
+    """A bundle from MONAI's skeleton, with a network trained on phantoms for some seconds."""
+    folder = tmp_path_factory.mktemp("made") / "bundle"
+    monai("init_bundle", str(folder))
+    for path in (folder / "configs").glob("inference.*"):
+        path.unlink()
+    (folder / "configs" / "inference.json").write_text(json.dumps(INFERENCE, indent=1))
+    meta = json.loads((folder / "configs" / "metadata.json").read_text())
+    meta["network_data_format"] = {"outputs": {"pred": {"channel_def": NAMES}}}
+    (folder / "configs" / "metadata.json").write_text(json.dumps(meta, indent=1))
+    parser = ConfigParser(INFERENCE)
+    torch.manual_seed(0)
+    network = parser.get_parsed_content("network_def")
+    loss = DiceCELoss(to_onehot_y=True, softmax=True)
+    optimiser = torch.optim.Adam(network.parameters(), 1e-2)
+    images, labels = (
+        torch.stack([torch.from_numpy(array.T.copy())[None] for array in arrays])
+        for arrays in zip(*(phantom(seed) for seed in range(4)), strict=True)
+    )
+    images = ((images.float() + 1000) / 2000).clamp(0, 1)
+    for _ in range(40):
+        optimiser.zero_grad()
+        loss(network(images), labels).backward()
+        optimiser.step()
+    (folder / "models").mkdir(exist_ok=True)
+    torch.save({"model": network.state_dict()}, folder / "models" / "model.pt")
+    return folder
+
+
+def monai(*arguments: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "monai.bundle", *arguments],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> list[Case]:
+    folder = tmp_path_factory.mktemp("images")
+    made = []
+    for number in range(3):
+        path = folder / f"case_{number}.nii.gz"
+        save(path, phantom(10 + number)[0], SPACING, (3.0, -7.0, 11.0), DIRECTION)
+        made.append(Case(path.name[:6], number + 2, {"ct": path}, {}, {}, folder))
+    return made
+
+
+@pytest.fixture
+def weights(tmp_path, monkeypatch):
+    monkeypatch.setenv("BACKSPLIT_WEIGHTS", str(tmp_path / "weights"))
+
+
+def segmenter_of(folder: Path, run: Run | None = None, **keys: object) -> MonaiBundleSegmenter:
+    section = MonaiBundle.model_validate({"kind": "monai_bundle", "bundle": folder} | keys)
+    inputs = Labelling(("ct",), Placing("ct"))
+    return MonaiBundleSegmenter(section, inputs, run or Run(device="cpu"))
+
+
+def test_labels_are_those_of_monai_s_own_run(bundle, cases, weights, tmp_path):
+    monai(
+        "run",
+        "--config_file", str(bundle / "configs" / "inference.json"),
+        "--meta_file", str(bundle / "configs" / "metadata.json"),
+        "--bundle_root", str(bundle), "--dataset_dir", str(cases[0].folder),
+        "--output_dir", str(tmp_path / "eval"),
+    )  # fmt: skip
+    segmenter = segmenter_of(bundle)
+    accept(segmenter.weights())
+    found = {case.id: result for case, result in segmenter.label(cases)}
+    assert len(found) == 3
+    for case in cases:
+        expected = load(tmp_path / "eval" / f"{case.id}_seg.nii.gz")
+        result = found[case.id]
+        assert not isinstance(result, CaseError), result
+        np.testing.assert_array_equal(result.array, expected)
+        assert np.bincount(result.array.ravel(), minlength=3).min() > 100  # it learned both
+        truth = phantom(10 + cases.index(case))[1]
+        assert (result.array == truth).mean() > 0.9
+    assert segmenter.classes() == {"body": 1, "bone": 2}
+
+
+def test_scripted_weights_and_other_formats_give_the_same(bundle, cases, weights, tmp_path):
+    segmenter = segmenter_of(bundle)
+    accept(segmenter.weights())
+    ((_, expected),) = segmenter.label(cases[:1])
+    script = bundle / "models" / "model.ts"
+    monai(
+        "ckpt_export", "network_def",
+        "--filepath", str(script), "--ckpt_file", str(bundle / "models" / "model.pt"),
+        "--meta_file", str(bundle / "configs" / "metadata.json"),
+        "--config_file", str(bundle / "configs" / "inference.json"), "--key_in_ckpt", "model",
+    )  # fmt: skip
+    try:
+        scripted = segmenter_of(bundle, checkpoint="models/model.ts")
+        accept(scripted.weights())
+        path = save(tmp_path / "a.nrrd", phantom(10)[0], SPACING, (3.0, -7.0, 11.0), DIRECTION)
+        case = Case("a", 2, {"ct": path}, {}, {}, tmp_path)
+        ((_, found),) = scripted.label([case])
+        np.testing.assert_array_equal(found.array, expected.array)
+    finally:
+        script.unlink()
+
+
+def test_nothing_of_a_bundle_is_read_before_it_is_accepted(bundle, cases, weights, tmp_path):
+    mark = tmp_path / "ran"
+    evil = tmp_path / "evil"
+    (evil / "configs").mkdir(parents=True)
+    (evil / "models").mkdir()
+    for name in ("configs/metadata.json", "models/model.pt"):
+        (evil / name).write_bytes((bundle / name).read_bytes())
+    code = {**INFERENCE, "imports": [f"$open({str(mark)!r}, 'w')"]}
+    (evil / "configs" / "inference.json").write_text(json.dumps(code))
+    segmenter = segmenter_of(evil)
+    assert segmenter.classes() and segmenter.weights()
+    with pytest.raises(BacksplitError) as caught:
+        list(segmenter.label(cases))
+    assert caught.value.code is Code.WEIGHTS_UNKNOWN and not mark.exists()
+    accept(segmenter.weights())
+    (evil / "configs" / "inference.json").write_text(json.dumps(INFERENCE))
+    with pytest.raises(BacksplitError) as caught:
+        list(segmenter.label(cases))
+    assert caught.value.code is Code.WEIGHTS_CHANGED
+    (evil / "scripts.py").write_text("")  # a module that it could import
+    accept(segmenter_of(evil).weights()[:1])
+    with pytest.raises(BacksplitError):
+        list(segmenter_of(evil).label(cases))
+
+
+def test_a_bad_case_costs_no_other_and_time_is_limited(bundle, cases, weights, tmp_path):
+    segmenter = segmenter_of(bundle)
+    accept(segmenter.weights())
+    bad = Case("bad", 9, {"ct": tmp_path / "gone.nii.gz"}, {}, {}, tmp_path)
+    found = {case.id: result for case, result in segmenter.label([bad, *cases[:1]])}
+    assert found["bad"].code is Code.FILE_MISSING
+    assert not isinstance(found[cases[0].id], CaseError)
+    slow = segmenter_of(bundle, Run(device="cpu", case_minutes=1e-9))
+    ((_, late),) = slow.label(cases[:1])
+    assert late.code is Code.TIME_LIMIT
+
+
+def test_what_is_no_bundle_is_told(bundle, weights, tmp_path):
+    def refused(folder: Path, **keys: object) -> Code:
+        with pytest.raises(BacksplitError) as caught:
+            segmenter = segmenter_of(folder, **keys)
+            segmenter.classes()
+            files = segmenter.weights()
+            accept(files)
+            list(segmenter.label([]))
+        return caught.value.code
+
+    assert refused(tmp_path) is Code.MODEL_INVALID
+    assert refused(bundle, checkpoint="models/other.pt") is Code.WEIGHTS_MISSING
+    broken = tmp_path / "broken"
+    for name in ("configs/metadata.json", "models/model.pt"):
+        (broken / name).parent.mkdir(parents=True, exist_ok=True)
+        (broken / name).write_bytes((bundle / name).read_bytes())
+    lacking = {k: v for k, v in INFERENCE.items() if k != "inferer"}
+    (broken / "configs" / "inference.json").write_text(json.dumps(lacking))
+    assert refused(broken) is Code.MODEL_INVALID
+
+
+def test_the_whole_command_accepts_and_labels(bundle, project, weights, monkeypatch):
+    """`backsplit weights accept` knows a bundle; the label map has the names of its metadata."""
+    monkeypatch.chdir(project.folder)
+    lesion = np.zeros(SHAPE, np.uint8)
+    lesion[8:10, 10:12, 10:12] = 1
+    project.add("a", phantom(10)[0], lesion)
+    project.write(
+        segmenters={"net": {"kind": "monai_bundle", "bundle": str(bundle)}},
+        structures={"body": "net/body", "bone": "net/bone"},
+    )
+    run = CliRunner().invoke
+    assert run(app, ["weights", "accept", "net", "--config", "config.yaml"]).exit_code == 0
+    for verb in (["check"], ["segment", "net"], ["compose"]):
+        done = run(app, [*verb, "--config", "config.yaml"])
+        assert done.exit_code == 0, done.output
+    labels = load(project.results / "labels" / "a.nii.gz")
+    assert set(np.unique(labels).tolist()) == {0, 1, 3, 4}  # tumor, then body and bone
