@@ -123,6 +123,7 @@ def test_the_same_tables_give_the_same_bytes(written, tmp_path):
 def test_each_decision_has_its_figure_and_its_cases(tmp_path):
     scores, lesions = tables(["a", "b"], patients=6, gains={"b": 0.1})
     halves = [pd.concat([t, t.assign(decision="0.5")]) for t in (scores, lesions)]
+    thirds = [t[t["decision"] != "argmax"].assign(decision="0.3") for t in halves]
     paths = [tmp_path / f"{name}.parquet" for name in ("scores", "lesions", "curves")]
     for path, table in zip(paths, (*halves, curves({"a": 3, "b": 3})), strict=True):
         table.to_parquet(path, index=False)
@@ -134,6 +135,10 @@ def test_each_decision_has_its_figure_and_its_cases(tmp_path):
     assert figures == {"figure.png", "figure.svg", "figure_0.5.png", "figure_0.5.svg"}
     page = Page((out / "index.html").read_text("utf-8"))
     assert len(page.attributes("src")) == 3
+    for path, table in zip(paths[:2], thirds, strict=True):
+        table.to_parquet(path, index=False)
+    write_comparison(*paths, None, "a", out, lambda line: None)
+    assert {path.name for path in out.glob("figure*")} == {"figure.png", "figure.svg"}
     assert "tumor, argmax" in page.text and "tumor, 0.5" in page.text
 
 

@@ -78,8 +78,8 @@ def write_comparison(
     """Compare the arms of a study and write what came out.
 
     `arms`, `patients` (Parquet and TSV), `seeds.tsv`, `left_out.tsv`, `false_alarms.tsv`,
-    `summary.md`, `figure` of argmax, one of each other decision, and `curves` (PNG and SVG),
-    `index.html`.
+    `summary.md`, `figure` of the first decision, `figure_…` of each other one, and `curves` (PNG
+    and SVG), `index.html`.
 
     Parameters
     ----------
@@ -107,16 +107,16 @@ def write_comparison(
     ends = endings(curve_table)
     text = summary(found.arms, alarms, ends, noise_rows, found.left_out)
     _write_tables(found, alarms, text, out)
-    decisions = _decisions(found)
+    figures = _figures(found)
     beside = _paper_differences(paper, reference)
     for old in out.glob("figure_*"):  # of decisions that are no more
         old.unlink()
-    for decision in decisions:
-        save(draw_differences(found, decision, beside), out, _figure_name(decision))
+    for decision, figure in figures.items():
+        save(draw_differences(found, decision, beside), out, figure)
     save(draw_curves(curve_table, ends), out, "curves")
     cases = [
         arm
-        for decision in decisions
+        for decision in figures
         for arm in _cases(score_table, found, reference, decision, artist, say)
     ]
     legend = artist.legend if artist is not None else []
@@ -145,14 +145,11 @@ def _write_tables(found: Comparisons, alarms: Sequence[FalseAlarms], text: str, 
         temporary.write_text(text, "utf-8")
 
 
-def _decisions(found: Comparisons) -> list[str]:
-    """Every decision; argmax, which has the figure of that name, first."""
+def _figures(found: Comparisons) -> dict[str, str]:
+    """Each decision and the name of its figure; argmax comes first, and the first is `figure`."""
     known = dict.fromkeys(str(decision) for decision in found.arms["decision"])
-    return sorted(known, key=lambda decision: (decision != ARGMAX, decision))
-
-
-def _figure_name(decision: str) -> str:
-    return "figure" if decision == ARGMAX else f"figure_{decision}"
+    ordered = sorted(known, key=lambda decision: (decision != ARGMAX, decision))
+    return {d: f"figure_{d}" if place else "figure" for place, d in enumerate(ordered)}
 
 
 def _paper_differences(paper: pd.DataFrame | None, reference: str) -> Mapping[str, float]:
@@ -256,7 +253,7 @@ def render(
         cases=cases,
         left_out=found.left_out.to_dict("records"),
         paper=[] if paper is None else paper.to_dict("records"),
-        figures={d: _svg_address(out / f"{_figure_name(d)}.svg") for d in _decisions(found)},
+        figures={d: _svg_address(out / f"{figure}.svg") for d, figure in _figures(found).items()},
         curves=_svg_address(out / "curves.svg"),
         signed=signed,
         plain=plain,
