@@ -97,9 +97,9 @@ def test_who_was_overruled_and_why():
         "voxels": 1234, "volume_ml": 37.0201, "why": "exception: bone over liver",
     }  # fmt: skip
     assert [row["why"] for row in rows[1:]] == [
-        "masks of tissue overlap; the one listed first stands",
-        "lesions stand above all segmenters",
-        "organs stands above tissue in compose.order",
+        "masks of tissue overlap; the one listed first wins",
+        "lesions win over all segmenters",
+        "organs comes before tissue in compose.order",
     ]
 
 
@@ -182,7 +182,7 @@ def test_whom_the_map_follows_where_several_label_a_structure_is_said():
 def test_the_summary_has_the_eight_largest_overlaps(pairs, more):
     overruled = [Overruled(State("tissue", 5), State("organs", 4), 3333 - n) for n in range(pairs)]
     lines = told(overruled=overruled)["summary"][5:]
-    reason = "organs stands above tissue in compose.order"
+    reason = "organs comes before tissue in compose.order"
     assert lines[0] == f"tissue claimed 100.0 ml as fat that are liver: {reason}".replace(
         "100.0", f"{3333 * GRID.voxel_ml:.3g}"
     )

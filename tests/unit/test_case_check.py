@@ -84,12 +84,12 @@ def test_rows_of_one_id_name_each_other(project, configured):
         ("a", "case", "CASE_ID_DUPLICATE"),
         ("A", "case", "CASE_ID_DUPLICATE"),
     ]
-    assert "stands in row 4 as well" in problems[0].what
-    assert "stands in row 2 as well" in problems[1].what
+    assert "duplicates row 4 " in problems[0].what
+    assert "duplicates row 2 " in problems[1].what
     assert [str(c.status) for c in said] == ["refused", "ok", "refused"]
     project.rows[:] = [dict(project.rows[0], case="a") for _ in range(12)]
     (problem, *_), _ = checked(configured())
-    assert "stands in row 3, 4, 5, 6, 7, 8, 9, 10, 11 as well" in problem.what
+    assert "duplicates row 3, 4, 5, 6, 7, 8, 9, 10, 11 " in problem.what
 
 
 def test_channels_have_to_overlap_and_may_have_grids_of_their_own(project, configured):

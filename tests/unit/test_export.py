@@ -231,7 +231,7 @@ def test_channels_on_other_grids_and_skewed_headers_are_rewritten(project):
         sitk.GetArrayFromImage(other), sitk.GetArrayFromImage(moved), atol=1e-5
     )
     listed = json.loads((project.results / "datasets" / "monai" / "datalist.json").read_text())
-    assert "fold" not in listed["training"][0]  # a single patient can not be split
+    assert "fold" not in listed["training"][0]  # a single patient cannot be split
     assert listed["modality"] == {"0": "CT", "1": "pet"}
     names = [Path(name).name for name in listed["training"][0]["image"]]
     assert names == ["a_0000.nii.gz", "a_0001.nii.gz"]

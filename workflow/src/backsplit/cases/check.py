@@ -69,7 +69,7 @@ def check_cases(
     Parameters
     ----------
     members : the cases to check
-    cases : all cases of the table, for ids that stand twice
+    cases : all cases of the table, to find duplicate ids
     inputs : what the configuration says of them
     table : the case table's path, for messages
     threads : files read at the same time
@@ -133,7 +133,7 @@ class _FileCheck:
             self._given_labels(reference)
 
     def _image(self, channel: str) -> Grid | None:
-        """Grid of a channel's image, None where it can not be used."""
+        """Grid of a channel's image, None where it cannot be used."""
         column, path = f"image_{channel}", self.case.images[channel]
         if not self.case.columns[column]:
             self._add(column, Code.FILE_MISSING, "is empty", "give the path of the image")
@@ -262,8 +262,8 @@ def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
         yield Problem(
             Code.CASE_ID_DUPLICATE,
             table,
-            f"stands in row {others} as well, or differs in upper and lower case only, which "
-            "many disks do not tell apart; none of them is used",
+            f"duplicates row {others} (ids must differ by more than upper and lower case, which "
+            "many disks do not distinguish); none of these rows is used",
             "give each case its own id",
             case.row,
             "case",

@@ -17,7 +17,7 @@ from backsplit.volume import Array, LabelMap
 from backsplit.volume.pieces import count_values
 
 MASK = (1,)
-"""The value of a target that stands alone in its files: they are masks."""
+"""The value of a target that has files of its own: they are masks."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ class FileValues:
 
     @property
     def asked(self) -> dict[int, tuple[LabelValue, ...]]:
-        """Id to the values that become it; of equal ones the first stands."""
+        """Id to the values that become it; of equal ones the first counts."""
         label, values = self.ignore
         return {**self.targets, **({label: values} if values else {})}
 
@@ -151,7 +151,7 @@ def _single(labels: LabelMap, present: Sequence[int], values: FileValues) -> dic
     if target is None:
         return single
     ignored = {value for value, label in single.items() if label != target}
-    if labels.names:  # a segment that stands alone is the target, whatever its number
+    if labels.names:  # a single segment is the target, whatever its number
         only = list(labels.names.values()) if len(labels.names) == 1 and values.is_own else []
     else:
         only = [value for value in present if value not in ignored]

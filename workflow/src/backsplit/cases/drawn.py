@@ -62,7 +62,7 @@ class DrawnTarget:
         return abs(voxels * voxel_ml - self.ml) <= slack
 
     def changed(self, path: Path, voxels: int, voxel_ml: float) -> CaseError:
-        """Say that so many voxels can not be what was drawn."""
+        """Say that so many voxels cannot be what was drawn."""
         exact = self.voxels is not None and not self.tolerance_ml
         said = f"{self.voxels} voxels" if exact else f"{self.ml:.4g} ml"
         parts = f" in {self.parts} {self.kind}" if self.parts else ""

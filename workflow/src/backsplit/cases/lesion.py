@@ -159,7 +159,7 @@ def _notes(
     drawn: Sequence[DrawnTarget],
     values: FileValues,
 ) -> list[str]:
-    """What a person should know of a sound file."""
+    """What the user should know about a valid file."""
     found = {label for ids in claims.values() for label in ids}
     lacking = [values.names[target] for target in values.targets if target not in found]
     if labels.names and lacking:

@@ -18,7 +18,7 @@ NO_LESION = "none"
 DRAWN_COLUMN = "drawn"
 """Column of `check`'s own tables: what the lesion files say of each target."""
 EXCLUDE_COLUMN = "exclude"
-"""Optional column with structures that a person does not trust in a case: `liver; vertebrae*`."""
+"""Optional column with structures that the user does not trust in a case: `liver; vertebrae*`."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ def open_table(config: Config) -> CaseTable:
     Raises
     ------
     RunError
-        TABLE_INVALID when the table can not be read or lacks a column.
+        TABLE_INVALID when the table cannot be read or lacks a column.
     """
     path = config.dataset.cases
     columns, rows, lines = read_numbered(path)

@@ -1,4 +1,4 @@
-"""The sidecar of a label map: what it holds, who was overruled and why, for a person to read."""
+"""The sidecar of a label map: what it holds, which voxels were overridden and why, in words."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from backsplit.store.sidecars import (
 from backsplit.volume import Grid
 
 SHOWN = 8
-"""Lines about overruled voxels in the summary; all of them stand in `overruled`."""
+"""Lines about overridden voxels in the summary; `overruled` has all of them."""
 
 
 def details(
@@ -141,16 +141,16 @@ def _why(o: Overruled, rules: Rules) -> str:
     if (names[o.winner.label], names[o.loser.label]) in rules.scheme.exceptions:
         return f"exception: {names[o.winner.label]} over {names[o.loser.label]}"
     if o.winner.layer == o.loser.layer:
-        return f"masks of {o.winner.layer} overlap; the one listed first stands"
+        return f"masks of {o.winner.layer} overlap; the one listed first wins"
     if o.winner.layer == TARGETS:
-        return "lesions stand above all segmenters"
-    return f"{o.winner.layer} stands above {o.loser.layer} in compose.order"
+        return "lesions win over all segmenters"
+    return f"{o.winner.layer} comes before {o.loser.layer} in compose.order"
 
 
 def _summary(
     composed: ComposedCase, rules: Rules, ml: float, notes: tuple[str, ...]
 ) -> Iterator[str]:
-    """What a person wants to know first."""
+    """The most important facts first."""
     names = rules.scheme.all_names
     yield from notes
     for label, target in enumerate(rules.scheme.targets, start=1):
@@ -195,5 +195,5 @@ def _hosts(found: list[LesionFound], names: tuple[str, ...]) -> str:
 
 
 def _ml(volume_ml: float) -> str:
-    """A volume as a person writes it."""
+    """A volume for reading."""
     return f"{volume_ml:.0f} ml" if volume_ml >= 100 else f"{volume_ml:.3g} ml"

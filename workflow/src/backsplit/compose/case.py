@@ -102,7 +102,7 @@ def compose_case(
     Parameters
     ----------
     grid : the image's grid
-    lesion : the lesion file on that grid, None where there is none
+    lesion : the lesion file on that grid, None if there is none
     layers : by precedence, without the targets; each is taken once and let go
     unknown : structures that could not be labelled, and why
     body : makes the mask of the body, (z, y, x); called only where a structure is unknown

@@ -46,12 +46,12 @@ class Host:
 
     Attributes
     ----------
-    label : id of the organ, None when there is none
+    label : id of the organ, None if there is none
     basis : `inside` (it covers half of the lesion), `surroundings`, or `none`
     inside : share of the lesion's voxels that the organ covers
     shell : share of the shell round the lesion that is the organ
     closed : share of the lesion that the organ closes over
-    distance_mm : from the lesion's nearest voxel to the organ's; NaN when there is none
+    distance_mm : from the lesion's nearest voxel to the organ's; NaN if there is none
     """
 
     label: int | None

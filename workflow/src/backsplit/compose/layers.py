@@ -92,7 +92,7 @@ class Precedence:
         return (challenger, holder) in self.exceptions
 
     def winner(self, labels: Sequence[int]) -> int:
-        """The label that stands of several claims, the strongest first."""
+        """The label that wins of several claims, the strongest first."""
         holder = labels[0]
         for challenger in labels[1:]:
             if self.takes(challenger, holder):

@@ -195,7 +195,7 @@ class ComposeStage:
             except (OSError, ValueError) as error:
                 raise CaseError(
                     Code.FILE_MISSING,
-                    f"{path} can not be read ({error})",
+                    f"{path} cannot be read ({error})",
                     f"run `backsplit segment {segmenter}` again",
                 ) from None
             sidecar.require_classes(self.classes[segmenter])
@@ -210,14 +210,14 @@ class ComposeStage:
             raise CaseError(
                 Code.NOTHING_LABELLED,
                 f"{case.id}: every segmenter failed ({name}: {reason})",
-                "mend that, or leave the case out",
+                "fix that, or leave the case out",
             )
         if unknown and self.rules.merging.unknown == "drop":
             name, reason = next(iter(unknown.items()))
             raise CaseError(
                 Code.STRUCTURE_UNKNOWN,
                 f"{case.id}: {name} is unknown ({reason}) and compose.unknown is drop",
-                "mend that, or set compose.unknown to ignore",
+                "fix that, or set compose.unknown to ignore",
             )
 
     def _layers(

@@ -28,7 +28,7 @@ def unknown_structures(
     scheme : names and sources
     failed : segmenter that failed in this case to the reason
     missing : segmenter to its classes that nobody could look for in this case, and why
-    excluded : names and wildcards of structures that a person took out of this case
+    excluded : names and wildcards of structures that the user excluded from this case
     """
     reasons: dict[str, list[str]] = {name: [] for name in scheme.structures}
     looked: set[str] = set()

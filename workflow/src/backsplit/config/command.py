@@ -120,7 +120,7 @@ class Command(Licensed):
             raise ValueError("command names neither {image} nor {images}: it is given nothing")
         if self.batch == "folder" and of_a_case:
             raise ValueError(
-                f"batch is folder, so command can not name {{{min(of_a_case)}}}; use {{images}} "
+                f"batch is folder, so command cannot name {{{min(of_a_case)}}}; use {{images}} "
                 "and {outputs}"
             )
         in_input = _require_fields(self.input, ("case", "channel", "number"), "input")

@@ -12,7 +12,7 @@ from backsplit.config.base import Name, OneOrMore, Section
 
 
 class PairRule(Section):
-    """An exception from the order: on voxels that both claim, the winner stands."""
+    """An exception from the order: on voxels that both claim, the winner is kept."""
 
     winner: str = Field(description="Label, group or wildcard that wins.")
     loser: str = Field(description="Label, group or wildcard that yields to it.")
@@ -93,7 +93,7 @@ class Compose(Section):
     )
 
     def named(self, patterns: Iterable[str], among: Iterable[str]) -> tuple[str, ...]:
-        """Names that names, groups and wildcards stand for, in the order of `among`."""
+        """Names that names, groups and wildcards mean, in the order of `among`."""
         wanted = [part for pattern in patterns for part in self.groups.get(pattern, (pattern,))]
         return tuple(name for name in among if any(fnmatchcase(name, part) for part in wanted))
 

@@ -134,7 +134,7 @@ def export_bids(config: Config, scheme: Scheme, cases: Sequence[Case]) -> None:
 
     There are `sub-*/[ses-*/]{anat,ct,pet}/*_SUFFIX.nii.gz`, and for each set of labels
     `derivatives/backsplit*/sub-*/[ses-*/]anat/*_dseg.nii.gz` and `dseg.tsv`. Which case became
-    which subject, and its fold of cross-validation, stand in `sourcedata/cases.tsv`.
+    which subject, and its fold of cross-validation, are in `sourcedata/cases.tsv`.
 
     Parameters
     ----------
@@ -223,7 +223,7 @@ def _label_texts(dataset: NnUNetDataset, config: Config, scheme: Scheme) -> dict
         Path("README.md"): f"# Label maps of {config.dataset.name}\n\n"
         "One label a voxel, on the grid of the image that `SpatialReference` names; `dseg.tsv` has "
         "the names.\nVoxels of the label `ignore`, if there are any, are unknown: leave them out "
-        "of the loss.\nThe licences of the segmenters stand in `manifest.json` of the results.\n",
+        "of the loss.\nThe licences of the segmenters are in `manifest.json` of the results.\n",
     }
 
 
@@ -265,8 +265,8 @@ def _readme(config: Config, ignored: Sequence[str]) -> str:
         "- `derivatives/backsplit-nestedN`, where there is one: with the first N structures.",
         "- `sourcedata/cases.tsv`: which case of the source is which subject and session, and",
         "  its fold of cross-validation.",
-        "- `sourcedata/files.txt`: the files that each export writes anew. Others stay as they",
-        "  are: add sidecars, or derivatives of your own.",
+        "- `sourcedata/files.txt`: the files that each export rewrites. It leaves others",
+        "  alone: add sidecars, or derivatives of your own.",
         "",
         "Subjects and sessions are called after the source's patients and cases. If those names",
         "tell who somebody is, give others in the case table before you share this.",

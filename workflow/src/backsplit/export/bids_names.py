@@ -13,7 +13,7 @@ from backsplit.cases.table import Case
 from backsplit.config.export import BIDS_TYPES
 
 LONGEST = 60
-"""Letters of a label: subject and session stand in a file's name, which has room for 255."""
+"""Letters of a label: subject and session are in a file's name, which has room for 255."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ def members_of(cases: Sequence[Case]) -> list[Member]:
 
 
 def data_type(suffix: str) -> str:
-    """Folder of an image by its suffix, whatever entities stand before it."""
+    """Folder of an image by its suffix, whatever entities come before it."""
     return BIDS_TYPES.get(suffix.rpartition("_")[2], "anat")
 
 

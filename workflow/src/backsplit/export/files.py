@@ -145,7 +145,7 @@ def _is_marked(target: Path, mark: str) -> bool:
     try:
         return read_header(target).description == mark
     except UNREADABLE:
-        return False  # written anew
+        return False  # is rewritten
 
 
 def link_or_copy(target: Path, source: Path, *, link: bool, inside: Path | None = None) -> None:

@@ -19,7 +19,7 @@ from backsplit.scheme.scheme import Scheme
 from backsplit.store.provenance import read_json, write_json
 
 UNRESTRICTED = "_unrestricted"
-"""What stands in the name of a list without restricted segmenters."""
+"""Part of the name of a list without restricted segmenters."""
 
 DATA_LIST = re.compile(rf"datalist({UNRESTRICTED})?(_nested\d+)?\.json")
 """Names of all lists that there can be."""

@@ -267,6 +267,6 @@ def _written(composed: StageFolder, case: Case) -> Path:
 
 
 def folds(dataset: NnUNetDataset) -> dict[str, int]:
-    """The fold in which a case is validated; no case where a single patient can not be split."""
+    """The fold in which a case is validated; no case where a single patient cannot be split."""
     splits = json.loads(dataset.splits.read_text("utf-8"))
     return {case: number for number, split in enumerate(splits) for case in split["val"]}

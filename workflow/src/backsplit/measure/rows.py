@@ -62,7 +62,7 @@ def join_rows(paths: Iterable[Path], columns: Columns) -> Rows:
     Raises
     ------
     RunError
-        FILE_MISSING when a file can not be read, or has not these columns.
+        FILE_MISSING when a file cannot be read, or has not these columns.
     """
     joined: Rows = {name: {column: [] for column in columns[name]} for name in columns}
     for path in paths:
@@ -74,7 +74,7 @@ def join_rows(paths: Iterable[Path], columns: Columns) -> Rows:
         except (OSError, EOFError, zlib.error, ValueError, KeyError) as error:
             raise RunError(
                 Code.FILE_MISSING,
-                f"{path} can not be read as rows of measures ({error})",
+                f"{path} cannot be read as rows of measures ({error})",
                 "remove it, and run `backsplit measure` again",
             ) from None
     return joined

@@ -150,7 +150,7 @@ class MeasureStage:
         except (OSError, ValueError) as error:
             raise CaseError(
                 Code.FILE_MISSING,
-                f"{path} can not be read ({error})",
+                f"{path} cannot be read ({error})",
                 "run `backsplit compose` again",
             ) from None
 

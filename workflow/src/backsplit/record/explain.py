@@ -26,7 +26,7 @@ from backsplit.store.tsv import read_tsv
 from backsplit.work.jobs import job_of
 
 SHORT = 12
-"""Digits of a checksum that a person compares; the sidecars have all."""
+"""Digits of a checksum that are shown; the sidecars have all."""
 
 
 def explain(config: Config, case: str) -> Iterator[str]:

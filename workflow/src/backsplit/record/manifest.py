@@ -2,7 +2,7 @@
 
 Plain JSON with a schema (`backsplit schema manifest`), not an RO-Crate: a crate names each file as
 an entity of one JSON-LD document, which for 100,000 cases is a document that nothing opens. Here
-the files stand in a table beside it, of which the manifest holds the SHA-256. There are no times in
+the files are listed in a table beside it, whose SHA-256 the manifest holds. There are no times in
 either: the same inputs give the same manifest. Who made what, and when, is in `provenance/jobs`.
 """
 
@@ -217,11 +217,11 @@ class _Sidecars:
         self.weights: dict[str, dict[str, set[str]]] = {s: {} for s in config.used_segmenters}
 
     def composed(self, case: Case) -> ComposeSidecar | None:
-        """Sidecar of a label map; None where there is none of the case."""
+        """Sidecar of a label map; None if the case has none."""
         return _sidecar(self.config.results.labels, case, ComposeSidecar)
 
     def segmented(self, segmenter: str, case: Case) -> SegmentSidecar | None:
-        """Sidecar of a segmenter's map, counted; None where there is none of the case."""
+        """Sidecar of a segmenter's map, counted; None if the case has none."""
         sidecar = _sidecar(self.config.results.segment(segmenter), case, SegmentSidecar)
         if sidecar is not None:
             self.cases[segmenter] += 1

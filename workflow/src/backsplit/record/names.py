@@ -37,7 +37,7 @@ def names_differ(config: Config, scheme: Scheme) -> str:
     try:
         found = read_json(path)
     except (OSError, ValueError) as error:
-        return f"{path} can not be read ({error})"
+        return f"{path} cannot be read ({error})"
     same = list(found.items()) == list(scheme.ids.items())
     return (
         ""

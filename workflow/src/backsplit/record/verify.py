@@ -50,7 +50,7 @@ def verify(config: Config, scheme: Scheme, *, deep: bool = False) -> Verified:
     Raises
     ------
     RunError
-        MANIFEST_INVALID when there is no manifest, or it or its table can not be believed.
+        MANIFEST_INVALID when there is no manifest, or it or its table cannot be believed.
     """
     manifest = _read(config)
     results = config.results
@@ -94,7 +94,7 @@ def _against_sidecars(config: Config, rows: Sequence[Mapping[str, str]]) -> Iter
         try:
             written = read_sidecar(path, model).outputs["labels"].sha256
         except (OSError, ValueError, KeyError) as error:
-            yield f"{path} can not be read ({error})"
+            yield f"{path} cannot be read ({error})"
             continue
         if written != row["sha256"]:
             yield f"{path} names another file than the manifest does: sha256 {written}"
@@ -108,27 +108,27 @@ def _read(config: Config) -> Manifest:
     except (OSError, ValidationError) as error:
         raise RunError(
             Code.MANIFEST_INVALID,
-            f"{path} can not be read ({error})",
-            "run `backsplit manifest` to write it anew",
+            f"{path} cannot be read ({error})",
+            "run `backsplit manifest` to rewrite it",
         ) from None
     if found != manifest.files.sha256:
         raise RunError(
             Code.MANIFEST_INVALID,
             f"{table} is not the table that {path} names: "
             f"sha256 {found}, expected {manifest.files.sha256}",
-            "restore it, or run `backsplit manifest` if the data set was written anew",
+            "restore it, or run `backsplit manifest` if the data set was rewritten",
         )
     return manifest
 
 
 def _look(path: Path, expected: str) -> str:
-    """What is wrong with a file; nothing where it is as it was."""
+    """What is wrong with a file; empty if it is unchanged."""
     try:
         found = file_sha256(path)
     except FileNotFoundError:
         return f"{path} is gone"
     except OSError as error:
-        return f"{path} can not be read ({error.strerror})"
+        return f"{path} cannot be read ({error.strerror})"
     return "" if found == expected else f"{path} has changed: sha256 {found}, was {expected}"
 
 

@@ -69,8 +69,8 @@ class Found:
     channels : in order
     labels : name to value in the lesion files (in DICOM a name or wildcard), background left out;
         empty where nothing says
-    notes : what was found, for a person
-    decide : what a person has to decide
+    notes : what was found, for the user
+    decide : what the user has to decide
     unused : (pattern of paths from the root, why files that fit are not used), the first fits
     lesions : names of labels that are lesions whatever they are called
     ignore : value that means `nobody looked`

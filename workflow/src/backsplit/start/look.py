@@ -33,7 +33,7 @@ def with_values(found: Found) -> Found:
 
 
 def _with_anatomy(found: Found) -> Found:
-    """Names for the values of files of anatomy, for a person to correct."""
+    """Names for the values of files of anatomy, for the user to correct."""
     given, said = dict(found.given), []
     for segmenter, one in found.given.items():
         if one.names:

@@ -64,7 +64,7 @@ class View:
     Attributes
     ----------
     parts : of the body
-    why : what says so, for a person
+    why : what says so, for the user
     sure : whether anything does
     """
 

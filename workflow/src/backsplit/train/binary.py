@@ -108,12 +108,12 @@ def described_in(path: Path) -> dict[str, Any]:
     try:
         found = read_json(path)
         if not isinstance(found, dict):
-            raise ValueError("it is no JSON object")
+            raise ValueError("it is not a JSON object")
     except (OSError, ValueError) as error:
         raise RunError(
             Code.MODEL_INVALID,
-            f"{path} can not be read ({error})",
-            "give a trained-model folder (Trainer__Plans__Configuration), and a data set that was "
+            f"{path} cannot be read ({error})",
+            "name a trained-model folder (Trainer__Plans__Configuration), and a data set that was "
             "exported to nnUNet_raw",
         ) from None
     return dict(found)

@@ -123,7 +123,7 @@ def predictions_in(folder: Path) -> dict[str, Path]:
     Raises
     ------
     RunError
-        FILE_MISSING when there is none.
+        FILE_MISSING if it does not exist.
     """
     found = {}
     for path in sorted(folder.iterdir()) if folder.is_dir() else ():

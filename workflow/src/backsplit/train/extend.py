@@ -184,7 +184,7 @@ def _require_labels(
     if wrong:
         raise RunError(
             Code.EXTENSION_MISMATCH,
-            f"{binary.folder} can not be extended: {'; '.join(wrong)}",
+            f"{binary.folder} cannot be extended: {'; '.join(wrong)}",
             "name targets and channels of both data sets alike, in the same order of channels",
         )
 

@@ -52,8 +52,8 @@ def pack(model: Path, out: Path, folds: Sequence[int] | None, checkpoint: str = 
             raise RunError(
                 Code.TRAINING_UNSUITED,
                 f"{model} was trained by {name}, whose network is not that of the plans, and "
-                "nnU-Net alone can not build it",
-                "give it on as it is, with `pip install backsplit` and nnUNet_extTrainer",
+                "nnU-Net alone cannot build it",
+                "share it unpacked, to be used with backsplit installed and nnUNet_extTrainer set",
             )
     settings = next(iter(loaded.values()))["init_args"]["configuration"]
     name = f"{PLAIN}__{first.plans['plans_name']}__{settings}"

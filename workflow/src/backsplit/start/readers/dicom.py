@@ -48,7 +48,7 @@ class Drawn:
     path, kind : of the file
     series : what it belongs to
     of : the series that it was drawn on, as far as the file says
-    names : of its regions or segments, as they stand there
+    names : of its regions or segments, as the file has them
     """
 
     path: Path

@@ -26,7 +26,7 @@ class Labels:
     ignore : value that means `nobody looked`
     regions : region to the names of its values
     lesions : names that are lesions whatever they are called
-    notes : what a person should know
+    notes : what the user should know
     """
 
     values: Mapping[str, int]
@@ -37,7 +37,7 @@ class Labels:
 
 
 def description(root: Path) -> dict[str, Any] | None:
-    """Content of dataset.json; None where there is none that can be read."""
+    """Content of dataset.json; None if none can be read."""
     try:
         data = json.loads((root / "dataset.json").read_text("utf-8-sig"))
     except (OSError, ValueError):

@@ -109,7 +109,7 @@ def _cases(
 
 
 def _names(drawn: Sequence[Drawn]) -> list[str]:
-    """What regions and segments are called, for a person to choose."""
+    """What regions and segments are called, for the user to choose."""
     notes = []
     for kind in DRAWN:
         counts = Counter(name for item in drawn if item.kind == kind for name in item.names)
