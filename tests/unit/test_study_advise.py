@@ -47,7 +47,7 @@ def tables(measured=True, predicted=True, split=True) -> Tables:
         )
     ]
     splits = [
-        Split(target, where, name, 0.1, 9.0, 9.0, along, 9.0, 9.0, 0.01)
+        Split(target, where, name, 0.1, 9.0, 9.0, along, 9.0, 9.0)
         for target, factor in (("cyst", 1.0), ("tumour", 3.0))
         for where in ("everywhere", IN_QUESTION)
         for name, along in (
@@ -85,7 +85,7 @@ def test_each_structure_with_what_the_tables_say_of_it():
 
 def test_before_any_training_it_says_what_is_missing_and_how_to_get_it():
     advice = advise_on(NAMES, tables(predicted=False, split=False))
-    assert set(missing(advice)) == {"alarm_share", "alarm_mm3", "information", "floor"}
+    assert set(missing(advice)) == {"alarm_share", "alarm_mm3", "information"}
     assert list(advice["score"]) == list(advice["rim_share"].rank(pct=True))
     text = advice_text(advice, evidence_lines([]))
     assert "information: not known; train an arm with structures" in text

@@ -27,7 +27,7 @@ def rows_of(labels, predicted=None, rim_mm=5.0):
 
 
 @examples(60)
-@given(seed=st.integers(0, 2**32 - 1), rim_mm=st.sampled_from([1.0, 2.5, 5.0]))
+@given(seed=st.integers(0, 2**32 - 1), rim_mm=st.sampled_from([1.0, 3.5, 5.0]))
 def test_every_voxel_is_told_once_and_to_the_structure_that_it_is_in(seed, rim_mm):
     random = np.random.default_rng(seed)
     labels = random.choice(6, (7, 8, 9), p=[0.4, 0.02, 0.02, 0.3, 0.2, 0.06]).astype(np.uint8)
@@ -39,7 +39,7 @@ def test_every_voxel_is_told_once_and_to_the_structure_that_it_is_in(seed, rim_m
         distance = ndimage.distance_transform_edt(~lesion, sampling=SPACING[::-1])
     else:
         distance = np.full(labels.shape, np.inf)
-    rim = ~lesion & (distance <= rim_mm)
+    rim = ~lesion & (distance <= max(rim_mm, 3.0))  # a voxel at least
     parts, count = ndimage.label(claimed, ndimage.generate_binary_structure(3, 2))
     false = np.isin(parts, [n for n in range(1, count + 1) if not lesion[parts == n].any()])
     spill = claimed & ~false & ~lesion
@@ -66,8 +66,9 @@ def test_sums_over_cases_are_shares_of_all_lesions():
     second = surroundings("b", labels, None, grid_of(labels.shape), NAMES, 2, 1.0)
     table = by_structure([*first, *second]).set_index("structure")
     assert table["rim_share"].sum() == pytest.approx(1)
-    assert table.loc["liver", "rim_share"] == table.loc["bowel", "rim_share"] == pytest.approx(0.25)
-    assert table.loc["background", "rim_share"] == pytest.approx(0.5)
+    counted = {"liver": 11, "bowel": 11, "background": 12}  # within 3 mm, by hand
+    for name, voxels in counted.items():
+        assert table.loc[name, "rim_share"] == pytest.approx(voxels / 34)
     assert dict(table["alarm_mm3"]) == {"background": 0, "liver": 0, "bowel": 12, "ignore": 0}
     assert table.loc["bowel", "alarm_share"] == 1 and table.loc["bowel", "alarm_cases"] == 1
     bowel_ml = (labels == 4).sum() * 6 / 1000  # of the case with a prediction alone

@@ -183,34 +183,6 @@ def test_each_structure_against_sums_over_labels_that_hold_it():
     assert (totals["coarse"] + totals["gain"] - totals["fine"]).abs().max() < CLOSE
 
 
-def test_floor_is_what_halves_at_random_seem_to_gain():
-    """Rows fitted to random halves of structure 2: the same gain as `spread` says of them."""
-    v = voxels(8, count=4000)
-    _, splits = information(v, NAMES, 1, seed=11)
-    given = v.probabilities.argmax(1)
-    random = np.random.default_rng(11)
-    halves = random.integers(0, 2, (given == 2).sum()) - 0.5
-    mine = torch.tensor(np.hstack([v.features, np.ones((4000, 1))])[given == 2])
-    at = torch.zeros(6, dtype=torch.float64, requires_grad=True)
-    loss = torch.nn.functional.binary_cross_entropy_with_logits(
-        mine @ at, torch.tensor(halves + 0.5), reduction="sum"
-    )
-    (slope,) = torch.autograd.grad(loss, at)
-    curve = torch.autograd.functional.hessian(
-        lambda x: torch.nn.functional.binary_cross_entropy_with_logits(
-            mine @ x, torch.tensor(halves + 0.5), reduction="sum"
-        ),
-        at,
-    )
-    step = -torch.linalg.solve(curve, slope).detach().numpy()[:-1]
-    p, rows = halved(v, 2)
-    rows[2], rows[-1] = rows[2] + step / 2, rows[2] - step / 2
-    liver = splits[(splits["structure"] == "liver") & (splits["where"] == EVERYWHERE)]
-    expected = spread(p, rows, [2, 6]).mean()
-    assert liver["floor"].item() == pytest.approx(expected, rel=1e-9)
-    assert 0 < expected < 0.1 * liver["alone"].item()
-
-
 def test_classes_that_never_occur_are_worth_nothing_and_break_nothing():
     v = voxels(9)
     p = v.probabilities.copy()
@@ -221,4 +193,4 @@ def test_classes_that_never_occur_are_worth_nothing_and_break_nothing():
     assert np.isfinite(totals.select_dtypes("number")).all(axis=None)
     gone = splits[splits["structure"] == "vessel"]
     columns = ["probability", "alone", "merged", "along_alone", "along_merged", "trace_alone"]
-    assert (gone[columns].abs() < CLOSE).all(axis=None) and gone["floor"].isna().all()
+    assert (gone[columns].abs() < CLOSE).all(axis=None)

@@ -29,7 +29,6 @@ COLUMNS = {
     "alarm_share": "share of the reference arm's false alarms",
     "alarm_mm3": "false alarms in it, mm3",
     "information": "information along the lesion's direction, where the network is in doubt",
-    "floor": "what a split at random seems to gain",
 }
 """Columns of the advice, and what they are."""
 
@@ -41,7 +40,6 @@ SOURCES = {
     "alarm_share": "train an arm without structures",
     "alarm_mm3": "train an arm without structures",
     "information": "train an arm with structures",
-    "floor": "train an arm with structures",
 }
 """Where a column comes from, for a person who lacks it."""
 
@@ -90,8 +88,7 @@ def advise_on(structures: Sequence[str], tables: Tables) -> pd.DataFrame:
     for column in ("rim_share", "alarm_share", "alarm_mm3"):
         advice[column] = around[column]
     doubted = tables.splits[tables.splits["where"] == IN_QUESTION]
-    means = doubted.groupby("structure")[["along_alone", "floor"]].mean()
-    advice["information"], advice["floor"] = means["along_alone"], means["floor"]
+    advice["information"] = doubted.groupby("structure")["along_alone"].mean()
     advice["score"] = score(advice)
     return advice.sort_values("score", ascending=False, kind="stable").reset_index()
 

@@ -15,7 +15,7 @@ from backsplit.volume import Array, Grid
 from backsplit.volume.distance import distance_mm
 
 RIM_MM = 5.0
-"""How far from a lesion its rim reaches."""
+"""How far from a lesion its rim reaches; a voxel at least."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Surroundings:
     Attributes
     ----------
     volume_mm3 : of the structure
-    rim_mm3 : of it within `RIM_MM` of a lesion
+    rim_mm3 : of it in the rim of a lesion
     alarm_mm3 : of it in false alarms: parts of the prediction (18-connected, as autoPET counts
         them) that reach into no lesion. Targets are taken together. NaN without a prediction
     spill_mm3 : of it in predicted parts that do reach into one
@@ -58,12 +58,12 @@ def surroundings(
     grid : of both
     names : of the labels by id: background, targets, structures, ignore
     targets : T
-    rim_mm : width of the rim
+    rim_mm : width of the rim; the largest side of a voxel where that is larger
     """
     lesion = (labels > 0) & (labels <= targets)
     mm3 = 1000 * grid.voxel_ml
     whole = _count(labels, None, names)
-    rim = _count(labels, _rim(lesion, grid, rim_mm), names)
+    rim = _count(labels, _rim(lesion, grid, max(rim_mm, *grid.spacing)), names)
     alarm = spill = np.full(len(names), np.nan)
     if predicted is not None:
         false, touching = _parts((predicted > 0) & (predicted <= targets), lesion)

@@ -90,8 +90,6 @@ class Split:
     alone, along_alone : gain where the background is split into this structure and the rest
     merged, along_merged : loss where, of all splits, this structure goes back into the background
     trace_alone : as `alone`, over the last layer's weights
-    floor : `alone` of halves at random whose rows are estimated from these voxels: what a split
-        without information seems to gain
     """
 
     target: str
@@ -103,7 +101,6 @@ class Split:
     along_alone: float
     along_merged: float
     trace_alone: float
-    floor: float
 
 
 def spread(probabilities: Array, rows: Array, members: Sequence[int]) -> Array:
@@ -179,7 +176,7 @@ def halved(voxels: Voxels, label: int) -> tuple[Array, Array]:
 
 
 def information(
-    voxels: Voxels, names: Sequence[str], targets: int, seed: int = 0
+    voxels: Voxels, names: Sequence[str], targets: int
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Information under the coarse and the fine label, and what each structure's class is worth.
 
@@ -188,7 +185,6 @@ def information(
     voxels : what the network made of them
     names : of the classes by id: background, targets, structures
     targets : how many
-    seed : of the halves of `Split.floor`
 
     Returns
     -------
@@ -198,7 +194,6 @@ def information(
         A row for each of these and each structure (`Split`).
     """
     structures = range(1 + targets, len(names))
-    floors = _floors(voxels, structures, seed)
     totals, splits = [], []
     for target in range(1, 1 + targets):
         p = voxels.probabilities[:, target]
@@ -208,7 +203,7 @@ def information(
                 continue
             weighed = _Weighed(voxels, target, targets, weight / weight.sum())
             totals.append(weighed.total(names, where))
-            splits += [weighed.split(names, where, label, floors[label]) for label in structures]
+            splits += [weighed.split(names, where, label) for label in structures]
     return _table(totals, Total), _table(splits, Split)
 
 
@@ -261,7 +256,7 @@ class _Weighed:
             halves_trace_gain=max(traces),
         )
 
-    def split(self, names: Sequence[str], where: str, label: int, floor: Array) -> Split:
+    def split(self, names: Sequence[str], where: str, label: int) -> Split:
         others = [k for k in self.rest if k != label]
         corners = np.eye(len(self.all))
         return Split(
@@ -274,30 +269,7 @@ class _Weighed:
             along_alone=self.mean(apart_along(self.p, self.heights, label, others)),
             along_merged=self.along([0, label]),
             trace_alone=self.mean(self.size * apart(self.p, corners, label, others)),
-            floor=self.mean(floor),
         )
-
-
-def _floors(voxels: Voxels, structures: Sequence[int], seed: int) -> dict[int, Array]:
-    """Of each voxel, p_k |d|^2 / 4 with d the rows' difference of halves at random.
-
-    The halves are of the voxels that the network gives to the structure; d is the first Newton step
-    of a logistic regression on their features F, 4 (F^T F)^-1 F^T (y - 1/2), without the intercept.
-    NaN with fewer voxels than coefficients.
-    """
-    random = np.random.default_rng(seed)
-    given = voxels.probabilities.argmax(1)
-    with_one = np.hstack([voxels.features, np.ones((len(given), 1))])
-    floors = {}
-    for label in structures:
-        mine = with_one[given == label]
-        halves = random.integers(0, 2, len(mine)) - HALVES
-        squared = np.nan
-        if len(mine) > mine.shape[1]:
-            d = 4 * np.linalg.lstsq(mine, halves, rcond=None)[0][:-1]
-            squared = float(d @ d)
-        floors[label] = voxels.probabilities[:, label] * squared / 4
-    return floors
 
 
 def _between(one: Array, rest: Array) -> Array:
