@@ -15,7 +15,7 @@ from backsplit.config.file import load_config
 from backsplit.config.study import Paper
 from backsplit.start.presets import PRESETS
 from backsplit.study.arms import arms_of, reference_arm
-from backsplit.study.paper import FIGURES, SOURCE, beside, beside_text
+from backsplit.study.paper import FIGURES, SOURCE, beside
 from support import downloads, nbia
 
 MAKERS = {
@@ -93,6 +93,3 @@ def test_figures_are_put_beside_those_of_the_study():
     assert table.loc[("main comparison", "binary", "hd95_mm"), "yours"] == 12
     assert np.isnan(table.loc[("main comparison", "backsplit", "dice"), "yours"])
     assert (table["source"] == SOURCE).all()
-    assert "- main comparison, backsplit, dice: 0.457; yours -" in beside_text(
-        beside(scores, "kits23")
-    )

@@ -90,14 +90,3 @@ def beside(scores: pd.DataFrame, paper: Paper) -> pd.DataFrame:
         )
     columns = ["what", "arm", "score", "paper", "yours", "cases", "source"]
     return pd.DataFrame(rows, columns=columns)
-
-
-def beside_text(table: pd.DataFrame) -> str:
-    """The table for a person."""
-    lines = [f"The paper's figures ({SOURCE}; U-Net, five folds) and yours:"]
-    for row in table.to_dict("records"):
-        yours = "-" if np.isnan(row["yours"]) else f"{row['yours']:.3g} ({row['cases']} cases)"
-        lines.append(
-            f"- {row['what']}, {row['arm']}, {row['score']}: {row['paper']:.3g}; yours {yours}"
-        )
-    return "\n".join(lines) + "\n"
