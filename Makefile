@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_MKDOCS_2_WARNING := 1
 INSTALLED := .venv/.installed
 
-.PHONY: demo test docs test-search test-cluster test-browser test-container test-recipes test-survival test-incremental test-mutation lint unit bench schema pins clean
+.PHONY: demo study test docs test-search test-cluster test-browser test-container test-recipes test-survival test-incremental test-mutation lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -14,6 +14,13 @@ demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	@echo
 	@echo "data set: $$(ls -d results/datasets/nnunet/*)"
 	@echo "report:   $(CURDIR)/results/report/index.html"
+
+study: $(INSTALLED)  ## the embedded study: a small network on phantoms, under 20 minutes on two cores
+	backsplit demo study demo/study
+	snakemake --configfile config/study.yaml --cores $(CORES) study
+	backsplit study advise --config config/study.yaml
+	@echo
+	@echo "report:   $(CURDIR)/results-study/study/report/index.html"
 
 test: $(INSTALLED) lint unit  ## all checks and all tests
 
@@ -105,4 +112,4 @@ $(INSTALLED): pyproject.toml envs/constraints.txt
 	touch $@
 
 clean:  ## remove what the demo made, not the environment
-	rm -rf demo results .snakemake site
+	rm -rf demo results results-study .snakemake site

@@ -216,6 +216,33 @@ def test_the_price_is_told_before_anything_is_trained(studied):
         studied.write(study=given)
 
 
+def test_advice_of_a_study_and_of_a_data_set_without_one(studied):
+    """No arm has one structure alone: information and false alarms, and no evidence."""
+    said = studied.run("study", "advise").stdout
+    assert "Evidence for the score: none." in said and "Information on kidney_tumor" in said
+    advice = pd.read_csv(folder(studied) / "advice" / "structures.tsv", sep="\t")
+    assert set(advice["structure"]) == set(ORGANS)
+    assert (advice["known"] == 0.8).all()  # in one of five cases nobody drew them
+    assert advice[["rim_share", "information", "score"]].notna().all(axis=None)
+    totals = pd.read_csv(folder(studied) / "advice" / "information.tsv", sep="\t")
+    assert set(totals["target"]) == {"kidney_tumor", "liver_tumor"} and (totals["gain"] > 0).all()
+    assert (totals["halves_gain"].abs() < 1e-12).all() and (totals["halves_trace_gain"] > 0).all()
+    around = pd.read_csv(folder(studied) / "advice" / "surroundings.tsv", sep="\t")
+    scores = pd.read_parquet(folder(studied) / "scores.parquet")
+    mine = scores[(scores["arm"] == "binary") & (scores["target"] == "any target")]
+    mine = mine[mine["decision"] == "argmax"]
+    alarms_ml = around["alarm_mm3"].sum() / 1000
+    assert alarms_ml == pytest.approx(mine["false_positive_ml"].sum(), abs=1e-6)
+    given = studied.settings.pop("study")
+    try:
+        studied.write()
+        said = studied.run("study", "advise").stdout
+        assert "alarm_share: not known; train an arm without structures" in said
+        assert said.splitlines()[0].split()[-2:] == ["rim_share", "score"]
+    finally:
+        studied.write(study=given)
+
+
 def test_a_study_that_is_not_there_is_said_to_be_missing(studied):
     given = studied.settings.pop("study")
     try:

@@ -132,3 +132,13 @@ def compare(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> Non
 
     with errors(log) as say:
         run(StudyProject(open_project(config)), say)
+
+
+@app.command()
+def advise(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
+    """Print what is known of each structure, and what evidence there is that it matters."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study_advise import advise as run
+
+    with errors(log) as say:
+        typer.echo(run(open_project(config), say), nl=False)

@@ -176,12 +176,13 @@ def _gather_noise(study: StudyProject) -> None:
 def compare(study: StudyProject, say: Say) -> None:
     """Gather the tables, compare the arms, and write the page."""
     from backsplit.study.page import write_comparison
+    from backsplit.study.paper import beside
     from backsplit.study.pictures import Artist
 
     gather(study, say)
     folder, project = study.folder, study.project
     cases = {case.id: case for job in study.jobs for case in study.cases(job)}
-    noise = folder.table("noise")
+    noise, paper = folder.table("noise"), study.study.paper
     write_comparison(
         folder.table("scores"),
         folder.table("lesions"),
@@ -192,6 +193,7 @@ def compare(study: StudyProject, say: Say) -> None:
         say,
         name=project.config.dataset.name,
         artist=Artist(cases, lesion_values(project.config), folder.predicted),
+        paper=None if paper is None else beside(pd.read_parquet(folder.table("scores")), paper),
     )
 
 

@@ -110,3 +110,7 @@ class StudyFolder:
     def report(self) -> Path:
         """Folder of what came out."""
         return self.root / "report"
+
+    def advice(self, name: str) -> Path:
+        """A table of what is known of each structure."""
+        return self.root / "advice" / f"{name}.tsv"
