@@ -27,7 +27,7 @@ ENHANCED_HU = (135.0, 175.0)
 """Of each vessel, node, gallbladder, loop and cyst its own, drawn from one range."""
 
 NO_GALLBLADDER, NO_LESION = 0.15, 0.25
-CYST_MM, NODE_MM = (11.0, 17.0), (9.0, 13.0)
+CYST_MM, NODE_MM = (13.0, 20.0), (11.0, 15.0)
 """Radii."""
 CYST_SITES = {
     "gallbladder": 0.35,
@@ -119,11 +119,11 @@ def _vessels(c: Canvas, under: Array) -> None:
 
 def _bowel(c: Canvas, under: Array) -> None:
     """Loops full of fluid that wind through the fat in front of spine and kidneys."""
-    for _ in range(7):
+    for _ in range(5):
         start = c.random.uniform((-90, -62, -125), (95, 20, -60))
         angle = c.random.uniform(0, 2 * np.pi)
         step = 9 * np.array([np.cos(angle), 0.6 * np.sin(angle), c.random.uniform(-0.5, 0.5)])
-        loop = _tube(c, start, step, 9, c.random.uniform(10, 14), turn=0.7)
+        loop = _tube(c, start, step, 9, c.random.uniform(9, 12), turn=0.7)
         hu = c.random.uniform(*FLUID_HU)
         c.paint(loop & _fat(c, under) & (c.z < -35), hu, "small_bowel")
 
