@@ -68,7 +68,7 @@ def make(folder: Path, shape: tuple[int, int, int]) -> tuple[CaseArtist, Case, P
         }
     )
     sources = {"organs": {name: name for name in names}, "tissue": {"body": "body"}}
-    scheme = Scheme({"tumor": 1}, ("background", "tumor", *names, "body"), sources)
+    scheme = Scheme({"tumor": (1,)}, ("background", "tumor", *names, "body"), sources)
     case = Case("case", 2, {"ct": folder / "ct.nii.gz"}, {}, {}, folder)
     middles = ndimage.center_of_mass(*[ndimage.label(arrays["lesion"] > 0)[0]] * 2, range(1, 21))
     known = {

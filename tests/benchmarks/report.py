@@ -59,7 +59,7 @@ def make(folder: Path, cases: int, structures: int) -> tuple[Config, Scheme]:
         }
     )
     own = {name: name for name in names}
-    scheme = Scheme({"tumor": 1}, ("background", "tumor", *names), {"organs": own})
+    scheme = Scheme({"tumor": (1,)}, ("background", "tumor", *names), {"organs": own})
     rng = np.random.default_rng(0)
     ids = [f"case_{i:05d}" for i in range(cases)]
     results = config.run.results

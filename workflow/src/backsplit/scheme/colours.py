@@ -53,6 +53,10 @@ ENOUGH = 0.055
 an eye just notices, 0.02 (Ottosson 2020)."""
 
 
+PALE = 0.1
+"""Range in OKLab of what lies round everything."""
+
+
 @dataclass(frozen=True)
 class Tissue:
     """What atlases draw in one hue.
@@ -65,6 +69,7 @@ class Tissue:
     pattern : of names
     colour : that the first one gets
     reach : how far others may be off in hue, degrees
+    within : how far in OKLab: what lies round everything stays pale
     outlined : it is drawn as a line, because it lies round everything, or is told by its own
         brightness
     """
@@ -73,15 +78,34 @@ class Tissue:
     colour: Colour
     reach: float = 25.0
     outlined: bool = False
+    within: float = np.inf
 
 
-def _tissue(words: str, colour: Colour, reach: float = 25.0, *, outlined: bool = False) -> Tissue:
-    return Tissue(re.compile(rf"(^|[_.\-\d])({words})", re.IGNORECASE), colour, reach, outlined)
+def _tissue(
+    words: str,
+    colour: Colour,
+    reach: float = 25.0,
+    *,
+    outlined: bool = False,
+    within: float = np.inf,
+) -> Tissue:
+    pattern = re.compile(rf"(^|[_.\-\d])({words})", re.IGNORECASE)
+    return Tissue(pattern, colour, reach, outlined, within)
 
 
 TISSUES = (
-    _tissue("fat|adipose|subcutaneous|visceral_fat|torso_fat", (214, 158, 110), outlined=True),
-    _tissue("soft_tissue|body|skin|tissue|torso|external|trunc", (186, 170, 190), outlined=True),
+    _tissue(
+        "fat|adipose|subcutaneous|visceral_fat|torso_fat",
+        (214, 158, 110),
+        outlined=True,
+        within=PALE,
+    ),
+    _tissue(
+        "soft_tissue|body|skin|tissue|torso|external|trunc",
+        (186, 170, 190),
+        outlined=True,
+        within=PALE,
+    ),
     _tissue(
         "bones?|vertebra|rib|skull|cranium|sternum|sacrum|hips?$|hip_|femur|humerus|scapula"
         "|clavicul|mandible|maxilla|pelvis|tibia|fibula|patella|carpal|tarsal|ulna|radius|spine",
@@ -230,7 +254,8 @@ def _fitting(tissue: Tissue | None, lab: Array) -> tuple[Array, Array]:
         return ~violet, np.zeros(len(lab))
     own = _oklab(np.array([tissue.colour]))[0]
     turned = np.abs((hue - np.degrees(np.arctan2(own[2], own[1])) + 180) % 360 - 180)
-    return turned <= tissue.reach, np.linalg.norm(lab - own, axis=1)
+    off = np.linalg.norm(lab - own, axis=1)
+    return (turned <= tissue.reach) & (off <= tissue.within), off
 
 
 def _tissue_of(name: str) -> Tissue | None:
