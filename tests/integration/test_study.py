@@ -45,11 +45,14 @@ def studied(project_in, tmp_path_factory):
         phantom = make_phantom(300 + number, ("liver", "kidney"), (8.0, 8.0, 8.0))
         case, spacing = f"p{number}", phantom.grid.spacing
         fold = "0" if case in HELD_OUT else ""
-        project.add(case, phantom.image, phantom.lesion, fold=fold, patient=f"patient{number}")
+        unknown = "liver" if case == "p4" else ""
+        project.add(
+            case, phantom.image, phantom.lesion,
+            fold=fold, patient=f"patient{number}", exclude=unknown,
+        )  # fmt: skip
         for folder, array in (("images", phantom.image), ("lesions", phantom.lesion)):
             save(project.folder / folder / f"{case}.nii.gz", array, spacing)
         save(project.folder / "organs" / f"{case}.nii.gz", phantom.anatomy, spacing)
-    (project.folder / "organs" / "p4.nii.gz").unlink()
     given = {"kind": "files", "path": "organs/{case}.nii.gz", "labels": ORGANS}
     project.settings["dataset"]["id"] = 301
     project.settings["targets"] = {"kidney_tumor": 1, "liver_tumor": 2}
