@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from itertools import pairwise
 
 import numpy as np
@@ -229,6 +230,20 @@ def test_the_key_of_a_set_is_what_it_is_made_from_not_its_arm(source):
     assert len(set(keys.values())) == len(keys) - 2
     other = label_set(arms(given)["one"], source).key({**files, "p0": {"a": "changed"}})
     assert other != keys["one"]
+
+
+def test_a_data_set_that_was_exported_again_is_told_from_what_was_preprocessed(source):
+    digests = {
+        case: {source.labels(case).name: sha256(source.labels(case).read_bytes()).hexdigest()}
+        for case in source.cases
+    }
+    source.require_unchanged(digests)
+    fewer = {case: held for case, held in digests.items() if case != "p3"}
+    changed = {**digests, "p2": {source.labels("p2").name: "other"}}
+    for case, held in (("p3", fewer), ("p2", changed)):
+        with pytest.raises(RunError) as refused:
+            source.require_unchanged(held)
+        assert refused.value.code is Code.INPUT_CHANGED and case in str(refused.value)
 
 
 # trainings

@@ -14,7 +14,9 @@ from backsplit.config.study import Study
 from backsplit.errors import Code, RunError
 from backsplit.export.nnunet import datasets
 from backsplit.flow.project import Project
+from backsplit.store.locks import claimed
 from backsplit.store.provenance import digest, file_sha256, read_json, write_json
+from backsplit.store.results import Results
 from backsplit.store.study import JobFolder, StudyFolder
 from backsplit.study.arms import Arm, arms_of, reference_arm
 from backsplit.study.jobs import (
@@ -292,20 +294,22 @@ def _labels(study: StudyProject, arm: Arm, say: Say) -> None:
     config, folder, source, shared = (
         study.project.config, study.folder, study.source, study.shared
     )  # fmt: skip
+    source.require_unchanged(shared.digests)
     made = label_set(arm, source)
     key = made.key(shared.digests)
     name = f"Dataset{config.dataset.id:03d}_{key[:12]}"
     dataset = NnUNetDataset(folder.raw / name)
     planning = Planning(folder.raw, folder.preprocessed, "", [study.study.configuration], 1)
     ready, note = planning.folder(dataset), folder.arm(arm.name)
-    if not dataset.json.exists():
-        say(f"[backsplit] study: {arm.name}: {', '.join(made.names)}")
-        link = config.export.nnunet.mode == "symlink"
-        write_set(made, dataset.folder, folder.noise_of(name), link=link)
-    if not _is_made_with(ready, shared):
-        plans = folder.preprocessed / source.dataset.folder.name / f"{shared.plans}.json"
-        relabel = relabelled(made, dataset, plans, study.study.configuration)
-        share(plans, source.dataset, dataset, relabel, planning)
+    with claimed(study.project.results, f"study {name}", say):  # other arms may have the same
+        if not dataset.json.exists():
+            say(f"[backsplit] study: {arm.name}: {', '.join(made.names)}")
+            link = config.export.nnunet.mode == "symlink"
+            write_set(made, dataset.folder, folder.noise_of(name), link=link)
+        if not _is_made_with(ready, shared):
+            plans = folder.preprocessed / source.dataset.folder.name / f"{shared.plans}.json"
+            relabel = relabelled(made, dataset, plans, study.study.configuration)
+            share(plans, source.dataset, dataset, relabel, planning)
     write_json(note, {"dataset": name, "key": key, "labels": list(made.names)})
     say(f"[backsplit] study: {arm.name}: {name}")
 
@@ -344,7 +348,8 @@ def train(study: StudyProject, jobs: Sequence[Job], say: Say) -> None:
                     f"{left} for all trainings one after another"
                 )
 
-            done = train_one(training, tell)
+            with claimed(Results(study.trained), f"train {training.key}", say):
+                done = train_one(training, tell)
         write_json(study.notes(job).trained, as_note(done))
         trained = sum(study.notes(one).trained.exists() for one in study.jobs)
         say(f"[backsplit] study: {job.name} is trained; {trained} of {len(study.jobs)}")

@@ -15,7 +15,7 @@ from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.errors import Code, RunError
 from backsplit.export.folds import SPLIT_SEED
 from backsplit.export.nnunet import NnUNetDataset
-from backsplit.store.provenance import read_json
+from backsplit.store.provenance import file_sha256, read_json
 from backsplit.store.results import VOLUME_ENDING
 
 
@@ -77,6 +77,33 @@ class Source:
     def known_patients(self, share: float) -> set[str]:
         """The share of the patients whose anatomy an arm knows, rounded up."""
         return set(self.drawn_patients[: math.ceil(share * len(self.drawn_patients))])
+
+    def require_unchanged(self, digests: Mapping[str, Mapping[str, str]]) -> None:
+        """Hold the label maps against what was preprocessed.
+
+        Parameters
+        ----------
+        digests : case to the SHA-256 of each of its files, by name
+
+        Raises
+        ------
+        RunError
+            INPUT_CHANGED: the data set was exported again since.
+        """
+        changed = sorted({*digests} ^ {*self.cases})
+        changed += [
+            case
+            for case in self.cases
+            if case in digests
+            and file_sha256(self.labels(case)) != digests[case][self.labels(case).name]
+        ]
+        if changed:
+            raise RunError(
+                Code.INPUT_CHANGED,
+                f"{self.dataset.folder} is not what was preprocessed: {len(changed)} cases differ "
+                f"({changed[0]})",
+                "run `backsplit study preprocess` again",
+            )
 
     def labels(self, case: str) -> Path:
         """The label map of a case."""
