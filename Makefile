@@ -69,14 +69,15 @@ endif
 	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,browser]'
 	python -m pytest -m browser tests/browser $(PYTEST_ARGS)
 
-BUILDERS := $(and $(shell command -v buildah),$(wildcard /usr/sbin/debootstrap))
+BUILDERS := $(and $(shell command -v buildah),$(shell command -v podman),$(wildcard /usr/sbin/runc),$(wildcard /usr/sbin/debootstrap))
 
-test-container:  ## build the image and run the demo in it; about six minutes, as root
+test-container: $(INSTALLED)  ## the image with the demo in it, and a program in a container; about eight minutes, as root
 ifeq ($(BUILDERS),)
 	$(SUDO) apt-get update --quiet
-	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends buildah debootstrap
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends buildah debootstrap podman runc
 endif
 	$(SUDO) $(and $(SUDO),env BUILD_ARGS="$(BUILD_ARGS)") tests/container/run
+	$(SUDO) $(CURDIR)/$(BIN)/python -m pytest -m container tests/container $(PYTEST_ARGS)
 
 test-recipes: $(INSTALLED)  ## recipes of docs/segmenters.md against the packages on PyPI; a minute
 	python -m pytest -m recipes tests/recipes $(PYTEST_ARGS)

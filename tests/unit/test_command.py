@@ -274,7 +274,7 @@ def test_a_program_that_is_not_there_is_told_before_the_work():
     ({"command": ["p", "{image}", "{ouput}"]}, "{ouput} means nothing here"),
     ({"command": ["p", "{image!r}"]}, "braces hold one name"),
     ({"command": ["p", "{image.__class__}"]}, "braces hold one name"),
-    ({"command": ["p", "{image}"], "batch": "folder"}, "can not name {image}"),
+    ({"command": ["p", "{image}"], "batch": "folder"}, "cannot name {image}"),
     ({"command": ["p", "{images}"], "output": "../x.nii.gz"}, "inside the program's"),
     ({"command": ["p", "{images}"], "output": "/x.nii.gz"}, "inside the program's"),
     ({"command": ["p", "{images}"], "output": "outputs/x.nii.gz", "batch": "folder"}, "{case}"),
