@@ -1,7 +1,6 @@
-"""Pages of the site that are not in this folder, and links as they are on the site.
+"""Hooks of MkDocs (mkdocs.yml): pages from elsewhere in the repository, and their links.
 
-MkDocs calls these hooks (mkdocs.yml). The Markdown is that of the repository, where links lead to
-files; on the site they lead to pages.
+In the repository links lead to files, on the site to pages.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Let links lead to pages; what has no page is looked for in vain, and named by MkDocs."""
+    """Point links to pages; MkDocs then reports those that lead to a file without one."""
     sources = {target: source for source, target in PAGES.items()}
     here = PurePosixPath(sources.get(page.file.src_uri, DOCS / page.file.src_uri))
 

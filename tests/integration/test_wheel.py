@@ -1,4 +1,4 @@
-"""The wheel has all that a user needs, and nothing that he does not."""
+"""The wheel has all that a user needs, and nothing else."""
 
 from __future__ import annotations
 
@@ -48,8 +48,7 @@ def test_it_makes_a_data_set_far_from_any_checkout(installed, tmp_path):
     where = "from backsplit.flow.engine import snakefile; print(snakefile())"
     snakefile = Path(installed.call(tmp_path, "python", "-c", where).stdout.strip())
     assert snakefile.is_relative_to(installed.packages)
-    options = ["--snakefile", str(snakefile), "--configfile", "config.yaml", "--cores", "2"]
-    installed.call(tmp_path, "python", "-m", "snakemake", *options)
+    installed.call(tmp_path, "backsplit", "run", "--config", "config.yaml", "--cores", "2")
     labels = project.results / "datasets" / "nnunet" / "Dataset007_Test" / "labelsTr"
     assert sorted(path.name for path in labels.iterdir()) == ["a.nii.gz", "b.nii.gz"]
     made = (project.results / "manifest.json").read_text()
