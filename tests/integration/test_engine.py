@@ -99,7 +99,7 @@ def test_weights_are_opened_only_when_accepted_and_unchanged(tmp_path, model):
     image = phantom(tmp_path, "a")
     checkpoint = model / "fold_0" / "checkpoint_final.pth"
     # the demo's own content is known wherever it lies; another byte makes it unknown
-    require_accepted([checkpoint])
+    require_accepted([checkpoint], "organs")
     checkpoint.write_bytes(checkpoint.read_bytes() + b"\0")
     with pytest.raises(BacksplitError) as caught:
         list(NnUNetSegmenter(config, INPUTS, RUN).label([case_of(image)]))
@@ -107,7 +107,7 @@ def test_weights_are_opened_only_when_accepted_and_unchanged(tmp_path, model):
     with pytest.raises(BacksplitError, match="`backsplit weights accept organs`"):
         require_accepted([checkpoint], "organs")
     accept(files_of(model))
-    require_accepted([checkpoint])
+    require_accepted([checkpoint], "organs")
     checkpoint.write_bytes(checkpoint.read_bytes()[:-1000])  # corrupted
     with pytest.raises(BacksplitError) as caught:
         list(NnUNetSegmenter(config, INPUTS, RUN).label([case_of(image)]))
