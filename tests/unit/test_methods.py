@@ -61,7 +61,13 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
         },
         "tissue": {"kind": "threshold", "bands": {"fat": [-190, -30], "bone": [250, None]}},
     }
-    data["structures"] = {"liver": "mr/liver", "cord": "net/cord", "fat": "tissue/fat"}
+    data["structures"] = {
+        "liver": "mr/liver",
+        "cord": "net/cord",
+        "fat": "tissue/fat",
+        "spleen": {"of": ["mr/spleen", "net/spleen"], "by": "union", "disagree": "ignore"},
+        "aorta": ["net/aorta", "mr/aorta"],
+    }
     data["compose"]["except"] = [{"winner": "cord", "loser": "tumor"}]
     config = Config.model_validate(data)
     made_from = {"versions": {"nnunetv2": "2.8"}, "weights": {"a/checkpoint_final.pth": "cd" * 32}}
@@ -73,6 +79,8 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
     assert "The trained model Dataset901_HN/T__P__3d of nnU-Net 2.8" in text
     assert f"(folds 0 and 1, checkpoint SHA-256 {('cd' * 6)}) labelled" in text
     assert "(fat -190 to -30; bone from 250)" in text
+    assert "spleen is the union of what mr and net labelled; voxels on which they dis" in text
+    assert "aorta was taken from the first of net and mr that could label it in the case." in text
     assert "As an exception, cord had precedence over tumor." in text
     assert "net: CC-BY-4.0 (commercial use: yes)" in text
 

@@ -17,6 +17,15 @@ BACKSPLIT, NNUNET, SNAKEMAKE = "backsplit", "nnunet", "snakemake"
 TOTALSEGMENTATOR, TOTALSEGMENTATOR_MRI = "totalsegmentator", "totalsegmentator_mri"
 """Keys of `references.bib`."""
 
+COMBINED: Mapping[str, str] = {
+    "first": "was taken from the first of {} that could label it in the case",
+    "union": "is the union of what {} labelled",
+    "intersection": "is what all of {} labelled",
+    "majority": "is what the majority of {} labelled",
+    "staple": "was combined from {} by STAPLE",
+}
+"""What the key `by` of a structure of several segmenters says."""
+
 HASH_LENGTH = 12
 """Hexadecimal digits of a checkpoint's SHA-256 that stand in the text."""
 
@@ -145,6 +154,11 @@ def _composing(config: Config, facts: ReportFacts) -> Iterator[str]:
         )
         + "; each written label map was held against its lesion file, voxel by voxel."
     )
+    for name, structure in config.structures.items():
+        if len(structure.segmenters) > 1:
+            said = COMBINED[structure.by or "first"].format(_listed(structure.segmenters))
+            left = "; voxels on which they disagreed were set to an ignore label"
+            yield f"{name} {said}{left if structure.disagree == 'ignore' else ''}."
     for rule in config.compose.except_:
         yield f"As an exception, {rule.winner} had precedence over {rule.loser}."
     unknown = [structure.name for structure in facts.structures if structure.unknown]
