@@ -158,6 +158,20 @@ def test_one_bad_case_stops_nothing(measured):
     assert index.count("Its page could not be drawn") == 2
 
 
+def test_what_another_version_composed_is_said(measured):
+    config = measured.folder / "config.yaml"
+    decide(measured, a="review\t")
+    stages(config, "judge")
+    sidecar = measured.results / "labels" / "a.json"
+    said = json.loads(sidecar.read_text())
+    del said["layers"]
+    sidecar.write_text(json.dumps(said))
+    stages(config, "pages")
+    status = pd.read_csv(measured.results / "report/cases/status.tsv", sep="\t").set_index("case")
+    assert status.loc["a", "code"] == "FILE_MISSING"
+    assert "run `backsplit compose` again" in status.loc["a", "message"]
+
+
 def test_a_page_fetches_and_runs_nothing_but_its_own(measured):
     config = measured.folder / "config.yaml"
     decide(measured, a=f"review\t{EVIL}</script><script>alert(2)</script>")

@@ -15,7 +15,7 @@ from backsplit.report.pictures.panels import Key
 from backsplit.report.render import ml, templates
 from backsplit.scheme.colours import as_hex, is_outlined
 from backsplit.scheme.scheme import Classes, Scheme
-from backsplit.store.sidecars import ComposeSidecar, SegmentSidecar, read_sidecar
+from backsplit.store.sidecars import ComposeSidecar, SegmentSidecar, require_sidecar
 
 NIIVUE = "niivue-0.69.0.js"
 
@@ -45,20 +45,20 @@ def served(
 
     Raises
     ------
-    OSError, ValueError
-        A sidecar is gone, or is none.
+    CaseError
+        FILE_MISSING: a sidecar is gone, or of another version.
     """
     results = config.results
     key = Key.of(scheme.all_names, len(scheme.targets))
     files = {IMAGE: case.images[config.dataset.grid_channel]}
     files[LABELS] = results.labels.output(case.id)
-    composed = read_sidecar(results.labels.sidecar(case.id), ComposeSidecar)
+    composed = require_sidecar(results.labels.sidecar(case.id), ComposeSidecar, "compose")
     layers = [{"file": LABELS, "name": "label map", "values": _composed(key)}]
     for segmenter in config.layers:
         if segmenter in composed.failed_segmenters:
             continue
         folder = results.segment(segmenter)
-        written = read_sidecar(folder.sidecar(case.id), SegmentSidecar)
+        written = require_sidecar(folder.sidecar(case.id), SegmentSidecar, f"segment {segmenter}")
         name = f"segment-{segmenter}"
         files[name] = folder.output(case.id)
         values = _segmented(key, scheme, segmenter, classes[segmenter], written)

@@ -331,6 +331,29 @@ def read_sidecar(path: Path, kind: type[Kind]) -> Kind:
     return kind.model_validate_json(path.read_bytes())
 
 
+def require_sidecar(path: Path, kind: type[Kind], verb: str) -> Kind:
+    """Read what a stage before has written.
+
+    Parameters
+    ----------
+    path : the sidecar
+    kind : of sidecar
+    verb : of the command that writes it
+
+    Raises
+    ------
+    CaseError
+        FILE_MISSING: it is gone, damaged, or of another version.
+    """
+    try:
+        return read_sidecar(path, kind)
+    except (OSError, ValueError) as error:
+        reason = "it does not exist" if isinstance(error, FileNotFoundError) else "another version"
+        raise CaseError(
+            Code.FILE_MISSING, f"{path} cannot be read ({reason})", f"run `backsplit {verb}` again"
+        ) from None
+
+
 def discard(outputs: Mapping[str, Path]) -> None:
     """Remove a result and its sidecar."""
     for path in (sidecar_path(next(iter(outputs.values()))), *outputs.values()):

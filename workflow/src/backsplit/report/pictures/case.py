@@ -26,7 +26,7 @@ from backsplit.report.pictures.thin import (
 from backsplit.scheme.colours import IGNORE, as_hex, is_outlined
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.results import StageFolder
-from backsplit.store.sidecars import ComposeSidecar, LesionEntry, SegmentSidecar, read_sidecar
+from backsplit.store.sidecars import ComposeSidecar, LesionEntry, SegmentSidecar, require_sidecar
 from backsplit.volume import Array
 
 COMPOSED = "label map"
@@ -159,7 +159,7 @@ class CaseArtist:
         frame = frame_of(levels, grid, meaning)
         image = thin_image(levels, frame.steps)
         del levels
-        composed = read_sidecar(results.labels.sidecar(case.id), ComposeSidecar)
+        composed = require_sidecar(results.labels.sidecar(case.id), ComposeSidecar, "compose")
         ranks = self._ranks(composed, int(np.prod(frame.steps)))
         labels = thin_labels(results.labels.output(case.id), grid, frame.steps, ranks)
         frame = widened(frame, labels)
@@ -210,7 +210,7 @@ class CaseArtist:
         Where classes overlap the first one is shown, and all are named.
         """
         classes, structures = self.classes[segmenter], self.scheme.sources[segmenter]
-        written = read_sidecar(sidecar, SegmentSidecar)
+        written = require_sidecar(sidecar, SegmentSidecar, f"segment {segmenter}")
         written.require_classes(classes)
         names = {value: name for name, value in classes.items()}
         held = {value: [name] for value, name in names.items()}
