@@ -115,7 +115,7 @@ def test_what_was_looked_at_is_counted_and_survives_a_reload(page):
     for _ in range(2):
         assert page.inner_text("#found") == "6 cases, 2 of 6 looked at"
         chosen = page.locator(f".decide[data-case={second}] [aria-pressed=true]")
-        assert chosen.inner_text() == "reject"
+        assert chosen.get_attribute("data-choice") == "reject"
         page.reload()
     page.select_option("#seen", "no")
     assert len(_shown(page)) == 4 and second not in _shown(page)
@@ -164,7 +164,7 @@ def test_a_decision_on_a_case_s_page_is_in_the_report_s_download(page, case_page
     case_page.locator(".decide input").fill('too "large"')
     case_page.get_by_text("Kept in the report").wait_for()
     chosen = page.locator(f".decide[data-case={FLAGGED}]")
-    assert chosen.locator("[aria-pressed=true]").inner_text() == "reject"
+    assert chosen.locator("[aria-pressed=true]").get_attribute("data-choice") == "reject"
     page.locator(".decide[data-case=phantom_03]").get_by_text("accept").click()
     rows = download(page, tmp_path / "all.tsv")
     assert rows == [[FLAGGED, "reject", 'too "large"'], ["phantom_03", "accept", ""]]
@@ -235,5 +235,5 @@ def test_decisions_are_downloaded_and_win(page, demo, tmp_path):
     page.goto((results / "report" / "index.html").as_uri())
     decided = page.locator(".case[data-case=phantom_02]")
     assert "decided by a person" in decided.inner_text()
-    assert decided.locator("button[aria-pressed=true]").inner_text() == "reject"
+    assert decided.locator("button[aria-pressed=true]").get_attribute("data-choice") == "reject"
     assert _shown(page)[0] == "phantom_02"
