@@ -36,8 +36,9 @@ def plan(
         study = StudyProject(open_project(config))
         if measure:
             measure_epoch(study, say)
-        for line in price(study):
-            say(line)
+        lines = list(price(study))
+    for line in lines:
+        typer.echo(line)
 
 
 @app.command()
