@@ -56,7 +56,7 @@ def plain(rows, floor, values, above, fewest):
     else:
         z = (values - max(known.median(), above)) / sd
         chance = np.where(z > 0, stats.t.sf(z, len(known) - 1), np.where(z.isna(), np.nan, 1.0))
-    heavy = max(np.nanquantile(-np.log10(chance), 0.9), 1.0)
+    heavy = max(np.nanquantile(-np.log10(chance), 0.85) / -np.log10(0.15), 1.0)
     return chance ** (1 / heavy)
 
 
@@ -172,7 +172,7 @@ def test_places_and_sizes_are_compared_as_in_the_plain_reading(seed):
     sd = np.maximum(1.4826 * np.nanmedian(np.abs(values - middle), axis=0), 3.0)
     z = (np.abs(values - middle) / sd).max(axis=2)
     chance = np.minimum(6 * stats.t.sf(z, np.isfinite(z).sum(axis=0) - 1), 1)
-    heavy = np.maximum(np.nanquantile(-np.log10(chance), 0.9, axis=0), 1)
+    heavy = np.maximum(np.nanquantile(-np.log10(chance), 0.85, axis=0) / -np.log10(0.15), 1)
     found = look(table, "cohort_position", off)
     np.testing.assert_allclose(found.chance, chance ** (1 / heavy), rtol=1e-6)
     assert np.unravel_index(np.nanargmin(found.chance), (30, 6)) == (3, 2)

@@ -88,7 +88,9 @@ def test_segmenters_are_named_before_their_classes():
     table = changed(cohort(40), ["c07"], "liver", {"p50": 500.0})
     flags = flag_compared({"organs": Cube.of(table)}, {"organs": {"liver": "liver"}}, {}, Quality())
     assert {subject for _, subject, _ in keys(flags)} == {"organs/liver"}
-    assert keys(flags[flags["score"] > NOTABLE]) == [("c07", "organs/liver", "cohort_intensity")]
+    odd = flags[flags["score"] > NOTABLE]
+    assert odd["case"].tolist() == ["c07"]
+    assert odd["rule"].isin(["cohort_intensity", "cohort_tissue"]).all()
 
 
 def test_cases_are_compared_within_groups_as_well():
@@ -100,8 +102,11 @@ def test_cases_are_compared_within_groups_as_well():
     table.loc[liver, "p50"] = np.repeat([200.0, 60.0, 130.0], 20) + np.arange(60) % 3
     table = changed(table, ["c00"], "liver", {"p50": 60.0})
     off = ["too_few", "cohort_tissue", "cohort_together", "cohort_place"]
-    assert keys(said(table, off=off)) == []
-    assert keys(said(table, groups=groups, off=off)) == [("c00", "liver", "cohort_intensity")]
+    of_livers = [
+        [key for key in keys(said(table, off=off, groups=some)) if key[1] == "liver"]
+        for some in ({}, groups)
+    ]
+    assert of_livers == [[], [("c00", "liver", "cohort_intensity")]]
 
 
 def pairs(rows):

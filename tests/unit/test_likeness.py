@@ -30,7 +30,7 @@ def odd(table, fewest=10):
 def eased(chance):
     """Tails as heavy as those of the cohort, by NumPy."""
     with np.errstate(invalid="ignore"):
-        heavy = np.maximum(np.nanquantile(-np.log10(chance), 0.9, axis=0), 1)
+        heavy = np.maximum(np.nanquantile(-np.log10(chance), 0.85, axis=0) / -np.log10(0.15), 1)
     return chance ** (1 / heavy)
 
 

@@ -18,7 +18,7 @@ from backsplit.config.quality import Cohort, Severity
 from backsplit.judge.cohort import single_looks
 from backsplit.judge.cube import Cube
 from backsplit.judge.likeness import joint_looks
-from backsplit.judge.looks import TAIL, Look
+from backsplit.judge.looks import Look
 from backsplit.judge.place import off_from_others
 from backsplit.judge.ranking import NOTABLE
 from backsplit.volume import Array
@@ -29,6 +29,9 @@ named that surprise at least by this share of the worst one."""
 
 MOST_NAMED = 5
 """So many structures of a case are named at most, by one comparison of one source."""
+
+TAIL = 0.9
+"""Scores are scaled so that the oddest tenth of the cases is as odd as one in ten ordinary ones."""
 
 LEAST = 1e-300
 """Chances are no smaller, so that they have a logarithm."""
@@ -78,8 +81,13 @@ def compare(cube: Cube, subjects: Sequence[str], settings: Cohort, keep: Keep) -
     if len(cube.cases) < settings.fewest:
         return None
     off = off_from_others(cube, settings.fewest)
-    looks = [*single_looks(cube, off, settings), *joint_looks(cube, off, settings)]
-    chances = np.stack([look.chance for look in looks])
+    single = list(single_looks(cube, off, settings))
+    joint = list(joint_looks(cube, off, settings))
+    looks = [*single, *joint]
+    # all measures together are one look; of single ones there are many (Bonferroni)
+    chances = np.stack(
+        [*(np.minimum(len(single) * look.chance, 1) for look in single), *(j.chance for j in joint)]
+    )
     asked = np.array([[keep(look.rule, subject) for subject in subjects] for look in looks], bool)
     chances = np.where(np.isnan(chances) | ~asked[:, None], 1.0, chances)
     return Compared(cube, looks, subjects, chances)

@@ -24,6 +24,8 @@ from backsplit.volume.intensity import is_ct
 LABELS = "labels"
 """Source of what was composed; the others are segmenters."""
 
+AT_THE_END_MM = 10.0
+
 NAMED = 8
 """So many structures are named in a message."""
 
@@ -84,13 +86,29 @@ def all_flags(
 
 
 def cubes_of(measures: pd.DataFrame, targets: Sequence[str]) -> dict[str, Cube]:
-    """The measures of each source of labels, without lesions."""
+    """The measures of each source of labels, without lesions.
+
+    What ends within `AT_THE_END_MM` of the first or the last slice counts as cut off: the last
+    voxels of a brain that is hardly in view are no small brain.
+    """
     anatomy = measures[~measures["structure"].isin(_lesions(measures, targets))]
+    anatomy = anatomy.assign(touches_border=anatomy["touches_border"].eq(True) | _at_end(measures))
     return {
         str(source): Cube.of(mine)
         for source, mine in anatomy.groupby("source", sort=False)
         if source != "image"
     }
+
+
+def _at_end(measures: pd.DataFrame) -> pd.Series:
+    """Whether a structure ends next to the first or last slice of its image, by row."""
+    field = fields_of_view(measures)
+    low, high = (
+        measures["case"].map({case: ends[i] for case, ends in field.items()}).astype(float)
+        for i in (0, 1)
+    )
+    near_low = measures["box_z_min"].astype(float) < low + AT_THE_END_MM
+    return near_low | (measures["box_z_max"].astype(float) > high - AT_THE_END_MM)
 
 
 def _lesions(measures: pd.DataFrame, targets: Sequence[str]) -> set[str]:

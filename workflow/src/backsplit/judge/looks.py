@@ -10,9 +10,9 @@ import numpy as np
 from backsplit.judge.cube import quantile
 from backsplit.volume import Array
 
-TAIL = 0.9
-"""Share of the cases that is taken for ordinary: where a tenth of a cohort is faulty the rest still
-says how far ordinary cases lie apart."""
+TAIL = 0.85
+"""Share of the cases that is taken for ordinary: where a tenth of a cohort is faulty, or more, the
+rest still says how far ordinary cases lie apart."""
 
 USUAL_RANGE = (0.05, 0.95)
 """Between these quantiles lies what messages call usual."""
