@@ -115,6 +115,10 @@ def _draw_panel(
     paper: Mapping[str, float],
 ) -> None:
     rows, people, seeds = (_rows(table, key) for table in (found.arms, found.patients, found.seeds))
+    if not len(rows):
+        axis.set_axis_off()
+        axis.set_title(f"{key['cases']}\nnone", fontsize=8.5, loc="left", color=SOFT)
+        return
     axis.axvline(0, color="#1c2730", linewidth=0.8, zorder=1)
     for row in rows.to_dict("records"):
         at = arms.index(row["arm"])
@@ -165,14 +169,20 @@ def _draw_panel(
     for side in ("top", "left", "right"):
         axis.spines[side].set_visible(False)
     axis.spines["bottom"].set_color(SOFT)
-    patients = int(rows["patients"].max()) if len(rows) else 0
-    items = int(rows["items"].max()) if len(rows) else 0
-    what = "lesions" if key["cases"] in LESION_CLASSES else "cases"
-    axis.set_title(f"{key['cases']}\n{patients} patients, {items} {what}", fontsize=8.5, loc="left")
+    what = "lesion" if key["cases"] in LESION_CLASSES else "case"
+    counted = (
+        _counted(int(rows["patients"].max()), "patient"),
+        _counted(int(rows["items"].max()), what),
+    )
+    axis.set_title(f"{key['cases']}\n{', '.join(counted)}", fontsize=8.5, loc="left")
     words = "difference in Dice\n(higher is better)"
     if key["score"] == "false_alarm":
         words = "difference in share of cases\nwith a false alarm (lower is better)"
     axis.set_xlabel(words, fontsize=8, color=SOFT)
+
+
+def _counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _draw_paper(axis: Axes, at: int, apart: float, limit: float) -> None:

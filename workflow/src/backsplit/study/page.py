@@ -123,7 +123,7 @@ def write_comparison(
     html = render(name, reference, found, alarms, ends, noise_rows, cases, legend, paper, out)
     with atomic_path(out / "index.html") as temporary:
         temporary.write_text(html, "utf-8")
-    for line in headlines(found.arms):
+    for line in headlines(found.arms[found.arms["target"] == _headline(found)]):
         say(f"[backsplit] study: {line}")
 
 
@@ -162,6 +162,12 @@ def _paper_differences(paper: pd.DataFrame | None, reference: str) -> Mapping[st
     return {str(arm): float(value - dice[reference]) for arm, value in dice.items()}
 
 
+def _headline(found: Comparisons) -> str:
+    """All targets together, else the first one."""
+    targets = list(dict.fromkeys(found.arms["target"]))
+    return ANY if ANY in targets else (str(targets[0]) if targets else "")
+
+
 def _cases(
     scores: pd.DataFrame,
     found: Comparisons,
@@ -171,8 +177,7 @@ def _cases(
     say: Callable[[str], None],
 ) -> list[ArmCases]:
     """Cases that gained and lost by each arm, of all targets together."""
-    targets = list(dict.fromkeys(found.arms["target"]))
-    target = ANY if ANY in targets else (targets[0] if targets else "")
+    target = _headline(found)
     result = []
     for arm in dict.fromkeys(found.arms["arm"]):
         every = changes(scores, reference, arm, target, decision)

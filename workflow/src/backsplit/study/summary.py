@@ -61,12 +61,14 @@ def sentence(row: Mapping[Hashable, Any]) -> str:
     words = SCORES[str(row["score"])]
     over = between(get["trainings_low"], get["trainings_high"])
     trained = f", {over} over patients and trainings" if over != "–" else ""
-    p_text = p_value(get["p_holm"])
+    p_text = f"p {p_value(get['p_holm'])} after Holm's correction"
+    if np.isnan(get["p_holm"]):
+        p_text = f"p {p_value(get['p_patients'])} by sign flips, for these networks"
     text = (
         f"{row['arm']} against {row['reference']}: {row['verdict']}. {words} "
         f"{plain(get['reference_mean'])} to {plain(get['arm_mean'])} ({signed(get['difference'])}; "
         f"95 % interval {between(get['low'], get['high'])} over patients{trained}; "
-        f"p {p_text} after Holm's correction), {row['patients']} patients: "
+        f"{p_text}), {row['patients']} patients: "
         f"{row['better']} better, {row['worse']} worse, {row['equal']} equal."
     )
     networks = int(row["folds"]) * int(row["seeds"])
@@ -82,7 +84,7 @@ def sentence(row: Mapping[Hashable, Any]) -> str:
 
 _NUMBERS = (
     *("reference_mean", "arm_mean", "difference", "low", "high", "p_holm", "detectable"),
-    *("trainings_low", "trainings_high"),
+    *("trainings_low", "trainings_high", "p_patients"),
 )
 
 
