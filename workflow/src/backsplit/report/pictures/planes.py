@@ -79,13 +79,6 @@ def oriented_slice(array: Array, grid: Grid, plane: Plane, index: tuple[int, int
     return cut[::row_sign, ::column_sign]
 
 
-def oriented_projection(mask: Array, grid: Grid, plane: Plane) -> Array:
-    """Pixels of an oriented slice (rows, columns) with a voxel of a mask before or behind them."""
-    normal, _ = grid.array_axis(plane.normal)
-    flat = np.asarray(mask.any(axis=normal, keepdims=True))
-    return oriented_slice(flat, grid, plane, (0, 0, 0))
-
-
 def pixel_spacing(grid: Grid, plane: Plane) -> tuple[float, float]:
     """Distance in mm between the rows and between the columns of an oriented slice."""
     rows, _ = grid.array_axis(plane.down[0])
