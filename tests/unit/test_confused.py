@@ -103,7 +103,7 @@ def test_files_and_table_once_and_again(tmp_path, monkeypatch):
 
 def test_the_embedded_study_reads_these_files():
     config = load_config(ROOT / "config" / "study.yaml")
-    assert {name: (value,) for name, value in LESIONS.items()} == config.targets
+    assert config.targets == {"lesion": tuple(LESIONS.values())}
     drawn = config.segmenters["drawn"]
     assert drawn.labels == {name: IDS[name] for name in drawn.labels}
     assert set(drawn.labels) == set(ORGANS)
