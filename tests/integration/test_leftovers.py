@@ -319,7 +319,7 @@ def test_a_result_of_before_does_not_outlive_a_failure(full, monkeypatch):
     engine.run()
     organs = full.folder / "organs" / "b.nii.gz"
     save(organs, (ct_like() > 100).astype("uint8"))
-    from backsplit.segment import files
+    from backsplit.segment import label_files as files
 
     read = files.read_label_map
 
