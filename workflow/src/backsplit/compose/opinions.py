@@ -17,8 +17,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
-from scipy import ndimage
 
 from backsplit.compose.layers import Layer
 from backsplit.config.structures import FEWEST_VOTERS
@@ -224,6 +222,9 @@ def _staple(votes: Sequence[Array], count: Array) -> Array:
     holds all votes: over a whole image the background, on which all agree, drowns them. What
     no source claims is nobody's.
     """
+    import SimpleITK as sitk
+    from scipy import ndimage
+
     if not ((count > 0) & (count < len(votes))).any():
         return np.asarray(count > 0)
     (box,) = ndimage.find_objects((count > 0).astype(np.uint8))
@@ -245,6 +246,8 @@ class _Boxed:
     """A layer whose values are changed in place, and where each of them lies."""
 
     def __init__(self, layer: Layer) -> None:
+        from scipy import ndimage  # where votes are counted only: it takes a while to import
+
         self.values = np.array(layer.values)
         self.claims = dict(layer.claims)
         self.name = layer.name
