@@ -15,6 +15,7 @@ from backsplit.errors import Code, RunError
 from backsplit.flow import grouped
 from backsplit.flow.check import CheckReport
 from backsplit.flow.check import check as run_check
+from backsplit.flow.lacking import COST_OF_UNKNOWN, partly_known
 from backsplit.flow.plan import Plan, begin, forget_others
 from backsplit.flow.project import Project
 from backsplit.store.disk import atomic_path
@@ -59,6 +60,11 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
             say(
                 "[backsplit] check: compose.nested: nnU-Net plans each data set by its own labels "
                 "and clips CT differently; for one plan: backsplit train plan"
+            )
+        if known := partly_known(project, report.checked):
+            say(
+                f"[backsplit] check: {known} of {len(report.checked)} cases leave structures out; "
+                f"their voxels become `ignore`: {COST_OF_UNKNOWN}"
             )
     refused = sum(c.status is not Status.OK for c in report.checked)
     name = "check" if batch is None else f"check batch {batch}"

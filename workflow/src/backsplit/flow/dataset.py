@@ -6,6 +6,7 @@ from pathlib import Path
 
 from backsplit.cases.table import load_checked
 from backsplit.flow.batches import compose_unrestricted
+from backsplit.flow.lacking import COST_OF_UNKNOWN
 from backsplit.flow.plan import Plan, note
 from backsplit.flow.project import Project
 from backsplit.flow.status import working_folders
@@ -84,8 +85,7 @@ def _export(
     if unknown := read_json(dataset.json).get("unknown"):
         say(
             f"[backsplit] export: {len(unknown)} of {len(cases)} cases have voxels of unknown "
-            "anatomy; nnU-Net's own trainer learns nothing there, not even that they are no "
-            "lesion: train with nnUNetTrainerBackSplit (docs/training.md)"
+            f"anatomy; {COST_OF_UNKNOWN}"
         )
     for other in same_ids(config):
         say(f"[backsplit] export: {other} has the same id, which nnU-Net refuses; remove one")

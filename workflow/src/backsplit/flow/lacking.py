@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from backsplit.cases.labels import label_files
-from backsplit.cases.table import Case, Checked
+from backsplit.cases.table import Case, Checked, excluded
+from backsplit.config.kind import LabelPath
 from backsplit.errors import BacksplitError, CaseError, Code, Problem
 from backsplit.flow.project import Project
 from backsplit.store.disk import is_there
 from backsplit.store.status import Status
 from backsplit.volume import read_labels
 from backsplit.volume.labels import segment_file
+
+COST_OF_UNKNOWN = (
+    "nnU-Net's own trainer learns nothing there, not even that they are no lesion: train with "
+    "nnUNetTrainerBackSplit (docs/training.md)"
+)
 
 
 def lacking(project: Project, checked: Sequence[Checked]) -> Iterator[Problem]:
@@ -30,6 +36,23 @@ def lacking(project: Project, checked: Sequence[Checked]) -> Iterator[Problem]:
         yield from _targets(project, sound)
         for name in project.config.used_segmenters:
             yield from _labels(project, name, [found.case for found in sound])
+
+
+def partly_known(project: Project, checked: Sequence[Checked]) -> int:
+    """How many sound cases leave structures out: by the table, or for want of a label file."""
+    paths = [project.config.segmenters[s].label_paths for s in project.config.used_segmenters]
+    return sum(
+        bool(excluded(found.case)) or any(_lacks(mine, found.case) for mine in paths)
+        for found in checked
+        if found.status is Status.OK
+    )
+
+
+def _lacks(paths: Mapping[str, LabelPath], case: Case) -> bool:
+    try:
+        return not all(map(is_there, label_files(paths, case).values()))
+    except BacksplitError:
+        return False  # said already
 
 
 def _targets(project: Project, sound: Sequence[Checked]) -> Iterator[Problem]:
