@@ -220,3 +220,16 @@ def test_every_flag_has_a_place_and_a_text(cases):
     assert list(flags.columns) == SCORED_COLUMNS and len(flags)
     assert not flags[FLAG_COLUMNS].isna().any().any()
     assert flags.index.tolist() == list(np.arange(len(flags)))
+
+
+def test_what_ends_at_the_end_of_the_image_is_cut_off():
+    """The last voxels of an organ that is hardly in view are no small organ."""
+    table = changed(cohort(40), ["c07"], "liver", {"volume_ml": 3.0})
+    row = table[(table["case"] == "c07") & (table["structure"] == "liver")].iloc[0]
+    view = {"source": "image", "structure": "field_of_view", "voxels": 9, "touches_border": True}
+    view |= {"case": "c07", "box_z_min": -999.0}
+    for end, seen in ((8.0, True), (200.0, False)):
+        image = pd.DataFrame([view | {"box_z_max": row["box_z_max"] + end}])
+        flags = said(pd.concat([image, table]))
+        rules = {rule for case, name, rule in keys(flags) if (case, name) == ("c07", "liver")}
+        assert ("cohort_truncated" in rules) == seen and ("volume" in rules) != seen

@@ -92,7 +92,8 @@ def cubes_of(measures: pd.DataFrame, targets: Sequence[str]) -> dict[str, Cube]:
     voxels of a brain that is hardly in view are no small brain.
     """
     anatomy = measures[~measures["structure"].isin(_lesions(measures, targets))]
-    anatomy = anatomy.assign(touches_border=anatomy["touches_border"].eq(True) | _at_end(measures))
+    cut = anatomy["touches_border"].eq(True) | _at_end(anatomy, fields_of_view(measures))
+    anatomy = anatomy.assign(touches_border=cut)
     return {
         str(source): Cube.of(mine)
         for source, mine in anatomy.groupby("source", sort=False)
@@ -100,9 +101,8 @@ def cubes_of(measures: pd.DataFrame, targets: Sequence[str]) -> dict[str, Cube]:
     }
 
 
-def _at_end(measures: pd.DataFrame) -> pd.Series:
+def _at_end(measures: pd.DataFrame, field: Mapping[str, tuple[float, float]]) -> pd.Series:
     """Whether a structure ends next to the first or last slice of its image, by row."""
-    field = fields_of_view(measures)
     low, high = (
         measures["case"].map({case: ends[i] for case, ends in field.items()}).astype(float)
         for i in (0, 1)
