@@ -122,8 +122,8 @@ def test_all_arms_have_the_same_images_and_lesions_and_one_plan(studied):
 def test_noise_is_held_against_the_clean_labels(studied):
     noise = pd.read_parquet(folder(studied) / "noise.parquet")
     assert set(noise["arm"]) == {"tuned"} and set(noise["structure"]) == set(ORGANS)
-    known = noise[(noise["case"] != "p4") | (noise["structure"] != "liver")]
-    assert known["dice"].between(0.2, 0.99).all()
+    free = noise[noise["case"] != "p4"]  # there the unknown is all round, and nothing can grow
+    assert len(free) == 4 * len(ORGANS) and free["dice"].between(0.2, 0.99).all()
 
 
 def test_an_arm_that_starts_from_another_is_its_extension(studied):
@@ -160,7 +160,7 @@ def test_a_killed_study_ends_with_the_same_tables(studied):
     before = folder(studied) / "before"
     model.rename(before)
     notes = folder(studied) / "jobs" / "tuned" / "fold_0_seed_0"
-    for path in notes.iterdir():
+    for path in [*notes.iterdir(), folder(studied) / "scores.parquet"]:
         path.unlink()
     environment = {**os.environ, "BACKSPLIT_WEIGHTS": str(studied.folder / "weights")}
     running = subprocess.Popen(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from contextlib import redirect_stdout
 from typing import Annotated
 
 import typer
@@ -35,7 +37,8 @@ def plan(
     with errors(log) as say:
         study = StudyProject(open_project(config))
         if measure:
-            measure_epoch(study, say)
+            with redirect_stdout(sys.stderr):  # what nnU-Net prints
+                measure_epoch(study, say)
         lines = list(price(study))
     for line in lines:
         typer.echo(line)
