@@ -160,7 +160,8 @@ def test_a_killed_study_ends_with_the_same_tables(studied):
     before = folder(studied) / "before"
     model.rename(before)
     notes = folder(studied) / "jobs" / "tuned" / "fold_0_seed_0"
-    for path in [*notes.iterdir(), folder(studied) / "scores.parquet"]:
+    tables = [folder(studied) / "scores.parquet", folder(studied) / "report" / "index.html"]
+    for path in [*notes.iterdir(), *tables]:
         path.unlink()
     environment = {**os.environ, "BACKSPLIT_WEIGHTS": str(studied.folder / "weights")}
     running = subprocess.Popen(
