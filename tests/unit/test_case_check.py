@@ -30,7 +30,7 @@ def test_sound_cases_are_ok_and_say_what_was_noted(project, configured):
          origin=(-40.02, -50, 60))  # fmt: skip
     problems, said = checked(configured())
     assert problems == [] and [str(c.status) for c in said] == ["ok", "ok"]
-    assert said[0].message == "" and "b.nii.gz lies 0.02 mm off its image" in said[1].message
+    assert said[0].message == "" and "b.nii.gz is 0.02 mm off the image grid" in said[1].message
 
 
 def test_all_that_is_wrong_with_a_case_is_said(project, configured):
@@ -58,14 +58,16 @@ def test_all_that_is_wrong_with_a_case_is_said(project, configured):
     )
 
 
+RESERVED = "is a reserved name (backsplit or Windows)"
+
+
 @pytest.mark.parametrize(
     ("case", "said"),
     [
         ("a", None), ("A.b_c-9", None), ("x" * 128, None), ("x" * 129, "is no case id"),
         ("", "is no case id"), ("-a", "is no case id"), ("a..b", "is no case id"),
         ("a/b", "is no case id"), ("ä", "is no case id"),
-        ("labels", "is a name of ours or of Windows"), ("Con", "is a name of ours or of Windows"),
-        ("lpt1.x", "is a name of ours or of Windows"), ("labels2", None),
+        ("labels", RESERVED), ("Con", RESERVED), ("lpt1.x", RESERVED), ("labels2", None),
     ],
 )  # fmt: skip
 def test_ids_are_names_of_files_on_every_system(project, configured, case, said):

@@ -142,10 +142,10 @@ def test_of_three_segmenters_the_odd_one_out_is_named(dice, odd):
     assert (flag["case"], flag["subject"], flag["severity"]) == ("a", "liver", "warn")
     if odd:
         its = [d for d, pair in zip(dice, PAIRS, strict=True) if odd in pair]
-        assert f"{odd} disagrees with the rest" in flag["message"]
+        assert f"{odd} is the outlier" in flag["message"]
         assert flag["value"] == f"{odd}: Dice up to {max(its):.2f} with the rest"
     else:
-        assert "organs and" in flag["message"] and "disagrees with the rest" not in flag["message"]
+        assert "organs and" in flag["message"] and "is the outlier" not in flag["message"]
 
 
 def test_of_two_segmenters_neither_is_the_odd_one():

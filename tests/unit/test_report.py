@@ -93,7 +93,7 @@ def test_numbers_come_from_the_results(page):
         "77 voxels overruled",
         "organs / liver targets / tumor 77 38.5 2",
         "given/kidney 2 of 3 200.5 100.5 to 300.5",
-        "Without a voxel: kidney.",
+        "Empty structures: kidney.",
         "liver has no voxel in any",
         "organs/spleen (2)",
         "organs TotalSegmentator 9.8.7 2",

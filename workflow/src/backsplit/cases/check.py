@@ -250,7 +250,7 @@ def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
         yield Problem(
             Code.CASE_ID_INVALID,
             table,
-            "is a name of ours or of Windows",
+            "is a reserved name (backsplit or Windows)",
             "rename it",
             case.row,
             "case",

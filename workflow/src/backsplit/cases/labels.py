@@ -173,7 +173,10 @@ def snap_note(path: Path, grid: Grid, reference: Grid) -> tuple[str, ...]:
     distance = grid.distance_mm(reference)
     if distance < NOTED_MM:
         return ()
-    return (f"{path.name} lies {distance:.2g} mm off its image, which is rounding: taken as its",)
+    return (
+        f"{path.name} is {distance:.2g} mm off the image grid (header rounding); treated as the "
+        "same grid",
+    )
 
 
 def _fill(path: LabelPath, case: Case) -> Path:

@@ -130,7 +130,7 @@ def _expected(error: Mapping[str, Any]) -> str:
 
 
 def _unknown(key: tuple[object, ...], _: Mapping[str, Any]) -> Fault:
-    return Fault(key, "is no key of this section", "remove it or correct its spelling")
+    return Fault(key, "is an unknown key", "remove it or correct its spelling")
 
 
 def _missing(key: tuple[object, ...], _: Mapping[str, Any]) -> Fault:

@@ -45,7 +45,7 @@ def load_config(path: Path) -> Config:
     """
     data, root = read_yaml(path)
     problems = [
-        _problem(path, f"key `{key}` stands twice", "keep one of them", row=row, column=key)
+        _problem(path, f"key `{key}` is defined twice", "keep one of them", row=row, column=key)
         for key, row in _duplicate_keys(root, "")
     ]
     try:
@@ -130,7 +130,7 @@ def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Con
         found = faults(error.errors(), own)
         raise ConfigError([_translate(fault, path, root) for fault in found]) from None
     except ValueError as error:  # pydantic can not say what is wrong with a number so long
-        remedy = "give numbers of a sane length"
+        remedy = "use a shorter number"
         raise ConfigError([_problem(path, f"can not be checked ({error})", remedy)]) from None
 
 

@@ -127,7 +127,7 @@ class Cohort(Section):
     """When cases are compared with each other."""
 
     fewest: int = Field(
-        default=10, ge=5, description="Fewer cases than this have no median to speak of."
+        default=10, ge=5, description="Minimum number of cases for cohort statistics."
     )
 
 

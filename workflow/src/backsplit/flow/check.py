@@ -36,7 +36,7 @@ class CheckReport:
     problems : problems of single cases
     checked : every row of the table with its status; empty when the table can not be read
     project : what was checked, where the configuration is sound
-    keys : batch to its key, made before a file was read: one that changes meanwhile is due again
+    keys : batch to its key, made before a file was read: one that changes meanwhile is rerun
     cpu_seconds : what looking into the files of the cases took
     """
 

@@ -137,13 +137,13 @@ def manifest(project: Project, say: Say) -> None:
     say(f"[backsplit] manifest: {written.files.rows} files in {project.results.manifest}")
     if restricted:
         say(
-            f"[backsplit] manifest: not for commercial use, as far as is known, because of "
-            f"{', '.join(restricted)} (`backsplit licences` says why)"
+            f"[backsplit] manifest: not cleared for commercial use: {', '.join(restricted)} "
+            "(restricted or unknown licence; see `backsplit licences`)"
         )
 
 
 def retry(project: Project) -> list[Path]:
-    """Remove the status tables that name a failed case: their batches are due again.
+    """Remove the status tables that name a failed case: their batches will be rerun.
 
     What failed for a reason that has gone (memory, time, a network disk) is tried again by the
     next run, and nothing else: the other cases of the batch still hold.

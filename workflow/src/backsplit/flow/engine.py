@@ -122,8 +122,8 @@ def release_lock_of_a_killed_run(results: Results) -> None:
 def forget_incomplete(plan: Plan) -> list[Path]:
     """Remove status tables of other keys, and those that name a result which is not there.
 
-    The engine sees tables only: without its table a batch is due again, and of the batch only
-    the missing cases are made again.
+    The engine sees tables only: without its table a batch is rerun, and only its missing cases
+    are made again.
 
     Returns
     -------

@@ -86,7 +86,7 @@ class Plan:
         return digest([section.what_labels(), own, self.check_key(batch)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
-        """Status tables whose batch is due again when its key is another one, with that key."""
+        """Status tables whose batch is rerun when its key changes, with that key."""
         results = self.config.results
         for batch in self.batches:
             yield results.check.table(batch), self.check_key(batch)

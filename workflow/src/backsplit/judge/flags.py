@@ -293,8 +293,8 @@ def flag_disagreement(agreement: pd.DataFrame, least_dice: float) -> pd.DataFram
         else:
             theirs = mine[(mine["first"] == odd) | (mine["second"] == odd)]["dice"]
             value = f"{odd}: Dice up to {theirs.max():.2f} with the rest"
-            who = f"{odd} disagrees with the rest, who agree: its Dice with them is up to "
-            who += f"{theirs.max():.2f}"
+            who = f"{odd} is the outlier: Dice at most {theirs.max():.2f} with the others, which "
+            who += "agree with each other"
         rows.append(
             {
                 "case": case,

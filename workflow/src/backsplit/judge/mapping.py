@@ -79,7 +79,7 @@ def one_side(cubes: Mapping[str, Cube], source: str, rules: AnatomyRules) -> Ite
                 yield Fault(
                     structure, "one_side", _where(hit, cube, j), hit, "there on both sides",
                     f"{structure} lies on the patient's {side} alone in {_where(hit, cube, j)}, "
-                    "and its name stands for both sides: one side may not be mapped to it",
+                    "but its name means both sides: one side is probably missing from its mapping",
                 )  # fmt: skip
 
 

@@ -109,8 +109,8 @@ class Network:
         if self._until is not None and time.monotonic() > self._until:
             raise CaseError(
                 Code.TIME_LIMIT,
-                "the network ran longer than run.case_minutes allow",
-                "raise it, or look whether the image is far larger than the others",
+                "the network ran longer than run.case_minutes allows",
+                "raise it, or check whether this image is unusually large",
             )
 
     @property

@@ -194,7 +194,7 @@ def _voxels(header: NiftiHeader, content: bytes, *, packed: bool) -> Array:
 def _require_file(path: Path) -> None:
     if not is_there(path):
         raise CaseError(
-            Code.FILE_MISSING, f"{shown(path)} is no file or folder", "fix the path in the table"
+            Code.FILE_MISSING, f"{shown(path)} does not exist", "fix the path in the table"
         )
 
 

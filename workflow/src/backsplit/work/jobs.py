@@ -1,6 +1,6 @@
 """Which job made what: host, scheduler, times. The only facts of a run that no other run repeats.
 
-They stand in `results/provenance/jobs` and nowhere else, so that all other files are the same,
+They are in `results/provenance/jobs` and nowhere else, so that all other files are the same,
 byte for byte, whoever made them and however often it was stopped. One file a batch and stage; each
 line is one event, added to the end, so that the record of a killed job stays.
 """
