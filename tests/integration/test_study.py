@@ -10,6 +10,7 @@ import sys
 import time
 from pathlib import Path
 
+import blosc2
 import numpy as np
 import pandas as pd
 import pytest
@@ -25,7 +26,7 @@ ORGANS = {"spleen": 1, "kidney_left": 3, "liver": 5}
 HELD_OUT = ["p0", "p1"]
 ARMS = {
     "binary": {"structures": []},
-    "tuned": {"from": "binary", "noise": {"grow_mm": 8}},
+    "tuned": {"from": "binary"},
 }
 STUDY = {
     "small": {"spacing_mm": [8, 8, 8], "patch": [16, 16, 16], "features": [4, 8, 8]},
@@ -119,13 +120,6 @@ def test_all_arms_have_the_same_images_and_lesions_and_one_plan(studied):
     assert plans[0]["configurations"]["3d_fullres"]["spacing"] == [8, 8, 8]
 
 
-def test_noise_is_held_against_the_clean_labels(studied):
-    noise = pd.read_parquet(folder(studied) / "noise.parquet")
-    assert set(noise["arm"]) == {"tuned"} and set(noise["structure"]) == set(ORGANS)
-    free = noise[noise["case"] != "p4"]  # there the unknown is all round, and nothing can grow
-    assert len(free) == 4 * len(ORGANS) and free["dice"].between(0.2, 0.99).all()
-
-
 def test_an_arm_that_starts_from_another_is_its_extension(studied):
     models = jobs(studied).set_index("arm")["model"]
     held = torch.load(
@@ -186,9 +180,36 @@ def test_a_killed_study_ends_with_the_same_tables(studied):
     assert (folder(studied) / "lesions.parquet").read_bytes() == lesions
 
 
+def test_noise_changes_structures_and_no_lesion_of_the_preprocessed_labels(studied):
+    given = studied.settings["study"]
+    try:
+        studied.write(study={**STUDY, "arms": {"noisy": {"noise": {"grow_mm": 8}}}})
+        studied.run("study", "labels")
+    finally:
+        studied.write(study=given)
+    name = json.loads((folder(studied) / "arms" / "noisy.json").read_text())["dataset"]
+    noise = pd.read_parquet(folder(studied) / "raw" / name / "noise.parquet")
+    free = noise[noise["case"] != "p4"]  # there the unknown is all round, and nothing can grow
+    assert len(free) == 4 * len(ORGANS) and free["dice"].between(0.2, 0.99).all()
+    clean = jobs(studied).set_index("arm")["dataset"]["tuned"]
+    for case in (f"p{n}" for n in range(5)):
+        noisy, plain = (
+            blosc2.open(str(ready(studied, one) / f"{case}_seg.b2nd"), mode="r")[:]
+            for one in (name, clean)
+        )
+        kept = np.isin(plain, [-1, 1, 2, 3 + len(ORGANS)])  # outside, targets, ignore
+        np.testing.assert_array_equal(noisy[kept], plain[kept])
+        assert set(np.unique(noisy[~kept])) <= {0, 3, 4, 5}
+        assert case == "p4" or (noisy != plain).mean() > 0.005
+
+
+def ready(project, dataset: str) -> Path:
+    return folder(project) / "preprocessed" / dataset / "nnUNetPlans_3d_fullres"
+
+
 def test_two_studies_share_the_networks_that_would_be_the_same(studied):
     before = checkpoints(studied)
-    other = {"lesions_only": {"structures": []}, "later": {**ARMS["tuned"], "from": "lesions_only"}}
+    other = {"lesions_only": {"structures": []}, "later": {"from": "lesions_only"}}
     given = studied.settings["study"]
     try:
         studied.write(study={**STUDY, "arms": other, "decisions": ["argmax"]})
