@@ -36,6 +36,7 @@ from support.networks import random_network
 TASK = 291
 PATCH = 96
 OUT_OF_MEMORY = 3
+MEASURED = "measured.json"
 
 
 def ours(model: Path, image: Path, out: Path) -> None:
@@ -66,10 +67,10 @@ def child(way: str, model: Path, image: Path, out: Path, limit_gib: float) -> No
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
             raise
-        print(json.dumps(str(error).splitlines()[0]))
+        (out / MEASURED).write_text(json.dumps(str(error).splitlines()[0]))
         sys.exit(OUT_OF_MEMORY)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    print(json.dumps([time.perf_counter() - begun, peak]))
+    (out / MEASURED).write_text(json.dumps([time.perf_counter() - begun, peak]))
 
 
 def main() -> None:
@@ -82,6 +83,7 @@ def main() -> None:
     parser.add_argument("--network-spacing", type=float, default=1.5, help="mm")
     parser.add_argument("--classes", type=int, default=118, help="background included")
     parser.add_argument("--limit-gib", type=float, default=20)
+    parser.add_argument("--ways", nargs="+", default=["backsplit", "nnU-Net"])
     parser.add_argument("--child", nargs=4, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -102,17 +104,17 @@ def main() -> None:
               f"{args.network_spacing:g} mm, at most {args.limit_gib:g} GiB\n")  # fmt: skip
         print("| way | seconds | peak GiB | target voxels |")
         print("|---" * 4 + "|", flush=True)
-        for way in ("backsplit", "nnU-Net"):
+        for way in args.ways:
             out = folder / way
             out.mkdir()
             command = [sys.executable, __file__, "--limit-gib", str(args.limit_gib), "--child"]
             command += [way, str(model), str(image), str(out)]
-            done = subprocess.run(command, check=False, stdout=subprocess.PIPE, text=True)
-            said = json.loads(done.stdout.splitlines()[-1])
+            done = subprocess.run(command, check=False, stdout=subprocess.DEVNULL)
+            assert done.returncode in (0, OUT_OF_MEMORY), done
+            said = json.loads((out / MEASURED).read_text())
             if done.returncode == OUT_OF_MEMORY:
                 print(f"| {way} | | more than {args.limit_gib:g} ({said}) | |", flush=True)
                 continue
-            assert done.returncode == 0, said
             labels = sitk.GetArrayFromImage(sitk.ReadImage(str(out / "ct.nii.gz")))
             print(f"| {way} | {said[0]:.0f} | {said[1]:.2f} | {(labels == 1).sum()} |", flush=True)
 

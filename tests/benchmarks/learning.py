@@ -22,7 +22,6 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-ROOT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
 OURS = "nnUNetTrainerBackSplit"
 WAYS = {
@@ -38,7 +37,7 @@ def call(*command: object) -> None:
     """Run a command; its output only where it fails."""
     done = subprocess.run(
         [str(BIN / str(command[0])), *map(str, command[1:])],
-        check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=ROOT,
+        check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
     )  # fmt: skip
     if done.returncode:
         sys.exit(done.stdout[-3000:])
@@ -55,8 +54,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("--config", type=Path, default=ROOT / "config" / "config.yaml")
-    parser.add_argument("--raw", type=Path, default=ROOT / "results" / "datasets" / "nnunet")
+    parser.add_argument("--config", type=Path, default="config/config.yaml")
+    parser.add_argument("--raw", type=Path, default="results/datasets/nnunet")
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--iterations", type=int, default=50)
     parser.add_argument("--patch", type=int, default=32)
@@ -69,8 +68,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="backsplit-learning-") as name:
         folder = Path(name)
         os.environ.update(
-            nnUNet_raw=str(args.raw), nnUNet_preprocessed=str(folder / "preprocessed"),
-            nnUNet_results=str(folder / "trained"), nnUNet_compile="false", nnUNet_n_proc_DA="0",
+            nnUNet_raw=str(args.raw.resolve()), nnUNet_preprocessed=str(folder / "preprocessed"),
+            nnUNet_results=str(folder / "trained"), nnUNet_compile="false",
         )  # fmt: skip
         trainers = subprocess.check_output([BIN / "backsplit", "train", "trainers"], text=True)
         os.environ.update(nnUNet_extTrainer=trainers.strip())
@@ -80,10 +79,12 @@ def main() -> None:
             planner, plans, trainer = WAYS[way]
             written = folder / "preprocessed" / raw.name / f"{plans}.json"
             if not written.exists():
+                os.environ.pop("nnUNet_n_proc_DA", None)  # nnU-Net cannot plan with none
                 call("backsplit", "train", "plan", "--config", args.config, "--planner", planner)
             content = json.loads(written.read_text())
             content["configurations"]["3d_fullres"]["patch_size"] = [args.patch] * 3
             written.write_text(json.dumps(content))
+            os.environ.update(nnUNet_n_proc_DA="0")
             begun = time.perf_counter()
             number = raw.name.removeprefix("Dataset").split("_")[0]
             call("nnUNetv2_train", number, "3d_fullres", FOLD, "-tr", trainer, "-p", plans,
