@@ -277,3 +277,25 @@ def test_who_knows_of_a_structure_in_a_case(failed, missing, voters, partial, fi
     assert ballot == Ballot(voters, partial)
     assert ballot.first(SCHEME.opinions["kidneys"].sources) == first
     assert ballots(SCHEME, failed, missing, {"kidneys": "excluded"}) == {}
+
+
+def test_what_is_missing_of_one_structure_says_nothing_of_the_next():
+    """A class may have the name of a structure: `bowel` lacks the class `colon` of `organs`."""
+    scheme = Scheme(
+        {"tumor": (1,)}, ("background", "tumor", "bowel", "colon", "fat"),
+        {
+            "drawn": {"bowel": "bowel", "big": "colon", "fat": "fat"},
+            "organs": {"small": "bowel", "colon": "bowel"},
+            "other": {"colon": "colon", "fat": "fat"},
+        },
+        opinions={
+            "bowel": Opinion(("drawn", "organs"), "first", "first"),
+            "colon": Opinion(("drawn", "other"), "first", "first"),
+            "fat": Opinion(("drawn", "other"), "first", "ignore"),
+        },
+    )  # fmt: skip
+    missing = {"organs": {"colon": "no file"}}
+    assert ballots(scheme, {}, missing, {"fat": "excluded"}) == {
+        "bowel": Ballot(("drawn",), ("organs",)),
+        "colon": Ballot(("drawn", "other")),
+    }

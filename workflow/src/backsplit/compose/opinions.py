@@ -169,10 +169,10 @@ def ballots(
         partial: list[str] = []
         for segmenter in opinion.sources:
             classes = [c for c, label in scheme.sources[segmenter].items() if label == name]
-            unknown = [c for c in classes if c in missing.get(segmenter, {})]
-            if segmenter in failed or len(unknown) == len(classes):
+            lacking = [c for c in classes if c in missing.get(segmenter, {})]
+            if segmenter in failed or len(lacking) == len(classes):
                 continue
-            (partial if unknown else voters).append(segmenter)
+            (partial if lacking else voters).append(segmenter)
         found[name] = Ballot(tuple(voters), tuple(partial))
     return found
 
