@@ -44,6 +44,7 @@ def test_each_form_gives_the_same_classes(tmp_path, name):
 @pytest.mark.parametrize("text", [
     "", "{}", "[]", "[1, 2]", '"liver"', "{", '{"liver": -1}', '{"liver": 1.5}', '{"liver": 65536}',
     '{"liver": 1, "spleen": 1}', '[{"id": 1, "name": "a"}, {"id": 2, "name": "a"}]',
+    "index,name,value\n0,liver,5\n1,spleen,1\n", '[{"id": 1, "name": "liver", "label": 6}]',
     '{"liver": null}', '{"a\\u0000b": 1}', "colour,shape\nred,round\n", '{"labels": {"a": [1, 2]}}',
 ])  # fmt: skip
 def test_what_is_no_table_is_refused(tmp_path, text):

@@ -76,6 +76,9 @@ def _of_json(data: object) -> Iterable[Pair]:
 def _of_entry(entry: Mapping[str, object]) -> Pair:
     known = {str(key).strip().lower(): value for key, value in entry.items()}
     value = next((key for key in VALUES if key in known), None)
+    numbers = {key: str(known[key]).strip() for key in VALUES if key in known}
+    if len({text for text in numbers.values() if text.isdecimal()}) > 1:
+        raise ValueError(f"{' and '.join(numbers)} hold different values; keep the one that counts")
     name = next((key for key in NAMES if key in known and key != value), None)
     if value is None or name is None:
         raise ValueError(f"there are {', '.join(known) or 'no columns'}, not name and value")
