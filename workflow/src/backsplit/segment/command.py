@@ -9,15 +9,14 @@ that the one case that it cannot do costs no other: what it wrote before it fail
 from __future__ import annotations
 
 import logging
-import shutil
 import subprocess
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from glob import escape, glob
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from backsplit.cases.table import Case
@@ -31,7 +30,7 @@ from backsplit.segment.label_files import LabelFiles
 from backsplit.segment.label_table import read_label_table
 from backsplit.segment.launch import ASK_S, Launcher, contents_sha256
 from backsplit.segment.licences import UNSTATED, stated_licence
-from backsplit.segment.program import Ended, run_program
+from backsplit.segment.program import Ended, run_program, working_folder
 from backsplit.segment.timing import Timings
 from backsplit.store.tsv import one_line
 from backsplit.volume import read_geometry, read_grid, read_volume, save_nifti
@@ -41,6 +40,7 @@ log = logging.getLogger(__name__)
 
 GRID_CODES = (Code.GRID_MISMATCH, Code.GRID_NO_OVERLAP)
 LONGEST_VERSION = 300
+NOBODY: Mapping[str, str] = MappingProxyType({})
 
 
 def build(section: Command, inputs: Labelling, run: Run) -> Segmenter:
@@ -115,7 +115,7 @@ class CommandSegmenter:
         if self.section.batch == "case" or len(cases) == 1:
             yield from one_by_one(cases, alone)
             return
-        with _working_folder() as folder:
+        with working_folder() as folder:
             given = []
             for case in cases:
                 failed = attempt(case, partial(self._give, folder=folder))
@@ -127,13 +127,14 @@ class CommandSegmenter:
                 return
             ended = self._run(folder, given, device)
             if ended.is_well:
-                yield from one_by_one(given, partial(self._take, folder=folder))
+                owners = self._owners(given, folder)
+                yield from one_by_one(given, partial(self._take, folder=folder, owners=owners))
                 return
         log.warning("%s; each case is run by itself", self._failure(ended, given).what)
         yield from one_by_one(given, alone)
 
     def _label_case(self, case: Case, device: str) -> Labelled:
-        with _working_folder() as folder:
+        with working_folder() as folder:
             self._give(case, folder)
             ended = self._run(folder, [case], device)
             if not ended.is_well:
@@ -217,8 +218,17 @@ class CommandSegmenter:
                 found.append(part.format(**values, device=device_word))
         return found
 
-    def _take(self, case: Case, folder: Path) -> Labelled:
-        """Read what the program wrote for a case.
+    def _owners(self, cases: Sequence[Case], folder: Path) -> dict[str, str]:
+        """Case of each file: `a*` fits what was written for `ab`, which is of the longest id."""
+        owners: dict[str, str] = {}
+        for case in sorted(cases, key=lambda case: -len(case.id)):
+            for pattern in self._patterns(case).values():
+                for hit in glob(pattern, root_dir=folder):  # noqa: PTH207 (it may hold no *)
+                    owners.setdefault(hit, case.id)
+        return owners
+
+    def _take(self, case: Case, folder: Path, owners: Mapping[str, str] = NOBODY) -> Labelled:
+        """Read what the program wrote for a case; other cases' files by `owners` are not its own.
 
         Raises
         ------
@@ -227,7 +237,7 @@ class CommandSegmenter:
         """
         with self.timings.phase("labels"):
             grid = read_grid(case.images[self.channels[0]])
-            written = self._written(case, folder)
+            written = self._written(case, folder, owners)
             try:
                 found = self._files.read(written, grid, case)
             except CaseError as error:
@@ -236,6 +246,7 @@ class CommandSegmenter:
                     remedy = "have the program write labels on the grid of the image it is given"
                 what = error.what.replace(f"{folder}/", "")
                 raise CaseError(error.code, f"{self.program} wrote: {what}", remedy) from None
+        unknown = {name: why.replace(f"{folder}/", "") for name, why in found.unknown.items()}
         others = found.notes.get("voxels_of_other_values")
         if others and isinstance(self.section.labels, str):
             raise CaseError(
@@ -244,9 +255,21 @@ class CommandSegmenter:
                 f"{self.section.labels} does not have",
                 "give the table of the installed version",
             )
-        return found
+        return replace(found, unknown=unknown)
 
-    def _written(self, case: Case, folder: Path) -> dict[str, Path]:
+    def _patterns(self, case: Case) -> dict[str, str]:
+        """Where the label files of a case are, by role."""
+        output = self.section.output
+        if not self._has_files:
+            return {"labels": output.format(case=case.id)}
+        labels = self._labels
+        names = labels if isinstance(labels, Mapping) else dict(zip(labels, labels, strict=True))
+        return {
+            name: output.format(case=case.id, name=escape(str(file)))
+            for name, file in names.items()
+        }
+
+    def _written(self, case: Case, folder: Path, owners: Mapping[str, str]) -> dict[str, Path]:
         """Label files of a case, by role; what is not there has a path all the same.
 
         Raises
@@ -254,22 +277,18 @@ class CommandSegmenter:
         CaseError
             OUTPUT_MISSING where none is there, or several fit.
         """
-        pattern = self.section.output
-        if not self._has_files:
-            return {"labels": self._one(case, folder, pattern.format(case=case.id), needed=True)}
-        labels = self._labels
-        names = labels if isinstance(labels, Mapping) else dict(zip(labels, labels, strict=True))
-        paths = {
-            name: self._one(case, folder, pattern.format(case=case.id, name=escape(str(file))))
-            for name, file in names.items()
-        }
+        given = {path.relative_to(folder).as_posix() for path in self._images(case, folder)}
+        paths = {}
+        for name, pattern in self._patterns(case).items():
+            hits = sorted(glob(pattern, root_dir=folder))  # noqa: PTH207 (it may hold no *)
+            hits = [hit for hit in hits if owners.get(hit, case.id) == case.id and hit not in given]
+            paths[name] = self._one(case, folder, pattern, hits)
         if not any(path.exists() for path in paths.values()):
-            raise self._missing(case, folder, pattern)
+            raise self._missing(case, folder, self.section.output.replace("{case}", case.id))
         return paths
 
-    def _one(self, case: Case, folder: Path, pattern: str, *, needed: bool = False) -> Path:
+    def _one(self, case: Case, folder: Path, pattern: str, hits: Sequence[str]) -> Path:
         """The one file that fits a pattern."""
-        hits = sorted(glob(pattern, root_dir=folder))  # noqa: PTH207 (a pattern may hold no *)
         if len(hits) > 1:
             raise CaseError(
                 Code.OUTPUT_MISSING,
@@ -277,9 +296,23 @@ class CommandSegmenter:
                 f"({shown(', '.join(hits))}), where one is expected",
                 "make `output` name one",
             )
-        if not hits and needed:
-            raise self._missing(case, folder, pattern)
-        return folder / (hits[0] if hits else pattern)
+        path = folder / (hits[0] if hits else pattern)
+        if not hits and path.exists():
+            raise CaseError(
+                Code.OUTPUT_MISSING,
+                f"{pattern} is another case's file, or the image that {self.program} was given for "
+                f"{case.id}",
+                "have the program write elsewhere, and correct `output`",
+            )
+        real = path.resolve()
+        if hits and not (real.is_relative_to(folder) and (real.is_file() or real.is_dir())):
+            raise CaseError(
+                Code.OUTPUT_MISSING,
+                f"{self.program} wrote {hits[0]} for {case.id}, which is no file in its working "
+                "folder (a pipe, or a link that leads out of the folder)",
+                "have the program write the file itself",
+            )
+        return path
 
     def _missing(self, case: Case, folder: Path, pattern: str) -> CaseError:
         given = self.section.input.format(case="*", channel="*", number="*")
@@ -329,7 +362,7 @@ class CommandSegmenter:
         if not command:
             return None
         self.launcher.require(command)
-        with _working_folder() as folder:
+        with working_folder() as folder:
             call = self.launcher.call(command, folder, "cpu")
             try:
                 done = subprocess.run(  # noqa: S603 (a list, no shell)
@@ -355,28 +388,3 @@ class CommandSegmenter:
                 "correct it, or install the program",
             )
         return told
-
-
-@contextmanager
-def _working_folder() -> Iterator[Path]:
-    """A folder that is removed with all that is in it, whatever its permissions."""
-    folder = Path(tempfile.mkdtemp(prefix="backsplit-")).resolve()
-    try:
-        for name in (IMAGES, OUTPUTS):
-            (folder / name).mkdir()
-        yield folder
-    finally:
-        shutil.rmtree(folder, onerror=_make_removable)
-
-
-def _make_removable(remove: Any, path: str, _error: object) -> None:  # noqa: ANN401
-    """Remove what a program has left read-only."""
-    try:
-        Path(path).parent.chmod(0o700)
-        Path(path).chmod(0o700)
-        if Path(path).is_dir():
-            shutil.rmtree(path)
-        else:
-            remove(path)
-    except OSError as error:
-        log.warning("%s cannot be removed (%s)", path, error)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
+import shutil
 import signal
 import subprocess
+import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+from backsplit.config.command import IMAGES, OUTPUTS
 
 log = logging.getLogger(__name__)
 
@@ -20,6 +24,34 @@ GRACE_S = 5.0
 
 LONGEST_LINE = 1 << 14
 """Bytes of a line that are read at once: a program may write without ever ending a line."""
+
+
+@contextmanager
+def working_folder() -> Iterator[Path]:
+    """A folder with `images` and `outputs`, which is removed with all that is in it."""
+    folder = Path(tempfile.mkdtemp(prefix="backsplit-")).resolve()
+    try:
+        for name in (IMAGES, OUTPUTS):
+            (folder / name).mkdir()
+        yield folder
+    finally:
+        _remove(folder)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, read-only parts too; nothing that a link in it leads to is touched."""
+    with suppress(OSError):
+        folder.chmod(0o700)
+    for place, folders, _ in os.walk(folder):  # which lists a folder when this is done
+        for path in (Path(place, name) for name in folders):
+            if not path.is_symlink():
+                with suppress(OSError):
+                    path.chmod(0o700)
+    shutil.rmtree(folder, onerror=_warn)
+
+
+def _warn(_remove: object, path: str, error: tuple[object, BaseException, object]) -> None:
+    log.warning("%s cannot be removed (%s)", path, error[1])
 
 
 @dataclass(frozen=True)
@@ -130,7 +162,7 @@ def _signal_group(number: int, what: signal.Signals) -> None:
 
 @contextmanager
 def _ended_with_us() -> Iterator[None]:
-    """While a program runs, SIGTERM interrupts this process, so that the program ends first."""
+    """While a program runs, what would end this process interrupts it: the program ends first."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -138,8 +170,11 @@ def _ended_with_us() -> Iterator[None]:
     def interrupt(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
-    before = signal.signal(signal.SIGTERM, interrupt)
+    before = {signal.SIGTERM: signal.signal(signal.SIGTERM, interrupt)}
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # not under nohup
+        before[signal.SIGHUP] = signal.signal(signal.SIGHUP, interrupt)
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
