@@ -336,6 +336,14 @@ def test_two_versions_of_a_program_are_told_apart(tmp_path):
     third = identity()
     (weights / "net.pt").write_bytes(b"2")
     assert identity() != third
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "deep.pt").write_bytes(b"1")
+    (weights / "linked").symlink_to(store)
+    (store / "up").symlink_to(weights)
+    fourth = identity()
+    (store / "deep.pt").write_bytes(b"2")
+    assert identity() != fourth
 
 
 def refused(**keys: object) -> RunError:

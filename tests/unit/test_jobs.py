@@ -149,3 +149,24 @@ def test_added_rows_keep_the_keys_of_full_batches(tmp_path):
     assert list(keys) == ["00001", "00002", "00003"] and list(after.batches)[-1] == "00004"
     same = [b for b in keys if keys[b] == (after.check_key(b), after.segment_key("tissue", b))]
     assert same == ["00001", "00002"]
+
+
+def test_a_file_deep_in_a_program_s_weights_changes_the_key_of_its_batches(tmp_path):
+    weights = tmp_path / "weights"
+    (weights / "fold_0").mkdir(parents=True)
+    net = weights / "fold_0" / "net.pt"
+    net.write_bytes(b"1")
+    data = config_of(tmp_path, 4, 4).model_dump(mode="json", by_alias=True)
+    data["segmenters"]["tissue"] = {
+        "kind": "command", "command": ["label", "{image}", "{output}"], "labels": {"fat": 1},
+        "depends_on": [str(weights)],
+    }  # fmt: skip
+    config = Config.model_validate(data)
+
+    def key() -> str:
+        return Plan(Project(tmp_path, config)).segment_key("tissue", "00001")
+
+    first = key()
+    assert first == key()
+    net.write_bytes(b"2")  # the folder itself keeps its times
+    assert key() != first

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
+import py_compile
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -161,6 +164,8 @@ def cases(tmp_path_factory) -> list[Case]:
 @pytest.fixture
 def weights(tmp_path, monkeypatch):
     monkeypatch.setenv("BACKSPLIT_WEIGHTS", str(tmp_path / "weights"))
+    monkeypatch.setattr(sys, "pycache_prefix", None)  # which a bundle sets for its whole job
+    monkeypatch.setattr(sys, "dont_write_bytecode", sys.dont_write_bytecode)
 
 
 def segmenter_of(folder: Path, run: Run | None = None, **keys: object) -> MonaiBundleSegmenter:
@@ -237,6 +242,59 @@ def test_nothing_of_a_bundle_is_read_before_it_is_accepted(bundle, cases, weight
     accept(segmenter_of(evil).weights()[:1])
     with pytest.raises(BacksplitError):
         list(segmenter_of(evil).label(cases))
+
+
+def test_each_file_that_could_run_is_accepted_or_not_used(bundle, cases, weights, tmp_path):
+    """A configuration elsewhere, a module behind a link, weights, a compiled module."""
+    mark = tmp_path / "ran"
+    folder, elsewhere = tmp_path / "bundle", tmp_path / "elsewhere"
+    shutil.copytree(bundle, folder)
+    elsewhere.mkdir()
+    configs = folder / "configs"
+    (elsewhere / "net.py").write_text("VALUE = 1")
+    (folder / "scripts").symlink_to(elsewhere)
+    compiled = elsewhere / "net.cpython.source.py"
+    compiled.write_text(f"open({str(mark)!r}, 'w'); VALUE = 1")
+    kept = importlib.util.cache_from_source(str(elsewhere / "net.py"))
+    py_compile.compile(
+        str(compiled), cfile=kept, invalidation_mode=py_compile.PycInvalidationMode.UNCHECKED_HASH
+    )
+    compiled.unlink()
+    code = {**INFERENCE, "imports": ["$import scripts.net"]}
+    code["inferer"] = f"%{elsewhere}/parts.json#inferer"
+    (configs / "inference.json").write_text(json.dumps(code))
+    (elsewhere / "parts.json").write_text(json.dumps({"inferer": INFERENCE["inferer"]}))
+    accept(segmenter_of(folder).weights())
+    with pytest.raises(BacksplitError, match="no file of its bundle"):
+        list(segmenter_of(folder).label(cases[:1]))
+    code["inferer"] = INFERENCE["inferer"]
+    (configs / "inference.json").write_text(json.dumps(code))
+    accept(segmenter_of(folder).weights())
+    ((_, found),) = segmenter_of(folder).label(cases[:1])
+    assert not isinstance(found, CaseError), found
+    assert not mark.exists()
+    for name in ("scripts/other.py", "scripts/fast.so", "models/more.pt", "configs/more/a.json"):
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(name)
+        with pytest.raises(BacksplitError) as caught:
+            list(segmenter_of(folder).label(cases[:1]))
+        assert caught.value.code is Code.WEIGHTS_UNKNOWN and name.split("/")[-1] in str(
+            caught.value
+        )
+        path.unlink()
+
+
+def test_scores_that_are_no_masks_are_refused(bundle, cases, weights, tmp_path):
+    """Without an argmax the network's scores would be taken for masks."""
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    post = {"_target_": "Compose", "transforms": [INFERENCE["postprocessing"]["transforms"][1]]}
+    code = {**INFERENCE, "postprocessing": post}
+    (folder / "configs" / "inference.json").write_text(json.dumps(code))
+    accept(segmenter_of(folder).weights())
+    ((_, found),) = segmenter_of(folder).label(cases[:1])
+    assert found.code is Code.LABEL_UNDECLARED and "scores" in found.what
 
 
 def test_a_bad_case_costs_no_other_and_time_is_limited(bundle, cases, weights, tmp_path):

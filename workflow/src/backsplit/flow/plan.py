@@ -16,7 +16,7 @@ from backsplit.config.model import Config
 from backsplit.config.slices import checking
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
-from backsplit.store.disk import atomic_path, disk_errors, parts_of
+from backsplit.store.disk import atomic_path, disk_errors, files_below, parts_of
 from backsplit.store.provenance import digest, plain
 from backsplit.store.results import StageFolder, key_path
 
@@ -82,8 +82,13 @@ class Plan:
     def segment_key(self, segmenter: str, batch: str) -> str:
         """Changes with the segmenter's section and files, and `check_key`, for its label files."""
         section = self.config.segmenters[segmenter]
-        own = [_stat(path) for path in section.own_files]
-        return digest([section.what_labels(), own, self.check_key(batch)])
+        return digest([section.what_labels(), self._own_files(segmenter), self.check_key(batch)])
+
+    @once
+    def _own_files(self, segmenter: str) -> str:
+        """Changes with a segmenter's own files, and with any file in its own folders."""
+        own = self.config.segmenters[segmenter].own_files
+        return digest([_stat(file) for path in own for file in _files_of(path)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is rerun when its key changes, with that key."""
@@ -190,6 +195,11 @@ def note(path: Path, key: str) -> None:
 def note_of(path: Path) -> str | None:
     """What was noted; None where nothing was."""
     return path.read_text("utf-8") if path.exists() else None
+
+
+def _files_of(path: Path) -> list[Path]:
+    """A file; all files of a folder, with the folder, so that one that is gone shows."""
+    return [path, *files_below(path)] if path.is_dir() else [path]
 
 
 def _stat(path: Path) -> list[object]:

@@ -16,7 +16,7 @@ from typing import Any
 from backsplit.config.command import Container
 from backsplit.errors import Code, RunError, shown
 from backsplit.segment.device import gpu_name
-from backsplit.store.disk import is_there
+from backsplit.store.disk import files_below, is_there
 from backsplit.store.provenance import digest, file_sha256
 
 INSIDE = PurePosixPath("/backsplit")
@@ -171,7 +171,7 @@ def contents_sha256(path: Path) -> str:
         PROGRAM_MISSING: it is not there.
     """
     if path.is_dir():
-        files = sorted(file for file in path.rglob("*") if file.is_file())
+        files = files_below(path)
         return digest([[file.relative_to(path).as_posix(), file_sha256(file)] for file in files])
     try:
         return file_sha256(path)

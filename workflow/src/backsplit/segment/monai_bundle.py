@@ -11,7 +11,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
@@ -27,12 +27,14 @@ from backsplit.config.segmenters import MonaiBundle
 from backsplit.config.slices import Labelling
 from backsplit.errors import CaseError, Code, RunError, shown
 from backsplit.segment.base import Labelled, Licence, Segmenter
+from backsplit.segment.bundle_code import may_run, only_sources, require_own
 from backsplit.segment.device import choose_device
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.memory import limits
 from backsplit.segment.pipeline import Size, Steps, overlap
 from backsplit.segment.timing import Timings
 from backsplit.segment.weights import require_accepted
+from backsplit.store.disk import files_below
 from backsplit.store.provenance import read_json, versions
 from backsplit.volume import (
     Array,
@@ -102,7 +104,7 @@ class MonaiBundleSegmenter:
         return stated_licence(self.section) or UNSTATED
 
     def weights(self) -> Sequence[Path]:
-        """The checkpoint, every configuration and every module of the bundle."""
+        """Every checkpoint, configuration and module of the bundle; each may be run as code."""
         bundle = self.section.bundle
         files = [bundle / self.section.config, bundle / METADATA, self._checkpoint]
         for path in files:
@@ -112,8 +114,8 @@ class MonaiBundleSegmenter:
                     f"{path} does not exist",
                     "correct `bundle`, `config` or `checkpoint`",
                 )
-        others = [*bundle.glob("configs/*"), *bundle.rglob("*.py")]
-        return sorted({*files, *(path for path in others if path.is_file())})
+        others = [path for path in files_below(bundle) if may_run(path.relative_to(bundle))]
+        return sorted({*files, *others})
 
     @property
     def _checkpoint(self) -> Path:
@@ -140,7 +142,7 @@ class MonaiBundleSegmenter:
         require_accepted(files, str(self.section.bundle))
         device = choose_device(self.run.device)
         with self.timings.phase("load"):
-            loaded = _load(self.section, self._checkpoint, device)
+            loaded = _load(self.section, self._checkpoint, device, files)
         engine = _Engine(loaded, self, device)
         yield from overlap(cases, engine.steps, limits())
 
@@ -245,6 +247,8 @@ class _Engine:
             return Labelled(self._values(case, array[0].transpose()), grid)
         if len(array) != len(self.names):
             raise self._undeclared(case, f"{len(array)} channels")
+        if not ((array >= 0) & (array <= 1)).all():
+            raise self._undeclared(case, "scores outside 0 to 1, which are no masks,")
         masks = (
             (channel, array[place].transpose() >= 0.5)
             for place, channel in enumerate(sorted(self.names))
@@ -272,8 +276,8 @@ class _Engine:
         )
 
 
-def _load(section: MonaiBundle, checkpoint: Path, device: str) -> _Loaded:
-    """Read a bundle's configuration and its network.
+def _load(section: MonaiBundle, checkpoint: Path, device: str, files: Collection[Path]) -> _Loaded:
+    """Read a bundle's configuration and its network; `files` are those that were accepted.
 
     Raises
     ------
@@ -286,11 +290,13 @@ def _load(section: MonaiBundle, checkpoint: Path, device: str) -> _Loaded:
 
     path = section.bundle / section.config
     root = str(section.bundle.absolute())
+    only_sources()
     sys.path.insert(0, root)  # where `monai.bundle run` finds its modules too
     try:
         parser = ConfigParser()
         parser.read_config(str(path))
         parser.read_meta(str(section.bundle / METADATA))
+        require_own(parser.get(), files, set())
         parser["bundle_root"], parser["device"] = root, f"$torch.device('{device}')"
         lacking = [name for name in COMPONENTS if name not in parser]
         named = next((name for name in NETWORKS if name in parser), None)

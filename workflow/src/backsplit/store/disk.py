@@ -154,6 +154,21 @@ def parts_of(path: Path) -> list[Path]:
     return [path, data] if data != path and is_there(data) and data.is_file() else [path]
 
 
+def files_below(folder: Path) -> list[Path]:
+    """All files below a folder, sorted; links to folders are followed, to each folder once."""
+    found: list[Path] = []
+    seen: set[str] = set()
+    for place, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        real = os.path.realpath(place)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        found += [path for path in (Path(place, name) for name in names) if path.is_file()]
+    return sorted(found)
+
+
 DETACHED = (".mhd", ".nhdr")
 """Headers of MetaImage and NRRD that have their voxels in a file beside them."""
 

@@ -1,0 +1,54 @@
+"""Which files of a MONAI bundle may run as code, and how no other is run."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Collection
+from pathlib import Path
+from typing import Any
+
+MODULES = (".py", ".pyc", ".so", ".pyd")
+"""What Python imports."""
+
+
+def may_run(path: Path) -> bool:
+    """Whether a file of a bundle can be run, by its path from the bundle's folder.
+
+    Python's own copies in `__pycache__` are left out: none is read (`only_sources`).
+    """
+    if "__pycache__" in path.parts:
+        return False
+    return path.parts[0] in ("configs", "models") or path.suffix in MODULES
+
+
+def only_sources() -> None:
+    """From now on import modules from their sources, which were accepted, not from `__pycache__`.
+
+    A bundle may come with compiled modules that hold anything, whatever their sources say.
+    """
+    sys.pycache_prefix = os.devnull
+    sys.dont_write_bytecode = True
+
+
+def require_own(config: Any, files: Collection[Path], seen: set[Path]) -> None:  # noqa: ANN401
+    """Refuse a configuration that takes parts (`%FILE#ID`) from files that are none of `files`.
+
+    Raises
+    ------
+    ValueError
+        It does.
+    """
+    from monai.bundle import ConfigParser
+
+    if isinstance(config, dict | list):
+        for part in config.values() if isinstance(config, dict) else config:
+            require_own(part, files, seen)
+    elif isinstance(config, str) and config.startswith("%"):
+        named = ConfigParser.split_path_id(config[1:])[0]
+        path = Path(named).resolve()
+        if named and path not in seen:
+            if path not in {file.resolve() for file in files}:
+                raise ValueError(f"{named}, which it reads, is no file of its bundle")
+            seen.add(path)
+            require_own(ConfigParser.load_config_file(named), files, seen)
