@@ -128,6 +128,8 @@ def test_a_segmenter_that_labels_lesions_itself_needs_a_rule():
         assert not found
         assert scheme.sources["organs"].get("kidney_cyst_left") == expected
         assert scheme.sources["organs"]["kidney_left"] == "kidney"
+        lent = {"organs": ("kidney_cyst_left", "kidney_cyst_right")} if rule == "kidney" else {}
+        assert scheme.lent == lent
     exact = {"cyst_left": "organs/kidney_cyst_left", "cyst_right": "organs/kidney_cyst_right"}
     assert not problems_of(exact, segmenter_lesions={})  # named one by one: that is the rule
     (wrong,) = problems_of(wild, segmenter_lesions={"organs/kidney_cyst_*": "kidny"})

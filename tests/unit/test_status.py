@@ -53,6 +53,15 @@ def test_a_structure_is_unknown_where_nobody_could_look_for_it(failed, missing, 
     assert unknown_structures(SCHEME, failed, missing, excluded) == expected
 
 
+def test_who_labels_lesions_of_an_organ_has_not_looked_for_the_organ():
+    names = ("background", "tumor", "liver")
+    sources = {"organs": {"liver": "liver"}, "lesions": {"liver_lesion": "liver"}}
+    scheme = Scheme({"tumor": 7}, names, sources, lent={"lesions": ("liver_lesion",)})
+    failed = {"organs": "out of memory"}
+    assert unknown_structures(scheme, failed, {}, ()) == {"liver": "organs failed: out of memory"}
+    assert unknown_structures(scheme, {"lesions": "out of memory"}, {}, ()) == {}
+
+
 def test_each_structure_has_a_status():
     labels = np.zeros((4, 5, 6), np.uint8)
     labels[1, 2, 2:4] = 2  # within

@@ -21,7 +21,8 @@ def unknown_structures(
 ) -> dict[str, str]:
     """Structures that could not be labelled in a case, and why.
 
-    A structure of several sources is unknown only when none of them could look for it.
+    A structure of several sources is unknown only when none of them could look for it. Who labels
+    its lesions has not looked for it.
 
     Parameters
     ----------
@@ -40,7 +41,7 @@ def unknown_structures(
                 reasons[structure].append(f"{segmenter} failed: {failed[segmenter]}")
             elif name in missing.get(segmenter, {}):
                 reasons[structure].append(f"{segmenter}/{name}: {missing[segmenter][name]}")
-            else:
+            elif name not in scheme.lent.get(segmenter, ()):
                 looked.add(structure)
     unknown = {
         structure: "; ".join(dict.fromkeys(why))

@@ -101,6 +101,7 @@ def resolve(
         regions=_regions(resolver, names[1:]),
         nested=config.compose.nested,
         opinions=_opinions(config),
+        lent=_lent(resolver),
     )
     return scheme, problems
 
@@ -150,6 +151,16 @@ def _opinions(config: Config) -> dict[str, Opinion]:
         for name, structure in config.structures.items()
         if len(structure.segmenters) > 1
     }
+
+
+def _lent(resolver: _Resolver) -> dict[str, tuple[str, ...]]:
+    """Classes that a structure has by a rule for lesions, and does not name itself."""
+    structures = resolver.config.structures
+    found: dict[str, tuple[str, ...]] = {}
+    for (segmenter, name), label in _lesion_rules(resolver, quiet=True).items():
+        if label in structures and f"{segmenter}/{name}" not in structures[label].of:
+            found[segmenter] = (*found.get(segmenter, ()), name)
+    return found
 
 
 def _lesion_rules(resolver: _Resolver, *, quiet: bool = False) -> dict[tuple[str, str], str]:

@@ -51,6 +51,8 @@ class Scheme:
     regions : region name to label names, for nnU-Net's region-based training; empty for flat ids
     nested : structures of which also the first 0, 1, 2, … are emitted
     opinions : structure that several segmenters label to who decides
+    lent : segmenter to classes that `compose.segmenter_lesions` alone gives to a structure: who
+        looked for a lesion of the liver did not look for the liver
     """
 
     targets: Mapping[str, TargetValue]
@@ -61,6 +63,7 @@ class Scheme:
     regions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     nested: tuple[str, ...] = ()
     opinions: Mapping[str, Opinion] = field(default_factory=dict)
+    lent: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def of_composing(self) -> Scheme:
