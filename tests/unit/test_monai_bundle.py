@@ -339,6 +339,7 @@ def test_the_whole_command_accepts_and_labels(bundle, project, weights, monkeypa
     project.write(
         segmenters={"net": {"kind": "monai_bundle", "bundle": str(bundle)}},
         structures={"body": "net/body", "bone": "net/bone"},
+        targets={"tumor": 1},
     )
     run = CliRunner().invoke
     assert run(app, ["weights", "accept", "net", "--config", "config.yaml"]).exit_code == 0
@@ -346,4 +347,4 @@ def test_the_whole_command_accepts_and_labels(bundle, project, weights, monkeypa
         done = run(app, [*verb, "--config", "config.yaml"])
         assert done.exit_code == 0, done.output
     labels = load(project.results / "labels" / "a.nii.gz")
-    assert set(np.unique(labels).tolist()) == {0, 1, 3, 4}  # tumor, then body and bone
+    assert set(np.unique(labels).tolist()) == {0, 1, 2, 3}  # tumor, then body and bone
