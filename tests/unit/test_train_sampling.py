@@ -111,6 +111,51 @@ def test_what_is_no_single_class_is_kept():
         assert set(found["class_locations"]) == {1, everywhere}
 
 
+class Arm:
+    """Cases of an arm of a study: the same tumours, with organs, without, or among `ignore`."""
+
+    identifiers = ("with", "without")
+
+    def __init__(self, kind):
+        self.kind = kind
+
+    def load_case(self, case):
+        image, whole, before, _ = Cases().load_case(case)
+        labels = np.where(whole <= 2, whole, {"ignored": 9}.get(self.kind, 0))
+        labels = whole if self.kind == "organs" else labels
+        if self.kind == "ignored":
+            labels[labels == 0] = 9
+        found = {i: np.argwhere(labels == i) for i in range(1, 9)}
+        if self.kind == "ignored":
+            found[(-1, *range(9))] = np.argwhere(labels < 9)
+        shape = np.arange(image.size, dtype=np.float32).reshape(image.shape)  # tells places apart
+        return shape, labels, before, {"class_locations": found}
+
+
+def places(kind, anywhere, draws=60):
+    """Case and first voxel of the patches, two a batch of which one is forced."""
+    sampled = TargetSampling(Arm(kind), 2, 1.0, by_lesion=False, anywhere=anywhere)
+    labels = {**LABELS, "ignore": 9} if kind == "ignored" else LABELS
+    manager = LabelManager(labels, None)
+    loader = nnUNetDataLoader(sampled, 2, (4, 4, 4), (4, 4, 4), manager, 0.5)
+    np.random.seed(0)
+    found = []
+    for _ in range(draws):
+        batch = next(loader)
+        found += zip(batch["keys"], batch["data"][:, 0, 0, 0, 0].tolist(), strict=True)
+    return found
+
+
+def test_arms_see_the_same_patches_whatever_is_labelled_beside_the_targets():
+    """In cases without a target too, and where everything else is `ignore`."""
+    bare = places("bare", anywhere=True)
+    assert bare == places("organs", anywhere=True) == places("ignored", anywhere=True)
+    assert len(set(bare)) > 90
+    assert bare == places("bare", anywhere=False)  # nothing to be centred on but targets
+    assert bare != places("organs", anywhere=False)
+    assert bare != places("ignored", anywhere=False)
+
+
 @examples(40)
 @given(hnp.arrays(np.uint8, (5, 6, 7), elements=st.sampled_from([0, 0, 0, 1, 2, 3])), st.booleans())
 def test_lesions_are_connected_components(labels, large):

@@ -122,6 +122,7 @@ def settings_of(job: Job, study: Study, shared: Shared, described: Mapping[str, 
     partial = IGNORE in described["labels"]
     given: dict[str, Any] = {
         "targets": 1.0,
+        "anywhere": True,
         "mirroring": not any(map(has_side, shared.structures)),
         "nearest": len(shared.structures) >= MANY_CLASSES,
         **study.training,

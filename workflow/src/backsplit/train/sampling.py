@@ -3,10 +3,14 @@
 nnU-Net centres a forced patch on a class drawn among all that a case has: with thirty structures
 on a lesion in a thirtieth of them. It asks the data set for a case and its class locations each
 time; a data set that leaves the others out decides what the patch is centred on.
+
+Where a data set has an ignore label, nnU-Net centres the patches that are not forced on annotated
+voxels: in a patient without anatomy these are the lesions. `anywhere` keeps them random.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -15,11 +19,14 @@ import numpy as np
 
 from backsplit.volume import Array
 
-Locations = Mapping[Any, Array]
-"""Class, or a tuple of classes, to voxels (n, 4): channel, z, y, x."""
+Locations = Mapping[Any, Array | Sequence[Any]]
+"""Class, or a tuple of classes, to voxels (n, 4): channel, z, y, x; an empty sequence: none."""
 
 PER_LESION = 200
 """Voxels that are kept of a lesion to centre patches on."""
+
+# nnU-Net's word for a case without places, which `anywhere` asks for
+warnings.filterwarnings("ignore", message="Warning! No annotated pixels in image!")
 
 
 class TargetSampling:
@@ -31,27 +38,39 @@ class TargetSampling:
     targets : number of targets; they have the ids 1 … targets
     share : of the forced patches that are centred on a target, where the case has one
     by_lesion : each lesion of the case as often as another, not each voxel
+    anywhere : a patch that is to be centred on a target lies anywhere in a case without one, and so
+        does each patch that is not forced: data sets with the same targets get the same patches
     """
 
-    def __init__(self, data: Any, targets: int, share: float, *, by_lesion: bool) -> None:  # noqa: ANN401
+    def __init__(
+        self,
+        data: Any,  # noqa: ANN401
+        targets: int,
+        share: float,
+        *,
+        by_lesion: bool,
+        anywhere: bool = False,
+    ) -> None:
         self.data, self.targets = data, range(1, targets + 1)
-        self.share, self.by_lesion = share, by_lesion
+        self.share, self.by_lesion, self.anywhere = share, by_lesion, anywhere
         self.identifiers = data.identifiers
         self._lesions: dict[str, Sequence[tuple[int, Array]]] = {}
 
     def load_case(self, case: str) -> tuple[Any, Any, Any, dict[str, Any]]:
         """Load a case as nnU-Net does: image, labels, labels of the stage before, properties."""
         image, labels, before, properties = self.data.load_case(case)
+        found: Locations = properties["class_locations"]
+        if self.anywhere:  # no place: nnU-Net then draws one in the whole image
+            found = {key: () if isinstance(key, tuple) else where for key, where in found.items()}
         if np.random.uniform() < self.share:
-            found = self._narrowed(case, labels, properties["class_locations"])
-            properties = {**properties, "class_locations": found}
-        return image, labels, before, properties
+            found = self._narrowed(case, labels, found)
+        return image, labels, before, {**properties, "class_locations": found}
 
     def _narrowed(self, case: str, labels: Any, locations: Locations) -> Locations:  # noqa: ANN401
         """The targets that the case has, and what is no single class (all annotated voxels)."""
         present = [t for t in self.targets if len(locations.get(t, ()))]
         if not present:
-            return locations
+            return dict.fromkeys(locations, ()) if self.anywhere else locations
         kept = {key: where for key, where in locations.items() if isinstance(key, tuple)}
         if not self.by_lesion:
             return {**kept, **{target: locations[target] for target in present}}

@@ -48,6 +48,12 @@ class Settings(BaseModel):
         description="Centre them on each lesion of the case as often as on another, not on each "
         "voxel: small lesions as often as large ones.",
     )
+    anywhere: bool = Field(
+        default=False,
+        description="Patches that are centred on no target lie anywhere in the image: where they "
+        "lie then depends on the targets alone. false: as nnU-Net draws them, on a structure, or "
+        "on an annotated voxel where the data set has `ignore`.",
+    )
     target_dice: float | None = Field(
         default=None,
         ge=0,

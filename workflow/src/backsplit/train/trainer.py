@@ -204,7 +204,13 @@ class nnUNetTrainerBackSplit(nnUNetTrainer):  # noqa: N801 (nnU-Net's way to nam
         """Give the data sets of the fold; forced patches are centred on targets as asked."""
         settings = self.settings
         training, validation = (
-            TargetSampling(data, self.targets, settings.targets, by_lesion=settings.by_lesion)
+            TargetSampling(
+                data,
+                self.targets,
+                settings.targets,
+                by_lesion=settings.by_lesion,
+                anywhere=settings.anywhere,
+            )
             for data in super().get_tr_and_val_datasets()
         )
         return training, validation
