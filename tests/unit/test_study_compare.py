@@ -193,6 +193,14 @@ def test_networks_that_differ_as_much_are_no_difference():
     assert row["p_patients"] < 0.001 and row["verdict"] == Verdict.TRAININGS
 
 
+def test_what_the_number_of_arms_hides_is_not_put_down_to_trainings():
+    arms = ["a", "b", "c", "d", "e", "f"]
+    scores, lesions = tables(arms, patients=24, networks=0, gains={"b": 0.024})
+    row = one(compare(scores, lesions, "a"), "b")
+    assert row["p_patients"] < 0.05 and row["p_trainings"] < 0.05 < row["p_holm"]
+    assert row["verdict"] == Verdict.PATIENTS
+
+
 def test_five_patients_cannot_show_any_difference():
     scores, lesions = tables(["a", "b"], patients=5, gains={"b": 0.3})
     row = one(compare(scores, lesions, "a"), "b")

@@ -224,9 +224,10 @@ def _family(
         for arm, pair in pairs.items()
     ]
     corrected = holm([float(np.maximum(row.p_patients, row.p_trainings)) for row in found])
+    of_patients = holm([row.p_patients for row in found])
     return [
-        replace(row, p_holm=float(p), verdict=_verdict(row, float(p), measure))
-        for row, p in zip(found, corrected, strict=True)
+        replace(row, p_holm=float(p), verdict=_verdict(row, float(p), float(alone), measure))
+        for row, p, alone in zip(found, corrected, of_patients, strict=True)
     ]
 
 
@@ -272,12 +273,13 @@ def _detectable(pair: Paired, trainings: Spread, alpha: float) -> float:
     return float(trainings.detectable(alpha)) if trainings.error > 0 else np.nan
 
 
-def _verdict(row: Comparison, p: float, measure: Measure) -> Verdict:
+def _verdict(row: Comparison, p: float, of_patients: float, measure: Measure) -> Verdict:
+    """What both p say, each corrected for the number of arms."""
     if row.equal == row.patients:
         return Verdict.EQUAL
     if p < ALPHA:
         return Verdict.BETTER if (row.difference > 0) == measure.larger_is_better else Verdict.WORSE
-    if row.p_patients >= ALPHA:
+    if of_patients >= ALPHA:
         return Verdict.PATIENTS
     return Verdict.ONE_TRAINING if np.isnan(row.p_trainings) else Verdict.TRAININGS
 
