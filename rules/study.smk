@@ -67,7 +67,7 @@ rule study_labels:
 rule study_train:
     """Train an arm on a fold with a seed; a job that was cut off goes on where it was."""
     input:
-        network_before,
+        networks_before,
         "<results>/study/arms/{arm}.json",
     output:
         f"{JOB}/trained.json",

@@ -38,16 +38,13 @@ def of_every_job(name):
     return files
 
 
-def network_before(wildcards):
-    """The note of the network that an arm starts from, where it does."""
-    start = STUDY.arm(wildcards.arm).start
-    folder = JOB.replace("<results>", RESULTS)
-    note = f"{folder}/trained.json"
-    return (
-        [note.format(arm=start, fold=wildcards.fold, seed=wildcards.seed)]
-        if start
-        else []
-    )
+def networks_before(wildcards):
+    """The notes of the networks that are trained first: what it starts from, or would train again."""
+    note = JOB.replace("<results>", RESULTS) + "/trained.json"
+    return [
+        note.format(arm=arm, fold=wildcards.fold, seed=wildcards.seed)
+        for arm in STUDY_KEYS.before(wildcards.arm)
+    ]
 
 
 def study_gpus(wildcards):

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -13,8 +15,20 @@ import pytest
 from backsplit.config.study import SmallNetwork, Study
 from backsplit.errors import Code, RunError
 from backsplit.export.nnunet import NnUNetDataset
+from backsplit.flow import study_scores
+from backsplit.flow.study import is_made_with
+from backsplit.flow.study_keys import StudyKeys
+from backsplit.store.provenance import digest
 from backsplit.study.arms import Arm, Control, Noise, arms_of, reference_arm
-from backsplit.study.jobs import ArmSet, Job, Shared, jobs_of, settings_of, training_key
+from backsplit.study.jobs import (
+    ArmSet,
+    Job,
+    Shared,
+    Trained,
+    jobs_of,
+    settings_of,
+    training_key,
+)
 from backsplit.study.preprocess import small_plans
 from backsplit.study.price import Progress, as_time
 from backsplit.study.sets import label_set, write_set
@@ -187,6 +201,11 @@ def test_a_smaller_share_is_part_of_a_larger_one(source):
     assert all(few < many for few, many in pairwise(shares))
 
 
+def test_a_share_is_not_rounded_up_by_the_last_digit(source):
+    hundred = replace(source, patients={f"p{i}": f"p{i}" for i in range(100)})
+    assert len(hundred.known_patients(0.07)) == 7  # 0.07 * 100 is above 7 in binary
+
+
 def test_complete_leaves_out_of_the_training_what_is_not_and_validates_the_same(source):
     (arm,) = arms(study(arm={"complete": True})).values()
     (split,) = label_set(arm, source).splits()
@@ -301,7 +320,7 @@ def test_what_is_no_matter_of_labels_is_the_same_in_every_arm():
         settings_of(Job(arm, 0, 0), given, SHARED, PARTIAL) for arm in arms(given).values()
     )
     assert binary == whole and binary.mirroring is False  # kidney_left is in the study
-    assert binary.targets == 1.0
+    assert binary.targets == 1.0 and binary.anywhere
 
 
 def test_a_setting_that_there_is_not_is_refused():
@@ -309,6 +328,60 @@ def test_a_setting_that_there_is_not_is_refused():
     with pytest.raises(RunError) as refused:
         key(given)
     assert refused.value.code is Code.TRAINING_UNSUITED and "study.training" in str(refused.value)
+
+
+def test_another_paper_makes_the_page_again_and_no_network():
+    def keys(**given) -> StudyKeys:
+        of = SimpleNamespace(study=Study.model_validate({"arms": {"one": {}}, **given}), jobs=())
+        return StudyKeys(SimpleNamespace(export_key=lambda: "data"), of)
+
+    of_study = {"reference": "one"}
+    for made in (first := keys(), other := keys(paper="kits23")):
+        vars(made.study).update(of_study, arm=lambda name: Arm(name, ()))
+    assert first.compare() != other.compare()
+    assert first.train("one", 0, 0) == other.train("one", 0, 0)
+
+
+def test_of_arms_with_the_same_network_one_is_trained_before_the_others():
+    """Else both would hold a GPU, and one of them would wait."""
+    sections = {
+        "binary": {"structures": []},
+        "all": {},
+        "nested": {"nested": True},
+        "twin": {"structures": [], "twin": 1},
+        "tuned": {"from": "binary"},
+        "again": {"from": "binary"},
+    }
+    found = arms(Study.model_validate({"arms": sections}))
+    keys = StudyKeys(None, SimpleNamespace(arm=found.__getitem__, arms=tuple(found.values())))
+    before = {name: keys.before(name) for name in found if keys.before(name)}
+    assert before == {
+        "nested_0": ["binary"],
+        f"nested_{len(ORGANS)}": ["all"],
+        "tuned": ["binary"],
+        "again": ["binary", "tuned"],
+    }
+
+
+def test_what_was_trained_or_predicted_before_a_change_is_named(tmp_path, monkeypatch):
+    """The verbs run by hand: another budget, and only one arm trained since."""
+    network = Trained(tmp_path, 0, "key", "sha", 3, 2)
+    names = ["kept", "other key", "other network"]
+    jobs = [Job(Arm(name, ()), 0, 0) for name in names]
+    for job, sha in zip(jobs, ("sha", "sha", "before"), strict=True):
+        (tmp_path / f"{job.arm.name}.json").write_text(json.dumps({"sha256": sha}))
+    given = SimpleNamespace(
+        jobs=jobs,
+        network=lambda job: network,
+        notes=lambda job: SimpleNamespace(predicted=tmp_path / f"{job.arm.name}.json"),
+    )
+    keys = {"kept": "key", "other key": "new", "other network": "key"}
+    monkeypatch.setattr(
+        study_scores,
+        "training_of",
+        lambda study, job, device: SimpleNamespace(key=keys[job.arm.name]),
+    )
+    assert [job.arm.name for job in study_scores.outdated(given)] == names[1:]
 
 
 # plans and price
@@ -323,6 +396,20 @@ def test_a_small_network_takes_strides_and_kernels_as_nnunet_chooses_them():
     assert kwargs["features_per_stage"] == [8, 16, 32] and kwargs["n_stages"] == 3
     assert kwargs["strides"] == [[1, 1, 1], [2, 2, 1], [2, 2, 2]]  # 8 mm is not below twice 4 mm
     assert len(kwargs["kernel_sizes"]) == len(kwargs["n_conv_per_stage"]) == 3
+
+
+def test_a_set_is_preprocessed_again_for_another_plan_and_for_another_configuration(tmp_path):
+    """One plan has several configurations; only one of them is preprocessed."""
+    plans = training.plans("Dataset001_x")
+    whole = plans["configurations"]["3d_fullres"]
+    plans["configurations"]["3d_lowres"] = {**whole, "data_identifier": "nnUNetPlans_3d_lowres"}
+    (tmp_path / "nnUNetPlans.json").write_text(json.dumps(plans))
+    (tmp_path / whole["data_identifier"]).mkdir()
+    told = digest({key: held for key, held in plans.items() if key != "dataset_name"})
+    shared = Shared("nnUNetPlans", told, ORGANS, {})
+    assert is_made_with(tmp_path, shared, "3d_fullres")
+    assert not is_made_with(tmp_path, shared, "3d_lowres")
+    assert not is_made_with(tmp_path, replace(shared, sha256="other"), "3d_fullres")
 
 
 @pytest.mark.parametrize(

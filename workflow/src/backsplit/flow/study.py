@@ -306,7 +306,7 @@ def _labels(study: StudyProject, arm: Arm, say: Say) -> None:
             say(f"[backsplit] study: {arm.name}: {', '.join(made.names)}")
             link = config.export.nnunet.mode == "symlink"
             write_set(made, dataset.folder, folder.noise_of(name), link=link)
-        if not _is_made_with(ready, shared):
+        if not is_made_with(ready, shared, study.study.configuration):
             plans = folder.preprocessed / source.dataset.folder.name / f"{shared.plans}.json"
             relabel = relabelled(made, dataset, plans, study.study.configuration)
             share(plans, source.dataset, dataset, relabel, planning)
@@ -314,13 +314,21 @@ def _labels(study: StudyProject, arm: Arm, say: Say) -> None:
     say(f"[backsplit] study: {arm.name}: {name}")
 
 
-def _is_made_with(ready: Path, shared: Shared) -> bool:
-    """Whether a preprocessed data set has the plan that all arms share now."""
+def is_made_with(ready: Path, shared: Shared, configuration: str) -> bool:
+    """Whether a preprocessed data set has the plan that all arms share now, and its cases."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
     path = ready / f"{shared.plans}.json"
     if not path.exists():
         return False
-    plans = {key: held for key, held in read_json(path).items() if key != "dataset_name"}
-    return digest(plans) == shared.sha256
+    plans = read_json(path)
+    manager = PlansManager(dict(plans))
+    del plans["dataset_name"]
+    if digest(plans) != shared.sha256:
+        return False
+    # one plan has several configurations, and only that of the study was preprocessed
+    identifier: str = manager.get_configuration(configuration).data_identifier
+    return (ready / identifier).is_dir()
 
 
 def train(study: StudyProject, jobs: Sequence[Job], say: Say) -> None:

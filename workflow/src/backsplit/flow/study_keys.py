@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from backsplit import __version__
 from backsplit.flow.plan import Plan
 from backsplit.flow.study import StudyProject
 from backsplit.store.provenance import digest, plain
-from backsplit.study.jobs import REVISION, Job
+from backsplit.study.jobs import REVISION
 
 
 @dataclass(frozen=True)
@@ -53,12 +53,16 @@ class StudyKeys:
         return digest([self.study.study.tolerance_mm, self.predict(arm, fold, seed)])
 
     def compare(self) -> str:
-        """Changes with any score."""
+        """Changes with any score, and with what the page puts beside them."""
         scores = [self.evaluate(job.arm.name, job.fold, job.seed) for job in self.study.jobs]
-        return digest([__version__, scores, self.study.reference])
+        return digest([__version__, scores, self.study.reference, self.study.study.paper])
 
-    def start(self, job: Job) -> Job | None:
-        """The training whose network another one starts from."""
-        if job.arm.start is None:
-            return None
-        return Job(self.study.arm(job.arm.start), job.fold, job.seed)
+    def before(self, arm: str) -> list[str]:
+        """Arms that are trained first: the one it starts from, and one with the same network.
+
+        `nested_0` is `binary`: a job that waited for the other's network would keep a GPU idle.
+        """
+        mine = self.study.arm(arm)
+        alike = (one.name for one in self.study.arms if replace(one, name=arm) == mine)
+        first = {mine.start, next(alike)}
+        return sorted(name for name in first - {None, arm} if name is not None)

@@ -43,12 +43,14 @@ def price(study: StudyProject) -> Iterator[str]:
 def progress_of(study: StudyProject) -> Progress:
     """How far each training is, from the curves beside its checkpoint."""
     done: dict[Job, int] = {}
+    keys: dict[str, Job] = {}
     seconds: dict[Job, float] = {}
     ready = study.folder.plan.exists()
     for job in study.jobs if ready else ():
         if not study.folder.arm(job.arm.name).exists() or not _may_start(study, job):
             continue
         training = training_of(study, job, "cpu")
+        keys.setdefault(training.key, job)
         trained = training.network()
         fold = training.fold if trained is None else trained.folder
         if (fold / CURVES).exists():
@@ -57,8 +59,9 @@ def progress_of(study: StudyProject) -> Progress:
             seconds[job] = float(curves["seconds"].median())
     if not seconds and study.folder.measured.exists():
         measured = read_json(study.folder.measured)
-        slowest = next(job for job in study.jobs if job.arm.name == measured["arm"])
-        seconds[slowest] = measured["seconds"]
+        slowest = keys.get(str(measured.get("key")))
+        if slowest is not None:  # else it was measured with other settings
+            seconds[slowest] = measured["seconds"]
     return Progress(study.jobs, study.study.budget.epochs, done, seconds)
 
 
@@ -100,5 +103,5 @@ def measure(study: StudyProject, say: Say) -> None:
     )
     shutil.rmtree(trained)
     found = {"arm": slowest.arm.name, "device": device, "seconds": taken[-1] * factor}
-    write_json(study.folder.measured, found)
+    write_json(study.folder.measured, {**found, "key": training.key})
     say(f"[backsplit] study: {steps} steps of {slowest.name} took {taken[-1]:.1f} s on {device}")

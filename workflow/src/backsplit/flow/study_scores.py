@@ -10,7 +10,7 @@ import pandas as pd
 
 from backsplit.config.slices import lesion_values
 from backsplit.errors import Code, RunError
-from backsplit.flow.study import StudyProject
+from backsplit.flow.study import StudyProject, training_of
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import file_sha256, read_json, write_json
 from backsplit.store.results import VOLUME_ENDING
@@ -136,6 +136,12 @@ def gather(study: StudyProject, say: Say) -> None:
             f"{len(missing)} of {len(jobs)} trainings have no scores (first {missing[0].name})",
             "run `snakemake study`, or `backsplit study train`, `predict` and `evaluate`",
         )
+    if old := outdated(study):
+        say(
+            f"[backsplit] study: {len(old)} of {len(jobs)} trainings were made with settings, "
+            f"labels or an nnU-Net other than today's (first: {old[0].name}); to compare like with "
+            "like, run `backsplit study train`, `predict` and `evaluate` again"
+        )
     for name, columns in (("lesions", LESIONS), ("scores", SCORES)):
         parts = [pd.read_parquet(getattr(study.notes(job), name)) for job in jobs]
         _write(typed(pd.concat(parts), columns), folder.table(name))
@@ -157,6 +163,20 @@ def gather(study: StudyProject, say: Say) -> None:
     write_tsv(pd.DataFrame(rows, columns=list(JOBS)), folder.jobs)
     _gather_noise(study)
     say(f"[backsplit] study: {len(jobs)} trainings in {folder.table('scores')}")
+
+
+def outdated(study: StudyProject) -> list[Job]:
+    """Trainings whose network, or predictions, the configuration of today would not give.
+
+    The verbs run by hand can leave some: another budget, or labels made again, and only one arm
+    trained since.
+    """
+    return [
+        job
+        for job in study.jobs
+        if (trained := study.network(job)).key != training_of(study, job, "cpu").key
+        or read_json(study.notes(job).predicted)["sha256"] != trained.sha256
+    ]
 
 
 def _gather_noise(study: StudyProject) -> None:

@@ -76,7 +76,8 @@ class Source:
 
     def known_patients(self, share: float) -> set[str]:
         """The share of the patients whose anatomy an arm knows, rounded up."""
-        return set(self.drawn_patients[: math.ceil(share * len(self.drawn_patients))])
+        count = math.ceil(round(share * len(self.drawn_patients), 6))  # 0.07 of 100 is 7, not 8
+        return set(self.drawn_patients[:count])
 
     def require_unchanged(self, digests: Mapping[str, Mapping[str, str]]) -> None:
         """Hold the label maps against what was preprocessed.
