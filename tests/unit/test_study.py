@@ -384,6 +384,14 @@ def test_what_was_trained_or_predicted_before_a_change_is_named(tmp_path, monkey
     assert [job.arm.name for job in study_scores.outdated(given)] == names[1:]
 
 
+@pytest.mark.parametrize("own", ["epochs", "seed", "save_every"])
+def test_a_setting_that_the_study_makes_itself_is_refused(own):
+    given = Study.model_validate({"arms": {"one": {}}, "training": {own: 3}})
+    with pytest.raises(RunError) as refused:
+        key(given)
+    assert refused.value.code is Code.TRAINING_UNSUITED and own in str(refused.value)
+
+
 # plans and price
 
 

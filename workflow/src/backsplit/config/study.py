@@ -180,8 +180,9 @@ class Study(Section):
     augmenters: int = Field(
         default=4,
         ge=0,
-        description="Processes that make patches. 0: the training's own, and then the same "
-        "configuration gives the same network on a CPU.",
+        description="Processes that make patches, each with random numbers of its own. 0: the "
+        "training's own; then all arms of a seed see the same patches, and the same configuration "
+        "gives the same network on a CPU.",
     )
     reference: Name | None = Field(
         default=None,

@@ -9,11 +9,12 @@ from typing import Any
 
 from backsplit.config.base import IGNORE
 from backsplit.config.study import Study
+from backsplit.errors import Code, RunError
 from backsplit.store.provenance import digest, read_json, versions
 from backsplit.study.arms import Arm
 from backsplit.train.settings import MANY_CLASSES, Settings, given_settings, has_side
 
-REVISION = 1
+REVISION = 2
 """Of how our trainers learn: with another one every network is trained again."""
 
 TRAINERS = {
@@ -117,19 +118,28 @@ def settings_of(job: Job, study: Study, shared: Shared, described: Mapping[str, 
     Raises
     ------
     RunError
-        TRAINING_UNSUITED: `study.training` has a key that there is not.
+        TRAINING_UNSUITED: `study.training` has a key that there is not, or one that the study sets.
     """
     partial = IGNORE in described["labels"]
+    own: dict[str, Any] = {
+        **study.budget.model_dump(),
+        "save_every": 1,  # a job that is preempted loses an epoch at most
+        "seed": job.seed + 1000 * job.arm.twin,
+        "marginal": job.arm.unknown != "ignore" or not partial,
+    }
+    if both := sorted(own.keys() & study.training):
+        raise RunError(
+            Code.TRAINING_UNSUITED,
+            f"study.training: {', '.join(both)} would have no effect",
+            "remove it; study.budget, study.seeds and each arm's `unknown` and `twin` decide these",
+        )
     given: dict[str, Any] = {
         "targets": 1.0,
         "anywhere": True,
         "mirroring": not any(map(has_side, shared.structures)),
         "nearest": len(shared.structures) >= MANY_CLASSES,
         **study.training,
-        **study.budget.model_dump(),
-        "save_every": 1,  # a job that is preempted loses an epoch at most
-        "seed": job.seed + 1000 * job.arm.twin,
-        "marginal": job.arm.unknown != "ignore" or not partial,
+        **own,
     }
     return given_settings(given, "study.training")
 
