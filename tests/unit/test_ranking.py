@@ -101,6 +101,16 @@ def test_a_warning_counts_by_how_few_have_it():
     assert few["verdict"].tolist() == ["accept"]
 
 
+@pytest.mark.parametrize("cases", [1, 20, 40, 100])
+@pytest.mark.parametrize(
+    "rule", ["lesion_outside", "lesion_fills", "lesion_value", "lesion_contrast"]
+)
+def test_the_mask_of_something_else_is_for_review_however_few_cases_there_are(rule, cases):
+    flags = flags_of(("c00", "tumor", rule, "warn", np.nan))
+    table = verdicts(names_of(cases), flags, NOBODY).set_index("case")
+    assert table.loc["c00", "verdict"] == "review" and table.loc["c00", "rank"] == 1
+
+
 def test_a_faulty_case_leads_with_one_reason_and_folds_the_rest():
     table = changed(cohort(40), ["c07"], "liver", {"p50": 120.0, "volume_ml": 700.0})
     table = changed(table, ["c09"], "spleen", {"volume_ml": 120.0})

@@ -20,7 +20,13 @@ COMMON = 0.1
 """A warning is taken to be said of one case in a hundred, with the weight of `PRIOR` cases; one
 that lesions, operations and a second segmenter often give rise to, of one in ten."""
 
-OFTEN = ("lesion_*", "agreement", "cohort_absent")
+OFTEN = (
+    *("lesion_empty", "lesion_gaps", "lesion_dust", "lesion_cut", "lesion_border"),
+    *("agreement", "cohort_absent"),
+)
+"""What a patient may have. No patient explains a mask that lies outside the body, has another value
+than the others, fills its organ or has their contrast reversed: it is another image's, or no
+lesion's."""
 
 CERTAIN = {Severity.REJECT, Severity.REVIEW}
 
