@@ -152,3 +152,15 @@ def test_totalsegmentator_s_own_maps_have_one_flagged_organ(image, labels):
     table = measure(ct.array, found.array, names, ct.grid).iloc[1:]
     rows = {r["structure"]: r for r in table.to_dict("records")}
     assert flagged(rows) == {("volume", "pancreas"), ("components", "pancreas")}
+
+
+def test_of_several_breaches_of_one_kind_the_gravest_is_reported():
+    """A rule that only warns hides none that sends a case to review."""
+    near = [
+        {"of": "spleen", "to": name, "within_mm": 20, "severity": severity, "source": "ours"}
+        for name, severity in (("liver", "warn"), ("stomach", "review"), ("kidney_left", "warn"))
+    ]
+    rules = AnatomyRules.model_validate({"near": near})
+    rows = {"spleen": row(z=200)} | {rule["to"]: row() for rule in near}
+    (finding,) = findings(Case(rows, is_ct=True), rules)
+    assert finding.severity == "review" and "stomach" in finding.message

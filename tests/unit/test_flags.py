@@ -8,15 +8,14 @@ import pytest
 
 from backsplit.config.quality import Cohort, Quality
 from backsplit.judge.cube import Cube
+from backsplit.judge.echoes import without_echoes, without_unused
 from backsplit.judge.flags import (
     all_flags,
     cases_of_ct,
     flag_compared,
     flag_disagreement,
     flag_too_few,
-    without_echoes,
     without_off,
-    without_unused,
 )
 from backsplit.judge.ranking import NOTABLE
 from backsplit.judge.verdicts import FLAG_COLUMNS, SCORED_COLUMNS
@@ -156,6 +155,40 @@ def test_a_class_s_flag_goes_where_its_structure_says_the_same():
         key for i, key in enumerate(keys(flags)) if i != 1
     ]
     assert keys(without_unused(flags, sources)) == keys(flags)[:5]
+
+
+def test_a_class_that_is_odder_than_its_structure_is_no_echo_of_it():
+    """Half of a class is missing; of its structure something else is said, which is nothing."""
+    organs = changed(cohort(40, 1, "organs"), ["c05"], "kidney_left", {"volume_ml": 75.0})
+    names = {name: name for name in organs["structure"].unique()}
+    both = pd.concat([cohort(40), organs], ignore_index=True)
+    flags = said(both, sources={"organs": names})
+    (score,) = flags[(flags["case"] == "c05") & (flags["subject"] == "organs/kidney_left")]["score"]
+    assert score > 3
+    rows = [("a", "organs/liver", "near"), ("a", "liver", "near")]
+    graver = flags_of(rows).assign(severity=["review", "warn"])
+    assert keys(without_echoes(graver, {"organs": {"liver": "liver"}})) == rows
+
+
+def test_what_is_said_of_all_cases_and_of_a_group_is_said_as_gravely_as_either():
+    """By all cases the liver's place is out of view; by those of its site it lies lower."""
+    table, south = cohort(60), names_of(60)[48:]
+    ends = ["centroid_z", "box_z_min", "box_z_max"]
+    table.loc[table["case"].isin(south) & (table["structure"] == "liver"), ends] -= 190
+    table = absent(table, [south[0]], "liver")
+    seen = table[(table["case"] == south[0]) & (table["structure"] == "sacrum")]["centroid_z"]
+    image = {"case": south[0], "source": "image", "structure": "image",
+             "box_z_min": seen.item() - 80, "box_z_max": seen.item() + 80}  # fmt: skip
+    table = pd.concat([table, pd.DataFrame([image]).reindex(columns=table.columns)])
+
+    def severities(**groups: dict[str, list[str]]) -> list[str]:
+        flags = all_flags(table, NONE, {}, groups, Quality())
+        return flags[(flags["case"] == south[0]) & (flags["rule"] == "cohort_absent")][
+            "severity"
+        ].tolist()
+
+    assert severities() == ["info"]
+    assert severities(site={"north": names_of(60)[:48], "south": south}) == ["review"]
 
 
 def test_an_exchange_replaces_the_faults_it_explains():

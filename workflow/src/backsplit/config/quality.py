@@ -18,6 +18,11 @@ class Severity(StrEnum):
     REVIEW = "review"
     REJECT = "reject"
 
+    @property
+    def weight(self) -> int:
+        """0 for what weighs least."""
+        return list(Severity).index(self)
+
 
 class Rule(Section):
     """What every rule has."""

@@ -104,14 +104,16 @@ class Case:
 
 
 def findings(case: Case, rules: AnatomyRules) -> list[Finding]:
-    """Hold every rule against a case; of each kind a structure is reported once."""
+    """Hold every rule against a case; of each kind a structure is reported once: the gravest."""
     kinds: Sequence[Callable[[Case, AnatomyRules], Iterator[Finding]]] = (
         _volume, _intensity, _side, _pair, _order, _chain, _near, _components, _holes,
     )  # fmt: skip
     found: dict[tuple[str, str], Finding] = {}
     for kind in kinds:
         for finding in kind(case, rules):
-            found.setdefault((finding.subject, finding.rule), finding)
+            key = (finding.subject, finding.rule)
+            if key not in found or finding.severity.weight > found[key].severity.weight:
+                found[key] = finding
     return list(found.values())
 
 

@@ -12,10 +12,11 @@ from backsplit.config.quality import AnatomyRules, Cohort, Quality, Severity
 from backsplit.judge.absent import absences
 from backsplit.judge.anatomy import ROW, Case, Finding, anatomy_rules, findings, fits
 from backsplit.judge.cube import Cube
+from backsplit.judge.echoes import without_echoes, without_unused
 from backsplit.judge.evidence import Compared, Scale, compare, fields_of_view, named
 from backsplit.judge.mapping import looks_like, one_side, several_parts, two_groups
 from backsplit.judge.place import off_from_others
-from backsplit.judge.ranking import NOTABLE, kind_of
+from backsplit.judge.ranking import NOTABLE
 from backsplit.judge.symmetry import lopsided
 from backsplit.judge.systematic import Fault, Groups, exchanged, split
 from backsplit.judge.verdicts import FLAG_COLUMNS, SCORED_COLUMNS
@@ -64,8 +65,12 @@ def all_flags(
         [flag_anatomy(cubes, rules, ct), missing, flag_disagreement(agreement, settings.least_dice)]
     )
     compared = flag_compared(cubes, sources, groups, settings)
-    flags = pd.concat([fixed, compared]).sort_values("score", ascending=False, kind="stable")
+    flags = pd.concat([fixed, compared])
+    # what is said twice, of all cases and of a group, is said once: the gravest
+    flags = flags.assign(weight=[Severity(name).weight for name in flags["severity"]])
+    flags = flags.sort_values(["weight", "score"], ascending=False)
     flags = flags.drop_duplicates(["case", "subject", "rule"]).sort_index(kind="stable")
+    flags = flags.drop(columns="weight")
     flags = without_echoes(without_off(flags, settings.off), sources)
     flags = without_unused(flags, sources)
     minor = flags["score"] < NOTABLE
@@ -338,44 +343,6 @@ def without_off(flags: pd.DataFrame, off: Sequence[str]) -> pd.DataFrame:
     """Leave out what `qc.off` names."""
     pairs = zip(flags["rule"], flags["subject"], strict=True)
     return flags[~np.array([is_off(rule, subject, off) for rule, subject in pairs], bool)]
-
-
-def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
-    """Leave out what a segmenter's class says where its structure says the same.
-
-    Parameters
-    ----------
-    flags : flags
-    sources : segmenter to {class: structure}
-    """
-    rules = flags["rule"].map(kind_of)
-    said = set(zip(flags["case"], flags["subject"], rules, strict=True))
-    structures = {
-        f"{segmenter}/{name}": structure
-        for segmenter, classes in sources.items()
-        for name, structure in classes.items()
-    }
-    echoes = [
-        (case, structures.get(subject), rule) in said
-        for case, subject, rule in zip(flags["case"], flags["subject"], rules, strict=True)
-    ]
-    return flags[~np.array(echoes, bool)]
-
-
-def without_unused(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
-    """Leave out what is said of a segmenter's class that no structure takes.
-
-    A segmenter finds a hundred classes where a data set takes five; what is wrong with the others
-    is no reason to look at a case. They are measured all the same, and other rules rest on them.
-
-    Parameters
-    ----------
-    flags : flags
-    sources : segmenter to {class: structure}
-    """
-    used = {f"{segmenter}/{name}" for segmenter, classes in sources.items() for name in classes}
-    kept = ["/" not in subject or subject in used for subject in flags["subject"]]
-    return flags[np.array(kept, bool)]
 
 
 def _present(cubes: Mapping[str, Cube]) -> dict[str, set[str]]:
