@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,8 @@ from backsplit.cli.common import ACTION_NEEDED, CASES_LOST, DEFAULT_CONFIG, Conf
 
 app = typer.Typer()
 
-DRY = frozenset({"-n", "--dry-run", "--dryrun"})
+DRY = re.compile(r"--dry-?run|-[Ffkpqr]*n[Ffkpqr]*")
+"""Also among other letters, as in -np."""
 PROFILES = ("--workflow-profile", "--profile")
 
 
@@ -35,15 +37,18 @@ def run(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG) -> None:
     from backsplit.flow.project import open_project
     from backsplit.flow.summary import losses
 
+    if any(option.startswith("--configfile") for option in context.args):
+        raise typer.BadParameter("name the configuration by -c: what is run is what is reported")
     with errors(None):
         plan = Plan(open_project(config))
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]
         if not any(option.startswith(PROFILES) for option in context.args):
             command += ["--workflow-profile", str(profile("default"))]
-        command += ["--configfile", str(config), *context.args]
+        # --configfile takes all that follows it: a target would be read as a configuration
+        command += [*context.args, "--configfile", str(config)]
         if _status_of(command):
             raise typer.Exit(ACTION_NEEDED)
-        if not DRY.intersection(context.args) and losses(plan):
+        if not any(map(DRY.fullmatch, context.args)) and losses(plan):
             raise typer.Exit(CASES_LOST)
 
 

@@ -39,7 +39,7 @@ def status(project: Project) -> Iterator[str]:
         due |= left > 0
         yield f"{name}: {done} done, {failed} failed, {len(sound)} in all"
     measured = [results.measures.table(batch) for batch in plan.batches]
-    yield from _of_the_data_set(project, [path for path in measured if path.exists()], due=due)
+    yield from _of_the_data_set(plan, [path for path in measured if path.exists()], due=due)
     yield from reminder(project)
 
 
@@ -73,10 +73,16 @@ def _counts(
     return done, failed
 
 
-def _of_the_data_set(project: Project, measured: list[Path], *, due: bool) -> Iterator[str]:
-    """Lines of judge, export and report: what they say, or that they are due."""
-    config, results = project.config, project.results
-    newest = max((path.stat().st_mtime for path in measured), default=0.0)
+def _of_the_data_set(plan: Plan, measured: list[Path], *, due: bool) -> Iterator[str]:
+    """Lines of judge, export and report: what they say, or that they are due.
+
+    Each is due when the label maps or a person's decisions are newer, or those that export and
+    report follow: the verdicts.
+    """
+    config, results = plan.config, plan.project.results
+    decisions = [config.decisions_path] if config.decisions_path.exists() else []
+    newest = max((path.stat().st_mtime for path in (*measured, *decisions)), default=0.0)
+    exported = note_of(results.export_key) in (None, plan.export_key())
     for name, path in (
         ("judge", results.verdicts),
         ("export", dataset_folder(config) / "dataset.json"),
@@ -84,7 +90,9 @@ def _of_the_data_set(project: Project, measured: list[Path], *, due: bool) -> It
     ):
         if not path.exists():
             yield f"{name}: not there yet"
-        elif due or path.stat().st_mtime < newest:
+            continue
+        written = path.stat().st_mtime
+        if due or written < newest or (name == "export" and not exported):
             yield f"{name}: out of date ({path})"
         elif name == "judge":
             verdicts = Counter(row["verdict"] for row in read_rows(path))
@@ -93,3 +101,5 @@ def _of_the_data_set(project: Project, measured: list[Path], *, due: bool) -> It
             yield f"export: {read_json(path)['numTraining']} cases in {path.parent}"
         else:
             yield f"report: {path}"
+        if name == "judge":
+            newest = max(newest, written)

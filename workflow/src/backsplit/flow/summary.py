@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.plan import Plan
+from backsplit.flow.status import working_folders
 from backsplit.flow.watch import Watch
 from backsplit.store.provenance import read_json
 from backsplit.store.results import StageFolder
@@ -26,8 +27,7 @@ Failures = Mapping[tuple[str, str], list[str]]
 
 def losses(plan: Plan) -> Failures:
     """Cases that were refused, or failed in a stage, by code: each where it happened first."""
-    config, results = plan.config, plan.project.results
-    folders = {"check": results.check, **results.stages(config.used_segmenters)}
+    folders = {"check": plan.project.results.check, **working_folders(plan.config)}
     found: dict[tuple[str, str], list[str]] = {}
     seen: set[str] = set()
     for stage, folder in folders.items():

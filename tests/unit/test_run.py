@@ -1,0 +1,99 @@
+"""`backsplit run`: what Snakemake is called with, and what the exit status says."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from backsplit import flow
+from backsplit.cli import app
+from backsplit.cli import run as verb
+from backsplit.flow.plan import Plan
+from backsplit.flow.project import open_project
+from backsplit.flow.summary import losses
+from backsplit.store.status import Outcome, Status, write_outcomes
+
+
+@pytest.fixture
+def called(project, monkeypatch):
+    """A data set with a case that failed; Snakemake itself is not started."""
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    config = project.write()
+    plan = Plan(open_project(config))
+    failed = Outcome("a", Status.FAILED, "OUT_OF_MEMORY", "no memory")
+    write_outcomes([failed], plan.project.results.labels.table("00001"))
+    commands: list[list[str]] = []
+    monkeypatch.setattr(verb, "_status_of", lambda command: commands.append(command) or 0)
+
+    def call(*options: str) -> tuple[int, list[str]]:
+        result = CliRunner().invoke(app, ["run", "-c", "config.yaml", *options])
+        return result.exit_code, commands[-1] if commands else []
+
+    return call
+
+
+@pytest.mark.parametrize("option", ["-n", "-np", "-nq", "-Fn", "--dry-run", "--dryrun"])
+def test_a_dry_run_loses_nothing(called, option):
+    assert called(option)[0] == 0
+
+
+@pytest.mark.parametrize("options", [(), ("--cores", "2"), ("--notemp",), ("-R", "compose")])
+def test_a_case_that_failed_is_lost(called, options):
+    assert called(*options)[0] == 3
+
+
+def test_a_target_is_no_second_configuration(called):
+    _, command = called("results/report/index.html", "--cores", "1")
+    assert command[-2:] == ["--configfile", "config.yaml"]
+    assert "results/report/index.html" in command and command.count("--configfile") == 1
+
+
+@pytest.mark.parametrize("option", ["--configfile=b.yaml", "--configfile", "--configfiles"])
+def test_no_other_configuration_is_run_than_the_one_that_is_reported(called, option):
+    status, command = called(option, "b.yaml")
+    assert status == 2 and command == []
+
+
+def test_cases_that_only_the_unrestricted_labels_lose_are_lost(project, monkeypatch):
+    """The data set is made from those."""
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    failed = Outcome("a", Status.FAILED, "NOTHING_LABELLED", "every segmenter failed")
+    for wanted, expected in (
+        (False, {}),
+        (True, {("failed in compose unrestricted", "NOTHING_LABELLED"): ["a"]}),
+    ):
+        plan = Plan(open_project(project.write(export={"only_unrestricted": wanted})))
+        write_outcomes([failed], plan.project.results.unrestricted.table("00001"))
+        assert losses(plan) == expected
+
+
+def test_status_says_what_decisions_and_verdicts_have_overtaken(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    config = project.write()
+    flow.check(config, None, 1, print)
+    opened = open_project(config)
+    flow.segment(opened, "tissue", None, print)
+    flow.compose(opened, None, print)
+    flow.measure(opened, None, print)
+    flow.judge(opened, print)
+    flow.export(opened, print)
+    flow.report(opened, print)
+
+    def due() -> list[str]:
+        lines = (line.split(": ", 1) for line in flow.status(open_project(config)))
+        return [name for name, text in lines if text.startswith("out of date")]
+
+    assert due() == []
+    opened.config.decisions_path.write_text("case\tdecision\na\treject\n")
+    assert due() == ["judge", "export", "report"]
+    flow.judge(opened, print)
+    assert due() == ["export", "report"]  # the data set still holds the case
+    flow.report(opened, print)
+    assert due() == ["export"]
+    flow.export(open_project(config), print)
+    assert due() == []
+    project.write(qc={"review": 0.5})
+    assert due() == ["export"]
