@@ -6,6 +6,7 @@ import contextlib
 import io
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,8 +16,10 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
+from backsplit import flow
 from backsplit.flow.project import open_project
 from backsplit.flow.view import Desk, serve
+from backsplit.store.decisions import read_choices
 from support.browsing import accessible, fits
 
 pytestmark = pytest.mark.browser
@@ -75,3 +78,43 @@ def test_volumes_are_shown_and_decisions_are_written(viewed, desk):
     viewed.wait_for_timeout(300)
     assert pd.read_csv(path, sep="\t").empty
     assert fits(viewed) and accessible(viewed) == []
+
+
+def test_what_was_chosen_last_is_what_the_table_has(project, monkeypatch, chromium):
+    """However long the disk takes for what was chosen before; a key that is held counts once."""
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    config = project.write()
+    flow.check(config, None, 1, print)
+    opened = open_project(config)
+    flow.segment(opened, "tissue", None, print)
+    flow.compose(opened, None, print)
+    flow.measure(opened, None, print)
+    flow.judge(opened, print)
+    asked: list[object] = []
+
+    class Slow(Desk):
+        def decide(self, what: object) -> None:
+            asked.append(what)
+            if len(asked) == 1:
+                time.sleep(0.5)
+            super().decide(what)
+
+    desk = Slow(opened)
+    assert desk.first(None) == "a"
+    server = serve(desk, 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    page = chromium.new_page()
+    page.goto(f"http://localhost:{server.server_address[1]}/{desk.token}/case/a")
+    page.locator("body[data-ready]").wait_for(timeout=120_000)
+    page.keyboard.press("a")
+    page.keyboard.down("x")
+    page.keyboard.down("x")  # as a keyboard repeats it
+    page.keyboard.up("x")
+    page.wait_for_timeout(1000)
+    pressed = page.locator("[aria-pressed=true]").all_inner_texts()
+    page.close()
+    server.shutdown()
+    server.server_close()
+    assert pressed == ["reject"]
+    assert read_choices(opened.config.decisions_path) == {"a": ("reject", "")}

@@ -215,6 +215,19 @@ def test_a_damaged_table_of_decisions_is_never_written_over(port, desk):
     assert path.read_bytes() == b"case\tdecision\n\xff\xfe\x00"
 
 
+@pytest.mark.parametrize(("raised", "said"), [(BrokenPipeError, False), (KeyError, True)])
+def test_a_browser_that_goes_on_to_another_page_is_no_error(
+    port, desk, monkeypatch, capfd, raised, said
+):
+    def leave(*_: object) -> None:
+        raise raised
+
+    monkeypatch.setattr("backsplit.flow.view._Handler._send", leave)
+    with pytest.raises((http.client.RemoteDisconnected, ConnectionError)):
+        ask(port, f"/{desk.token}/view.css")
+    assert ("Traceback" in capfd.readouterr().err) == said
+
+
 def test_tokens_differ_and_are_long(desk):
     assert desk.token != Desk(desk.project).token and len(desk.token) >= 32
 
@@ -248,10 +261,11 @@ def test_the_command_says_where_and_how_from_elsewhere(finished):
     assert running.returncode == 0 and "ended" in rest
 
 
-def test_no_case_is_said(project, monkeypatch):
+def test_no_case_is_said_with_a_command_that_can_be_pasted(project, monkeypatch):
     monkeypatch.chdir(project.folder)
     project.add("a")
-    config: Path = project.write()
+    config: Path = project.write().rename("my config.yaml")
     flow.check(config, None, 1, print)
-    with pytest.raises(RunError, match="has been measured"):
+    with pytest.raises(RunError, match="has been measured") as raised:
         Desk(open_project(config)).first(None)
+    assert raised.value.remedy.endswith("backsplit run -c 'my config.yaml'")

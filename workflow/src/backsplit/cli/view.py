@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import platform
+import shlex
 from typing import Annotated
 
 import typer
@@ -35,8 +36,8 @@ def view(
         first = desk.first(case)
         try:
             server = serve(desk, port)
-        except OSError:
-            say(f"[backsplit] view: port {port} is taken; using a free one")
+        except OSError as error:
+            say(f"[backsplit] view: port {port}: {error.strerror}; using a free one")
             server = serve(desk, 0)
         number = server.server_address[1]
         address = f"http://localhost:{number}/{desk.token}/case/{first}"
@@ -45,7 +46,8 @@ def view(
             "[backsplit] view: from another machine, first run there: "
             f"ssh -N -L {number}:127.0.0.1:{number} {getpass.getuser()}@{platform.node()}"
         )
-        say("[backsplit] view: Ctrl-C ends it; `backsplit judge` and `report` take decisions up")
+        again = f"`backsplit run -c {shlex.quote(str(desk.project.path))}`"
+        say(f"[backsplit] view: Ctrl-C ends it; {again} takes decisions up, in the export too")
         if open_browser:
             typer.launch(address)
         try:

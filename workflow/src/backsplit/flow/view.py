@@ -10,7 +10,9 @@ from __future__ import annotations
 import hmac
 import json
 import secrets
+import shlex
 import shutil
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass, field
@@ -86,7 +88,7 @@ class Desk:
             raise RunError(
                 Code.FILE_MISSING,
                 f"no case in {self.project.results.root} has been measured",
-                f"run the workflow first: snakemake --configfile {self.project.path}",
+                f"run the workflow first: backsplit run -c {self._config}",
             )
         if case is None:
             waiting = [id_ for id_ in self.cases if self._pages[id_].verdict == Verdict.REVIEW]
@@ -95,9 +97,13 @@ class Desk:
             raise RunError(
                 Code.FILE_MISSING,
                 f"{case!r} is no case of {self.project.results.cases} that has been measured",
-                f"backsplit explain {case} --config {self.project.path}",
+                f"backsplit explain {shlex.quote(case)} -c {self._config}",
             )
         return case
+
+    @property
+    def _config(self) -> str:
+        return shlex.quote(str(self.project.path))
 
     def served(self, case: str) -> served.Served:
         """Files and facts of a case."""
@@ -143,9 +149,16 @@ def serve(desk: Desk, port: int) -> ThreadingHTTPServer:
         pass
 
     Handler.desk = desk
-    server = ThreadingHTTPServer((LOOPBACK, port), Handler)
-    server.daemon_threads = True
-    return server
+    return _Server((LOOPBACK, port), Handler)
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ANN401
+        """Say nothing of browsers that went on to another page."""
+        if not isinstance(sys.exception(), ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):
