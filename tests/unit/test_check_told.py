@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
-from backsplit.errors import Code, Problem
+import numpy as np
+import pytest
+
+from backsplit import flow
+from backsplit.errors import Code, Problem, RunError
 from backsplit.flow.grouped import lines
 from support.project import load, save
 
@@ -37,6 +41,35 @@ def test_what_differs_in_numbers_is_said_three_times_and_counted():
     assert len(said) == 4 and said[0] == str(found[0])
     assert "37 more like these (c5, c6, c7, c8, c9, … 32 more)" in said[3]
     assert "results/cases.tsv says what is wrong with each" in said[3]
+
+
+def test_cases_that_are_called_by_numbers_keep_the_figures_of_their_messages():
+    """A value that is the case's number, or holds it, is no name of the case."""
+    found = [problem(f"{n}", n, f"{n}.nii.gz holds the value {n}, spacing 1.{n}") for n in (2, 31)]
+    assert list(lines(found, 2, "t")) == [str(one) for one in found]
+    found = [problem(n, 2, f"{n}.nii.gz has values that are no integers") for n in "ab"]
+    (line,) = lines(found, 2, "t")
+    assert "has values that are no integers in 2 of 2 cases" in line
+
+
+def test_where_no_table_is_written_every_problem_is_said():
+    found = [problem(f"c{n}", n, f"c{n}.nii.gz is {n} mm off") for n in range(2, 42)]
+    assert list(lines(found, 50, None)) == [str(one) for one in found]
+
+
+def test_what_is_wrong_with_cases_is_whole_beside_what_stops_a_run(project, monkeypatch, capsys):
+    """No table of cases is written then, so none can be pointed at."""
+    monkeypatch.chdir(project.folder)
+    for n in range(6):
+        project.add(f"c{n}")
+        lesion = project.folder / "lesions" / f"c{n}.nii.gz"
+        save(lesion, np.where(load(lesion) == 2, 9 + n, load(lesion)).astype(np.uint8))
+    project.write(structures={"bone": "tissue/bnoe"})
+    with pytest.raises(RunError, match="cannot be run"):
+        flow.check(Path("config.yaml"), None, 1, print)
+    said = capsys.readouterr().out
+    assert [n for n in range(6) if f"row {n + 2}, `lesion`" not in said] == []
+    assert "more like these" not in said and not (project.results / "cases.tsv").exists()
 
 
 def test_commands_that_differ_are_given_for_the_first_case():

@@ -49,7 +49,7 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
     for problem in (*report.fatal, *report.lacking):
         say(str(problem))
     project = report.project
-    table = "results/cases.tsv" if project is None else str(project.results.cases)
+    table = None if project is None or report.fatal else str(project.results.cases)
     for line in grouped.lines(report.problems, len(report.checked), table):
         say(line)
     if project is not None and batch is None:

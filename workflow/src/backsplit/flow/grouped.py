@@ -15,7 +15,7 @@ MOST_OF_A_KIND = 3
 """Lines about one column and code."""
 
 
-def lines(problems: Sequence[Problem], cases: int, table: str) -> Iterator[str]:
+def lines(problems: Sequence[Problem], cases: int, table: str | None) -> Iterator[str]:
     """A line for each kind of problem.
 
     What is the same but for the names of files is one line; of what differs in more (sizes,
@@ -25,7 +25,8 @@ def lines(problems: Sequence[Problem], cases: int, table: str) -> Iterator[str]:
     ----------
     problems : of single cases
     cases : how many there are
-    table : where every case's problems are named
+    table : where every case's problems are named; None where no table is written: then every
+        line is whole
     """
     kinds: dict[tuple[str, str | None], dict[str, list[Problem]]] = {}
     for problem in problems:
@@ -33,9 +34,10 @@ def lines(problems: Sequence[Problem], cases: int, table: str) -> Iterator[str]:
         kind.setdefault(_without_names(problem, problem.what), []).append(problem)
     for (code, column), groups in kinds.items():
         same = list(groups.values())
-        for group in same[:MOST_OF_A_KIND]:
+        most = len(same) if table is None else MOST_OF_A_KIND
+        for group in same[:most]:
             yield str(group[0]) if len(group) == 1 else _line(group, cases)
-        if rest := [problem for group in same[MOST_OF_A_KIND:] for problem in group]:
+        if rest := [problem for group in same[most:] for problem in group]:
             yield (
                 f"{shown(rest[0].file)}, `{column}`: {len(rest)} more like these "
                 f"({_names(rest)}); {table} says what is wrong with each (code {code})"
@@ -68,7 +70,12 @@ def _names(problems: Sequence[Problem]) -> str:
 
 
 def _without_names(problem: Problem, text: str) -> str:
-    """A text without the file and the case that it is about."""
-    for name in filter(None, (PurePath(problem.value or "").name, problem.case)):
-        text = re.sub(rf"\S*{re.escape(name)}\S*", "…", text)
+    """A text without the file and the case that it is about.
+
+    A name without a letter, or of one letter, may as well be a figure or a word of the text.
+    """
+    for name in (PurePath(problem.value or "").name, problem.case or ""):
+        if len(name) > 1 and any(map(str.isalpha, name)):
+            whole = rf"(?<![A-Za-z0-9]){re.escape(name)}(?![A-Za-z0-9])"
+            text = re.sub(rf"\S*{whole}\S*", "…", text)
     return re.sub(r"^…:? | \(\d+ voxels\)", "", text)
