@@ -10,7 +10,8 @@ from backsplit.cli import app
 from backsplit.cli import run as verb
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import open_project
-from backsplit.flow.summary import losses
+from backsplit.flow.summary import losses, summary
+from backsplit.flow.watch import Watch
 from backsplit.store.status import Outcome, Status, write_outcomes
 
 
@@ -69,6 +70,17 @@ def test_cases_that_only_the_unrestricted_labels_lose_are_lost(project, monkeypa
         assert losses(plan) == expected
 
 
+def test_a_run_of_a_part_does_not_say_that_all_is_done(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    config = project.write()
+    flow.check(config, None, 1, print)
+    plan = Plan(open_project(config))
+    first, last = summary(plan, Watch(plan, print), whole=True)
+    assert first == "[backsplit] 1 cases in cases.tsv"
+    assert "NOT up to date" in last and last.endswith(f"next: `backsplit run -c {config}`")
+
+
 def test_status_says_what_decisions_and_verdicts_have_overtaken(project, monkeypatch):
     monkeypatch.chdir(project.folder)
     project.add("a")
@@ -86,13 +98,18 @@ def test_status_says_what_decisions_and_verdicts_have_overtaken(project, monkeyp
         lines = (line.split(": ", 1) for line in flow.status(open_project(config)))
         return [name for name, text in lines if text.startswith("out of date")]
 
-    assert due() == []
+    def said() -> str:
+        plan = Plan(open_project(config))
+        return "\n".join(summary(plan, Watch(plan, print), whole=True))
+
+    assert due() == [] and "exported: 1 of 1 cases" in said()
     opened.config.decisions_path.write_text("case\tdecision\na\treject\n")
     assert due() == ["judge", "export", "report"]
     flow.judge(opened, print)
     assert due() == ["export", "report"]  # the data set still holds the case
     flow.report(opened, print)
     assert due() == ["export"]
+    assert "exported" not in said() and "NOT up to date" in said()
     flow.export(open_project(config), print)
     assert due() == []
     project.write(qc={"review": 0.5})

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 
 from backsplit.export.nnunet import dataset_folder
-from backsplit.flow.plan import Plan
+from backsplit.flow.plan import Plan, note_of
 from backsplit.flow.status import working_folders
 from backsplit.flow.watch import Watch
 from backsplit.store.provenance import read_json
@@ -68,15 +69,28 @@ def summary(plan: Plan, watch: Watch, *, whole: bool) -> Iterator[str]:
         yield f"[backsplit] NOT finished: {why}; what is done is kept"
         yield f"[backsplit] next: correct the cause, then `backsplit run -c {config}`"
         return
+    folder = dataset_folder(project.config)
+    if not _is_current(plan, folder / "dataset.json"):
+        yield (
+            "[backsplit] the data set is NOT up to date: only a part was asked for, or files "
+            f"changed meanwhile; next: `backsplit run -c {config}`"
+        )
+        return
     verdicts = list(read_rows(results.verdicts))
     review = [row["case"] for row in verdicts if row["verdict"] == "review"]
     if review:
         yield f"[backsplit]   to review: {len(review)} ({named(review)})"
-    folder = dataset_folder(project.config)
     exported = int(read_json(folder / "dataset.json")["numTraining"])
     yield f"[backsplit] exported: {exported} of {len(plan.table)} cases, {folder}"
     yield f"[backsplit] next: open {results.report} and {_next(len(review), lost, config)}"
     yield f"[backsplit] took {clock(watch.seconds)}{_more(watch)}"
+
+
+def _is_current(plan: Plan, dataset: Path) -> bool:
+    """Whether the last stages have run, and for what the plan is made of."""
+    results = plan.project.results
+    there = all(path.exists() for path in (results.verdicts, dataset, results.report))
+    return there and note_of(results.export_key) in (None, plan.export_key())
 
 
 def named(cases: list[str]) -> str:
