@@ -101,6 +101,13 @@ def test_a_warning_counts_by_how_few_have_it():
     assert few["verdict"].tolist() == ["accept"]
 
 
+def test_what_was_accepted_in_bulk_is_not_spent_on_cases_that_come_later():
+    flags = flags_of(("c99", "liver", "cohort_shape", "warn", 9.0))
+    old = pd.DataFrame({"case": names_of(90), "decision": "accept", "note": ""})
+    table = verdicts(names_of(100), flags, old, 0.05).set_index("case")
+    assert table.loc["c99", ["verdict", "by", "rank"]].tolist() == ["review", "rules", 1]
+
+
 @pytest.mark.parametrize("cases", [1, 20, 40, 100])
 @pytest.mark.parametrize(
     "rule", ["lesion_outside", "lesion_fills", "lesion_value", "lesion_contrast"]

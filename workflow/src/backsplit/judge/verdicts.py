@@ -118,8 +118,8 @@ def verdicts(
     flags : all flags, with scores where cases were compared. One of severity `reject` rejects a
         case, one of severity `review` sends it to review; those of severity `warn` rank the others
     decisions : a person's own (case, decision, note), which win, and move the scores of the rest
-    review : share of the cases that a person is ready to look at: what was decided and what is
-        certain counts, and what is left goes to those that rank first, as far as they are less
+    review : share of the cases that a person is ready to look at: what is certain counts, and
+        what was decided of what is improbable; the rest goes to those that rank first, if less
         likely than that share among ordinary cases
 
     Returns
@@ -129,10 +129,12 @@ def verdicts(
         score, rank (1 first), reason (the message that leads)
     """
     everyone = list(dict.fromkeys(cases))
-    scored = learned(weighed(flags, len(everyone)).reset_index(drop=True), decisions)
+    unmoved = weighed(flags, len(everyone)).reset_index(drop=True)
+    scored = learned(unmoved, decisions)
     found = places(everyone, scored)
+    before = found if scored is unmoved else places(everyone, unmoved)
     decided = {str(row.case): row for row in decisions.itertuples()}
-    sent = _within(review, everyone, found, scored, set(decided))
+    sent = _within(review, everyone, found, before, scored, set(decided))
     by_case = scored.groupby("case").indices
     rows = []
     for case in everyone:
@@ -154,27 +156,27 @@ def _within(
     review: float,
     cases: Sequence[str],
     found: Mapping[str, Place],
+    before: Mapping[str, Place],
     flags: pd.DataFrame,
     decided: Set[str],
 ) -> set[str]:
     """Cases that the share of `review` is spent on, besides those that are certain or decided.
 
-    Each is less likely than that share: what is odd at all, of few cases, is not sent for it.
+    Each is less likely than that share: what is odd at all, of few cases, is not sent for it. Of
+    the cases that were decided those count that were as unlikely `before` decisions moved scores:
+    a thousand ordinary ones that were accepted take nothing from those that are added later.
     """
     least = -math.log10(review) if review else math.inf
     refused = set(flags[flags["severity"] == Severity.REJECT]["case"])
     judged = [case for case in cases if case not in refused]
-    spent = sum(found[case].certain or case in decided for case in judged)
-    left = math.ceil(review * len(judged)) - spent
+
+    def odd(place: Place) -> bool:
+        return not place.certain and place.leading is not None and place.score >= least
+
+    spent = sum(found[c].certain or (c in decided and odd(before[c])) for c in judged)
     ranked = sorted(judged, key=lambda case: found[case].rank)
-    waiting = [
-        case
-        for case in ranked
-        if case not in decided
-        and not found[case].certain
-        and found[case].leading is not None
-        and found[case].score >= least
-    ]
+    waiting = [case for case in ranked if case not in decided and odd(found[case])]
+    left = math.ceil(review * len(judged)) - spent
     return set(waiting[: max(left, 0)])
 
 
