@@ -253,7 +253,7 @@ def test_the_command_says_where_and_how_from_elsewhere(finished):
         stderr=subprocess.STDOUT, text=True,
     ) as running:  # fmt: skip
         address, tunnel = running.stdout.readline(), running.stdout.readline()
-        found = re.search(r"http://localhost:(\d+)(/[\w-]+/case/a)$", address.strip())
+        found = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]+/case/a)$", address.strip())
         assert found and f"ssh -N -L {found[1]}:127.0.0.1:{found[1]} " in tunnel
         assert ask(int(found[1]), found[2])[0] == 200
         running.send_signal(signal.SIGINT)

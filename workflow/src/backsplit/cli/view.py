@@ -29,7 +29,7 @@ def view(
 ) -> None:
     """Serve a viewer with 3D to this machine alone; decisions go into decisions.tsv at once."""
     from backsplit.flow.project import open_project
-    from backsplit.flow.view import Desk, serve
+    from backsplit.flow.view import LOOPBACK, Desk, serve
 
     with errors(None) as say:
         desk = Desk(open_project(config))
@@ -40,7 +40,8 @@ def view(
             say(f"[backsplit] view: port {port}: {error.strerror}; using a free one")
             server = serve(desk, 0)
         number = server.server_address[1]
-        address = f"http://localhost:{number}/{desk.token}/case/{first}"
+        # not localhost: as [::1] that may be another user's server, who would be told the token
+        address = f"http://{LOOPBACK}:{number}/{desk.token}/case/{first}"
         say(f"[backsplit] view: {address}")
         say(
             "[backsplit] view: from another machine, first run there: "
