@@ -8,8 +8,10 @@ import pyarrow.parquet as pq
 import pytest
 
 from backsplit.errors import Code, RunError
+from backsplit.flow.engine import MEASURED
 from backsplit.flow.gather import gather_measures, join_measures
 from backsplit.measure.rows import join_rows, write_rows
+from backsplit.measure.stage import TABLES
 from backsplit.store.results import ROWS_ENDING, Results
 from backsplit.store.status import Outcome, Status
 
@@ -66,3 +68,8 @@ def test_missing_or_damaged_rows_have_a_code_and_a_remedy(project, content):
     with pytest.raises(RunError) as caught:
         gather_measures(Results(project.results), "00001", [Outcome("a", Status.DONE)], COLUMNS)
     assert caught.value.code is Code.FILE_MISSING and "backsplit measure" in caught.value.message
+
+
+def test_a_batch_is_measured_again_where_any_of_its_tables_is_gone():
+    """A version before had fewer: what it measured is not enough to judge."""
+    assert set(MEASURED) == set(TABLES)

@@ -28,7 +28,7 @@ from backsplit.store.results import VOLUME_ENDING, Results, StageFolder, key_pat
 from backsplit.store.source import source_folder
 from backsplit.store.status import Status, outcomes_in
 
-MEASURED = ("measures", "lesions", "agreement", "drawn")
+MEASURED = ("measures", "lesions", "agreement", "drawn", "parts")
 """Tables of every case's measures, by the names that `measure` gives them."""
 
 OF_MODULE = Path("config of the module")

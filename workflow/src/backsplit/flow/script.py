@@ -100,7 +100,7 @@ def measure_case(project: Project, case: str) -> dict[str, pd.DataFrame]:
     Returns
     -------
     tables
-        `measures`, `lesions`, `agreement` and `drawn`, with the columns of docs/tables.md.
+        `measures`, `lesions`, `agreement`, `drawn` and `parts`, with the columns of docs/tables.md.
 
     Raises
     ------

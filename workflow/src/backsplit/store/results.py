@@ -190,7 +190,7 @@ class Results:
         return self.labels.path / "tables" / f"{batch}.jsonl"
 
     def quality(self, table: str) -> Path:
-        """A table of measures of the data set: measures, lesions, agreement, drawn."""
+        """A table of measures of the data set: measures, lesions, agreement, drawn, parts."""
         return self.quality_folder / f"{table}.parquet"
 
     @property
