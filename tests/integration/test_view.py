@@ -24,6 +24,7 @@ from backsplit.errors import RunError
 from backsplit.flow.project import open_project
 from backsplit.flow.view import Desk, serve
 from backsplit.store.decisions import read_choices, write_choice
+from backsplit.store.locks import claimed
 from support.project import Project, load
 
 
@@ -202,6 +203,19 @@ def test_decisions_are_written_at_once_and_change_nothing_else(port, desk):
         status = ask(port, f"/{desk.token}/decide", "POST", body, Content_Type=kind)[0]
         assert status in (400, 413)
     assert path.read_bytes() == before
+
+
+def test_of_two_viewers_one_waits_for_the_other(desk):
+    path = desk.project.config.decisions_path
+    asked = {"case": "a", "choice": "accept", "note": ""}
+    waiting = threading.Thread(target=desk.decide, args=[asked])
+    with claimed(desk.project.results, "decisions", print):
+        waiting.start()
+        waiting.join(0.3)
+        assert waiting.is_alive() and not path.exists()
+        write_choice(path, "b.html", "reject", "")
+    waiting.join(20)
+    assert read_choices(path) == {"b.html": ("reject", ""), "a": ("accept", "")}
 
 
 def test_a_damaged_table_of_decisions_is_never_written_over(port, desk):

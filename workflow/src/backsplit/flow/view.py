@@ -30,6 +30,7 @@ from backsplit.judge.verdicts import Verdict
 from backsplit.report import served
 from backsplit.report.case_facts import PageFacts, gather_pages
 from backsplit.store.decisions import read_choices, write_choice
+from backsplit.store.locks import claimed
 from backsplit.volume import read_volume, reads_alike, save_nifti
 
 LOOPBACK = "127.0.0.1"
@@ -132,7 +133,8 @@ class Desk:
             raise ValueError("unknown case or decision")
         if len(note) > LONGEST_NOTE:
             raise ValueError(f"a note has at most {LONGEST_NOTE} characters")
-        with self._lock:
+        # of two viewers at once, too, neither loses what the other one writes
+        with self._lock, claimed(self.project.results, "decisions", lambda _: None):
             write_choice(self.project.config.decisions_path, case, choice, note)
 
 
