@@ -259,7 +259,9 @@ def test_choices_are_kept_in_a_table_that_was_not_there(tmp_path):
 
 
 def test_the_command_says_where_and_how_from_elsewhere(finished):
-    command = [sys.executable, "-c", "from backsplit.cli import app; app()"]
+    # as on a terminal, also where the tests were started in the background, without Ctrl-C
+    heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    command = [sys.executable, "-c", f"{heard}; from backsplit.cli import app; app()"]
     command += ["view", "a", "--config", "config.yaml", "--port", "0"]
     environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(
