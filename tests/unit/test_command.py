@@ -144,6 +144,8 @@ def has_ended(process: int) -> bool:
 
 
 STOPPED = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
 import sys
 sys.path[:0] = {path!r}
 from pathlib import Path
