@@ -63,8 +63,8 @@ def test_dump_reads_back_as_the_same(tmp_path):
     ("old", "new", "row", "column", "needle"),
     [
         ("  id: 501", "  id: 5010", 3, "dataset.id", "999"),
-        ("  id: 501", "  identity: 501", 3, "dataset.identity", "no key"),
-        ("task: total", "task: total, fats: true", 7, "segmenters.organs.fats", "no key"),
+        ("  id: 501", "  identity: 501", 3, "dataset.identity", "unknown key"),
+        ("task: total", "task: total, fats: true", 7, "segmenters.organs.fats", "unknown key"),
         ("kind: files", "kind: file", 8, "segmenters.given", "totalsegmentator"),
         ("  liver: organs/liver", "  liver: organ/liver", 11, "structures.liver", "'organ/liver'"),
         ("  liver: organs/liver", "  tumor: organs/liver", 11, "structures.tumor", "a target too"),

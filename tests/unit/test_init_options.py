@@ -100,7 +100,7 @@ def test_anatomy_may_be_called_organs_and_goes_with_any_layout(folder):
     )
     config = load_config(Path("mine/config.yaml"))
     assert config.segmenters["organs"].labels == {"cord": 4, "larynx": 7}
-    assert config.structures["cord"] == ("organs/cord",)
+    assert config.structures["cord"].of == ("organs/cord",)
     others = [name for name in config.segmenters if name not in ("organs", "tissue")]
     assert [config.segmenters[name].kind for name in others] == ["totalsegmentator"]
 
