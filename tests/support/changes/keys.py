@@ -187,7 +187,7 @@ RULE_CHANGES: Mapping[str, object] = {
     "last_touches": "spleen", "to": "cord", "within_mm": 0.1, "most": 0.0,
 }  # fmt: skip
 NAMES = {"order": ["liver", "spleen", "cord"], "chain": ["liver", "cord"]}
-STUDY = "of the study, of which nothing that a run makes is made: tests/integration/test_study_whole.py"
+STUDY = "of the study, of which a run makes nothing: tests/integration/test_study_whole.py"
 NETWORK = (
     "of a network, which takes minutes: its key is held against its labels by a test of its own"
 )
