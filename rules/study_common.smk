@@ -40,7 +40,8 @@ def of_every_job(name):
 
 def networks_before(wildcards):
     """The notes of the networks that are trained first: what it starts from, or would train again."""
-    note = JOB.replace("<results>", RESULTS) + "/trained.json"
+    folder = JOB.replace("<results>", RESULTS)
+    note = f"{folder}/trained.json"
     return [
         note.format(arm=arm, fold=wildcards.fold, seed=wildcards.seed)
         for arm in STUDY_KEYS.before(wildcards.arm)
