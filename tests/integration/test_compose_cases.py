@@ -118,6 +118,32 @@ def test_excluded_and_missing_structures_are_unknown(project):
     assert "no structure" in project.run("check").stderr
 
 
+def test_a_structure_of_which_a_part_is_missing_is_unknown_and_its_other_part_stays(project):
+    """What the missing file may hold is `ignore`, never background."""
+    with_organs(project, "a", "b")
+    (project.folder / "organs" / "b" / "kidney.nii.gz").unlink()
+    del project.settings["structures"]["kidney"], project.settings["structures"]["liver"]
+    project.settings["structures"]["organs"] = ["given/liver", "given/kidney"]
+    project.write()
+    compose(project)
+    known = pd.read_parquet(project.results / "labels" / "status.parquet")
+    rows = known[known["structure"] == "organs"].set_index("case")
+    assert list(rows["status"]) == ["labelled", "unknown"] and rows.loc["b", "voxels"] > 0
+    assert "kidney.nii.gz does not exist" in rows.loc["b", "reason"]
+    ids = json.loads((project.results / "labels" / "labels.json").read_text())
+    whole, part = (load(project.results / "labels" / f"{case}.nii.gz") for case in "ab")
+    drawn = {n: load(project.folder / "organs" / "a" / f"{n}.nii.gz") for n in ("liver", "kidney")}
+    found = (drawn["liver"] > 0) & (part != 1)
+    assert (part[found] == ids["organs"]).all()
+    body = load(project.folder / "images" / "b.nii.gz") > -500  # no air is unknown
+    lost = (whole == ids["organs"]) & (drawn["liver"] == 0) & body
+    assert lost.any() and (part[lost] == ids["ignore"]).all()
+    project.settings["segmenters"]["given"]["missing"] = "absent"  # it was looked for
+    project.write()
+    compose(project)
+    assert not (load(project.results / "labels" / "b.nii.gz") == ids["ignore"]).any()
+
+
 def test_labels_from_another_channel_s_grid_come_onto_the_image_s(project):
     project.add("a")
     pet = np.zeros((9, 11, 13), np.float32)

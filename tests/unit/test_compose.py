@@ -228,7 +228,8 @@ def test_an_unknown_structure_leaves_stronger_layers_alone():
         Layer("tissue", tissue, {1: (4,)}),
     ]
     body = np.ones(SHAPE, bool)
-    made = compose_case(grid_of(SHAPE), None, layers, {"fat": "failed"}, lambda: body, rules)
+    case = (grid_of(SHAPE), None, layers, {"fat": "excluded"}, lambda: body, rules)
+    made = compose_case(*case, excluded=["fat"])
     assert [set(np.unique(part)) for part in made.labels] == [{2, 3}, {5}, {5}]
     assert made.ignored == 40 and made.counts.tolist() == [0, 0, 5, 15, 0, 40]
 

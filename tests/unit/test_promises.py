@@ -29,7 +29,7 @@ LAYERS = hnp.arrays(np.uint8, SHAPE, elements=st.integers(0, 1))
     hnp.arrays(np.uint8, SHAPE, elements=st.sampled_from([0, 0, 7, 9])),
     LAYERS,
     LAYERS,
-    st.sampled_from([{}, {"liver": "no file"}]),
+    st.sampled_from([{}, {"liver": "excluded"}]),
     st.sampled_from(["ignore", "background"]),
     st.booleans(),
 )
@@ -43,7 +43,8 @@ def test_every_promise_on_the_written_file(
     layers = [Layer("organs", organs, {1: (3,)}), Layer("tissue", tissue, {1: (4,)})]
     given_lesion = lesion_of(lesion, grid)
     body = np.ones(SHAPE, bool)
-    composed = compose_case(grid, given_lesion, layers, unknown, lambda: body, rules)
+    case = (grid, given_lesion, layers, unknown, lambda: body, rules)
+    composed = compose_case(*case, excluded=unknown)
     path = folder / "labels.nii.gz"
     write_labels(path, composed.labels, grid, image)
     assert_promises(path, grid, given_lesion, SCHEME, rules.precedence)
@@ -59,7 +60,7 @@ def test_every_promise_on_the_written_file(
         assert not np.isin(array, [0, 3, 4]).any()
     if unknown:
         assert not (array == 3).any() or mend
-    again = compose_case(grid, given_lesion, layers, unknown, lambda: body, rules)
+    again = compose_case(*case, excluded=unknown)
     np.testing.assert_array_equal(again.labels, composed.labels)
 
 

@@ -27,7 +27,7 @@ UPRIGHT = (1, 0, 0, 0, 1, 0, 0, 0, 1)
     [
         ({}, {}, (), {}),
         ({"tissue": "no memory"}, {}, (), {"fat": "tissue failed: no memory"}),
-        # a structure of several sources is unknown only when nobody could look for it
+        # a structure of several sources is known when one of them looked for all of it
         ({"organs": "bad"}, {}, (), {"liver": "organs failed: bad"}),
         ({}, {"organs": {"kidney_left": "gone"}}, (), {}),
         (
@@ -38,6 +38,12 @@ UPRIGHT = (1, 0, 0, 0, 1, 0, 0, 0, 1)
                 "liver": "organs failed: bad",
                 "kidney": "organs failed: bad; more/kidney: k.nii does not exist",
             },
+        ),
+        (
+            {"more": "bad"},
+            {"organs": {"kidney_left": "gone"}},
+            (),
+            {"kidney": "organs/kidney_left: gone; more failed: bad", "vein": "more failed: bad"},
         ),
         ({}, {"more": {"vein_a": "gone", "cyst": "no"}}, (), {"vein": "more/vein_a: gone"}),
         (

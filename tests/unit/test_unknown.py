@@ -38,7 +38,7 @@ VALUES = {
 }
 
 
-def voxel(lesion, claimed, order, unknown, in_body):
+def voxel(lesion, claimed, order, unknown, hidden, in_body):
     """The label of one voxel, by the rule as the documents have it.
 
     Parameters
@@ -47,6 +47,7 @@ def voxel(lesion, claimed, order, unknown, in_body):
     claimed : segmenter to the labels that it claims there, the strongest first
     order : segmenters, the strongest first
     unknown : labels that are unknown in the case
+    hidden : those of them that the case table excludes
     """
     if lesion:
         return lesion
@@ -56,9 +57,9 @@ def voxel(lesion, claimed, order, unknown, in_body):
     holder = next((n for n in order if claimed[n]), None)
     label = claimed[holder][0] if holder else 0
     weak_band = holder == "tissue" and order.index(holder) > strongest
-    if unknown and in_body and (not label or label in unknown or weak_band):
+    if unknown and in_body and (not label or label in hidden or weak_band):
         return IGNORE
-    return 0 if label in unknown else label
+    return 0 if label in hidden else label
 
 
 LABELS = {
@@ -72,19 +73,22 @@ LABELS = {
     st.fixed_dictionaries(VALUES),
     st.permutations(list(CLAIMS)),
     st.sets(st.sampled_from(NAMES[3:]), max_size=3),
+    st.sets(st.sampled_from(NAMES[3:]), max_size=2),
     hnp.arrays(bool, SHAPE),
 )
-def test_every_voxel_is_what_the_rule_says(lesion, values, order, unknown, body):
+def test_every_voxel_is_what_the_rule_says(lesion, values, order, unknown, excluded, body):
     grid = grid_of(SHAPE)
     drawn = lesion_of(lesion, grid, {7: (1,), 9: (2,), 11: (IGNORE,)})
     layers = [Layer(name, values[name], CLAIMS[name]) for name in order]
     rules = Rules(SCHEME, Merging(tuple(order), bands=("tissue",)))
-    made = compose_case(grid, drawn, layers, dict.fromkeys(unknown, "gone"), lambda: body, rules)
-    ids = {SCHEME.ids[name] for name in unknown}
+    unknown |= excluded
+    why = dict.fromkeys(unknown, "gone")
+    made = compose_case(grid, drawn, layers, why, lambda: body, rules, excluded=excluded)
+    ids, hidden = ({SCHEME.ids[name] for name in names} for names in (unknown, excluded))
     targets = {7: 1, 9: 2, 11: IGNORE}
     for at in np.ndindex(SHAPE):
         claimed = {n: CLAIMS[n].get(int(values[n][at]), ()) for n in order}
-        expected = voxel(targets.get(int(lesion[at]), 0), claimed, order, ids, body[at])
+        expected = voxel(targets.get(int(lesion[at]), 0), claimed, order, ids, hidden, body[at])
         assert made.labels[at] == expected, (at, claimed, order, unknown)
     np.testing.assert_array_equal(made.counts, np.bincount(made.labels.ravel(), minlength=9))
     account = details(made, grid, rules, (), {}, {})  # names for ids: none is out of range

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -96,6 +96,7 @@ def compose_case(
     body: Callable[[], Array],
     rules: Rules,
     asked: Mapping[str, Ballot] = MappingProxyType({}),
+    excluded: Collection[str] = (),
 ) -> ComposedCase:
     """Compose one case.
 
@@ -108,6 +109,8 @@ def compose_case(
     body : makes the mask of the body, (z, y, x); called only where a structure is unknown
     rules : names, order, exceptions
     asked : structure that several segmenters label to who knows of it in the case
+    excluded : unknown structures whose labels are wrong, and hidden; of the others what was found
+        stays
     """
     hearing = Hearing(rules.scheme, asked)
     composer = Composer(grid.shape, rules.precedence)
@@ -119,7 +122,8 @@ def compose_case(
     for layer in hearing.layers(layers):
         composer.add(layer)
         beneath.add(Layer(layer.name, layer.values.reshape(-1)[places], layer.claims))
-    labels, ignored = _labels(composer, unknown, body, rules)
+    hidden = {rules.scheme.ids[structure] for structure in excluded}
+    labels, ignored = _labels(composer, unknown, hidden, body, rules)
     under = beneath.labels(labels.dtype)
     found = _lesions(labels, places, under, grid, lesion, rules)
     counts = _count(composer, labels, found, unknown, rules)
@@ -164,11 +168,14 @@ def _count(
 
 
 def _labels(
-    composer: Composer, unknown: Mapping[str, str], body: Callable[[], Array], rules: Rules
+    composer: Composer,
+    unknown: Mapping[str, str],
+    hidden: set[int],
+    body: Callable[[], Array],
+    rules: Rules,
 ) -> tuple[Array, int]:
     """The label map; where an unknown structure could be, `ignore` if that is asked for."""
     scheme = rules.scheme
-    hidden = {scheme.ids[structure] for structure in unknown}
     where = None
     if unknown and rules.merging.unknown == "ignore":
         where = _where_unknown(composer, unknown, hidden, rules)

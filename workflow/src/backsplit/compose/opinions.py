@@ -159,7 +159,7 @@ def ballots(
     scheme : names, sources and opinions
     failed : segmenter that failed in this case to the reason
     missing : segmenter to its classes that nobody could look for in this case, and why
-    unknown : structures that are unknown in this case; nobody is asked for them
+    unknown : structures that were excluded from this case; nobody is asked for them
     """
     found = {}
     for name, opinion in scheme.opinions.items():

@@ -18,7 +18,7 @@ from backsplit.compose.case import ComposedCase, Rules, compose_case
 from backsplit.compose.layers import Layer
 from backsplit.compose.opinions import ballots
 from backsplit.compose.promises import assert_promises
-from backsplit.compose.status import unknown_structures
+from backsplit.compose.status import excluded_structures, unknown_structures
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.scheme import Classes
@@ -121,7 +121,7 @@ class ComposeStage:
             inputs[f"segment/{segmenter}"] = input_sha256(layer)  # it may be called `lesion`
         return {
             "stage": "compose",
-            "version": 7,
+            "version": 8,
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),
@@ -147,13 +147,14 @@ class ComposeStage:
         failed, sidecars = self._failed(case), self._sidecars(case)
         missing = {s: sidecar.unknown for s, sidecar in sidecars.items()}
         unknown = unknown_structures(self.scheme, failed, missing, excluded(case))
+        hidden = excluded_structures(self.scheme, excluded(case))
         self._require_enough(case, failed, unknown)
-        asked = ballots(self.scheme, failed, missing, unknown)
+        asked = ballots(self.scheme, failed, missing, hidden)
         with ThreadPoolExecutor(1) as ahead:
             layers = self._layers(case, grid, sidecars, ahead)
             lesion = read_lesion(case, self.inputs.lesions, grid)
             composed = compose_case(
-                grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules, asked
+                grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules, asked, hidden
             )
         return Composition(composed, geometry, lesion, sidecars, failed)
 

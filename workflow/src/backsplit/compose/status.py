@@ -12,6 +12,8 @@ from backsplit.store.sidecars import Known, StructureEntry
 from backsplit.volume import Array, Grid
 from backsplit.volume.grid import SIDES
 
+EXCLUDED = "excluded in the case table"
+
 
 def unknown_structures(
     scheme: Scheme,
@@ -21,8 +23,9 @@ def unknown_structures(
 ) -> dict[str, str]:
     """Structures that could not be labelled in a case, and why.
 
-    A structure of several sources is unknown only when none of them could look for it. Who labels
-    its lesions has not looked for it.
+    A structure is known when one segmenter looked for all of its classes of it: who found the
+    right kidney and had no file of the left one does not know the kidneys. Who labels its lesions
+    has not looked for it.
 
     Parameters
     ----------
@@ -32,26 +35,35 @@ def unknown_structures(
     excluded : names and wildcards of structures that the user excluded from this case
     """
     reasons: dict[str, list[str]] = {name: [] for name in scheme.structures}
-    looked: set[str] = set()
+    known: set[str] = set()
     for segmenter, classes in scheme.sources.items():
-        for name, structure in classes.items():
+        gone, lent = missing.get(segmenter, {}), scheme.lent.get(segmenter, ())
+        for structure in dict.fromkeys(classes.values()):
             if structure not in reasons:
                 continue
+            own = [name for name, label in classes.items() if label == structure]
+            asked = [name for name in own if name not in lent]
+            why = [f"{segmenter}/{name}: {gone[name]}" for name in own if name in gone]
             if segmenter in failed:
-                reasons[structure].append(f"{segmenter} failed: {failed[segmenter]}")
-            elif name in missing.get(segmenter, {}):
-                reasons[structure].append(f"{segmenter}/{name}: {missing[segmenter][name]}")
-            elif name not in scheme.lent.get(segmenter, ()):
-                looked.add(structure)
+                why = [f"{segmenter} failed: {failed[segmenter]}"]
+            elif asked and not any(name in gone for name in asked):
+                known.add(structure)
+            reasons[structure] += why
     unknown = {
         structure: "; ".join(dict.fromkeys(why))
         for structure, why in reasons.items()
-        if why and structure not in looked
+        if why and structure not in known
     }
-    for structure in scheme.structures:
-        if any(fnmatchcase(structure, pattern) for pattern in excluded):
-            unknown[structure] = "excluded in the case table"
-    return unknown
+    return unknown | dict.fromkeys(excluded_structures(scheme, excluded), EXCLUDED)
+
+
+def excluded_structures(scheme: Scheme, excluded: Sequence[str]) -> list[str]:
+    """Structures that the user excluded from a case, by name or wildcard: they are hidden."""
+    return [
+        structure
+        for structure in scheme.structures
+        if any(fnmatchcase(structure, pattern) for pattern in excluded)
+    ]
 
 
 def statuses(
