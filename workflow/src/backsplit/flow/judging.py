@@ -47,7 +47,7 @@ def _judge(project: Project, say: Say) -> None:
     say("[backsplit] judge: " + ", ".join(f"{n} {verdict}" for verdict, n in counts.items()))
     below = below_the_line(flags, result)
     if below:
-        say(f"[backsplit] judge: {below} accepted cases have flags, but rank below those to review")
+        say(f"[backsplit] judge: accepted with flags that rank below the review budget: {below}")
 
 
 def _judged(

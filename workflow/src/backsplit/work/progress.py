@@ -60,8 +60,9 @@ class StageProgress:
             self._say(f"{done}/{self.total} cases, {self._left(now, self.total - done)}")
 
     def end(self) -> None:
-        """Say where the stage stands when its batch is done."""
-        self._say(f"{self._done()}/{self.total} cases done")
+        """Say how far the stage is when its batch is done; nothing where it has no case."""
+        if self.total:
+            self._say(f"{self._done()}/{self.total} cases done")
 
     def _done(self) -> int:
         return self.mine + self.elsewhere()
