@@ -234,6 +234,6 @@ def test_decisions_are_downloaded_and_win(page, demo, tmp_path):
     assert verdicts.loc["phantom_02", "by"] == "person"
     page.goto((results / "report" / "index.html").as_uri())
     decided = page.locator(".case[data-case=phantom_02]")
-    assert "decided by a person" in (decided.text_content() or "")
+    assert "decided by hand" in (decided.text_content() or "")
     assert decided.locator("button[aria-pressed=true]").get_attribute("data-choice") == "reject"
     assert _shown(page)[0] == "phantom_02"

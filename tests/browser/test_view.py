@@ -70,7 +70,7 @@ def test_volumes_are_shown_and_decisions_are_written(viewed, desk):
     assert (np.ptp(shown.astype(int), axis=2) > 40).mean() > 0.005  # nor one without labels
     path = desk.project.config.decisions_path
     viewed.get_by_role("button", name="reject").click()
-    viewed.get_by_text("in decisions.tsv").wait_for()
+    viewed.get_by_text("saved to decisions.tsv").wait_for()
     table = pd.read_csv(path, sep="\t", dtype=str)
     assert table[["case", "decision"]].to_numpy().tolist() == [["phantom_04", "reject"]]
     viewed.keyboard.press("x")  # taken back

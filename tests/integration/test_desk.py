@@ -129,7 +129,7 @@ def test_on_a_terminal_the_lines_of_running_stages_take_each_other_s_place(proje
     text = b"".join(read).decode()
     shown = [line for line in screen(text) if line]
     assert "\x1b[1A" in text or "\x1b[2A" in text  # lines were put in others' place
-    assert not [line for line in shown if "at work" in line or line.endswith("left")], shown
+    assert not [line for line in shown if "running" in line or line.endswith("left")], shown
     for stage in ("check", "segment tissue", "compose", "measure"):
         ended = [line for line in shown if line.startswith(f"[backsplit] {stage}: ")]
         assert len(ended) == 1 and "1/1 cases in" in ended[0], shown
@@ -143,7 +143,7 @@ def test_status_has_a_line_for_each_stage(project, monkeypatch):
     lines = dict(line.split(": ", 1) for line in flow.status(open_project(config)))
     assert list(lines) == ["check", "segment tissue", "compose", "measure", "judge", "export",
                            "report"]  # fmt: skip
-    assert {lines[name] for name in ("judge", "export", "report")} == {"not there yet"}
+    assert {lines[name] for name in ("judge", "export", "report")} == {"not made yet"}
     Engine(config).run()
     lines = dict(line.split(": ", 1) for line in flow.status(open_project(config)))
     assert lines["compose"] == "1 done, 0 failed, 1 in all" and lines["judge"] == "1 accept"

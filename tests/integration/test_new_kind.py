@@ -160,7 +160,7 @@ def test_check_reports_faults_of_a_new_kind(with_grown):
         project.write()
         return project.run("check", ok=ok).stderr
 
-    assert "`segmenters.grown.channel`: 'mr' is none of the channels" in told(channel="mr")
+    assert "`segmenters.grown.channel`: 'mr' is not one of the channels" in told(channel="mr")
     assert "`segmenters.grown.colour`" in told(colour="red")
     assert "names {organ}, but the table has" in told(path="{organ}")
     save(project.folder / "seeds" / "case_1.nii.gz", seed(1), spacing=(1.0, 1.0, 1.0))

@@ -265,7 +265,7 @@ def test_advice_of_a_study_and_of_a_data_set_without_one(studied):
     try:
         studied.write()
         said = studied.run("study", "advise").stdout
-        assert "alarm_share: not known; train an arm without structures" in said
+        assert "alarm_share: not available; train an arm without structures" in said
         assert said.splitlines()[0].split()[-2:] == ["rim_share", "score"]
     finally:
         studied.write(study=given)

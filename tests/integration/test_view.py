@@ -247,7 +247,7 @@ def test_tokens_differ_and_are_long(desk):
 
 
 def test_a_case_that_is_not_there_is_said(desk):
-    with pytest.raises(RunError, match="'gone' is no case"):
+    with pytest.raises(RunError, match="'gone' is not a measured case"):
         desk.first("gone")
     assert desk.first("b.html") == "b.html"
 

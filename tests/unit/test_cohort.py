@@ -133,7 +133,7 @@ def test_what_too_few_have_is_not_compared():
         ({"box_z_min": 0.0, "box_z_max": 20.0, "volume_ml": 1500.0}, "cohort_section",
          "cross-section 750 cm2"),
         ({"p50": 150.0}, "cohort_intensity", "median intensity 150"),
-        ({"p95": 300.0}, "cohort_brightest", "its brightest twentieth begins at 300"),
+        ({"p95": 300.0}, "cohort_brightest", "95th percentile of intensity 300"),
         ({"sd": 80.0}, "cohort_contrast", "standard deviation of intensity 80"),
         ({"stray_fraction": 0.4}, "cohort_parts", "40% of it apart from its largest part"),
         ({"holes_ml": 150.0, "volume_ml": 1500.0}, "cohort_holes", "holes of 10.0% of its volume"),
@@ -329,7 +329,7 @@ def test_what_is_missing_is_said_in_words():
     table = changed(table, ["c02"], "liver", {"touches_border": 1, "border_inferior": 2})
     said = dict(absences(Cube.of(table), {}, AnatomyRules(), Cohort()))
     assert said["c01"].message == (
-        "spleen: 0 voxels; expected there, as in most cases, and its place is in view"
+        "spleen: 0 voxels; expected there, as in most cases, and its location is in view"
     )
     assert said["c02"].message == (
         "liver: cut off by the field of view; expected whole, as in most cases"

@@ -260,7 +260,7 @@ def test_what_lies_elsewhere_or_never_ends_is_no_output(tmp_path, how):
     labels.write_bytes(marked_case(tmp_path, "a").images["ct"].read_bytes())
     command = [sys.executable, "-c", f"import os, sys; {how}", str(labels), "{output}", "{image}"]
     found = labelled([marked_case(tmp_path, "a")], command=command)["a"]
-    assert found.code is Code.OUTPUT_MISSING and "no file in its working folder" in found.what
+    assert found.code is Code.OUTPUT_MISSING and "not a file in its working folder" in found.what
 
 
 LOCKED = """
@@ -369,8 +369,8 @@ def test_a_program_that_is_not_there_is_told_before_the_work():
 
 
 @pytest.mark.parametrize(("keys", "told"), [
-    ({"command": ["p"]}, "given nothing"),
-    ({"command": ["p", "{image}", "{ouput}"]}, "{ouput} means nothing here"),
+    ({"command": ["p"]}, "would get no image"),
+    ({"command": ["p", "{image}", "{ouput}"]}, "{ouput} is not a placeholder here"),
     ({"command": ["p", "{image!r}"]}, "braces hold one name"),
     ({"command": ["p", "{image.__class__}"]}, "braces hold one name"),
     ({"command": ["p", "{image}"], "batch": "folder"}, "cannot name {image}"),

@@ -73,7 +73,7 @@ def test_dump_reads_back_as_the_same(tmp_path):
         ("cyst: 3", "background: 3", 5, "targets.background", "reserved"),
         ("  liver: organs/liver", TWICE, 12, "structures.liver", "twice"),
         ("  liver: organs/liver", "  a b: organs/liver", 11, "structures.a b", "a letter"),
-        ("  organs: {", "  on: {", 6, "segmenters", "YAML takes it for true"),
+        ("  organs: {", "  on: {", 6, "segmenters", "YAML reads it as true"),
     ],
 )
 def test_each_fault_is_named_with_its_row(tmp_path, old, new, row, column, needle):

@@ -111,7 +111,7 @@ def test_anatomy_may_be_called_organs_and_goes_with_any_layout(folder):
     table = Path("b/cases.tsv").read_text()
     assert "../raw/organs/c_1.nii.gz" in table
     assert load_config(Path("b/config.yaml")).structures["cord"].of == ("oars/cord",)
-    assert "finds a file for none" in init(
+    assert "matches no file of any case" in init(
         "raw", "--labels", "oars={case}/o.nii.gz", "--into", "c", ok=False
     )
 

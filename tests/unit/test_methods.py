@@ -35,7 +35,7 @@ def test_who_labelled_what_with_which_version_in_how_many_cases(results):
     text = " ".join(found.paragraphs)
     assert "of 3 cases with labels of tumor and cyst" in text  # `broken` was not measured
     assert "TotalSegmentator 9.8.7 \\cite{totalsegmentator} (task total)" in text
-    assert "labelled liver." in text and "Existing label files (given) gave kidney." in text
+    assert "labelled liver." in text and "Existing label files (given) provided kidney." in text
     assert "of 7 cases, 2 were accepted, 1 was marked for review, 1 was rejected" in text
     assert "3 were refused because of their files" in text and "0 cases were exported" in text
     assert "given: unknown (commercial use: unknown)" in text

@@ -189,7 +189,7 @@ def test_a_person_s_verdict_is_said_and_kept(tmp_path):
     output = config.results.report
     write_report(config, make_scheme())
     text = output.read_text()
-    assert "decided by a person" in text and EVIL not in text
+    assert "decided by hand" in text and EVIL not in text
     assert 'data-decided="reject"' in text
 
 

@@ -93,7 +93,7 @@ def test_noise_and_controls_are_read_from_their_keys():
     ("section", "said"),
     [
         ({"noise": {"elastic_mm": 6, "grow_mm": 3}}, "give one of"),
-        ({"noise": {"elastic_mm": 6}, "control": "blobs"}, "exclude each other"),
+        ({"noise": {"elastic_mm": 6}, "control": "blobs"}, "cannot be combined"),
         ({"structures": [], "control": "blobs"}, "without structures"),
         ({"from": "nobody"}, "`from` must name"),
         ({"share": 0}, "greater than 0"),

@@ -88,7 +88,7 @@ def test_before_any_training_it_says_what_is_missing_and_how_to_get_it():
     assert set(missing(advice)) == {"alarm_share", "alarm_mm3", "information"}
     assert list(advice["score"]) == list(advice["rim_share"].rank(pct=True))
     text = advice_text(advice, evidence_lines([]))
-    assert "information: not known; train an arm with structures" in text
+    assert "information: not available; train an arm with structures" in text
     assert "score: mean percentile rank of rim_share\n" in text
     assert "A description, not a promise" in text and "Evidence for the score: none" in text
     first, *rest = text.splitlines()

@@ -72,7 +72,7 @@ def test_other_data_sets_have_no_protocol(tmp_path, monkeypatch, arguments):
     monkeypatch.chdir(tmp_path)
     downloads.kits23(Path("data"))
     done = init("--study", *arguments)
-    assert done.exit_code == 1 and "--study is for data sets of the paper" in done.output
+    assert done.exit_code == 1 and "--study needs a data set of the paper" in done.output
     assert "kits23, panther, nsclc, autopet, mswal" in done.output and not Path("mine").exists()
 
 

@@ -56,7 +56,7 @@ ConfigOption = Annotated[
         "--config",
         "-c",
         help="Configuration (YAML).",
-        show_default="the one given last here, else mine/config.yaml, else config/config.yaml",
+        show_default="last one used in this folder, else mine/config.yaml, else config/config.yaml",
         callback=chosen_config,
     ),
 ]
@@ -112,6 +112,6 @@ def _tell(error: Exception) -> None:
     explained = _explained(error)
     if explained is None:
         traceback.print_exception(error)
-        print("this is a fault of backsplit; please report it", file=sys.stderr)  # noqa: T201
+        print("this is a bug in backsplit; please report it", file=sys.stderr)  # noqa: T201
     else:
         typer.echo(f"backsplit: {explained}", err=True)

@@ -14,7 +14,7 @@ app = typer.Typer(help="The embedded demo: phantoms and their network.", no_args
 
 @app.command("make")
 def demo_make(
-    folder: Annotated[Path, typer.Argument(help="Where the phantoms go.")] = Path("demo"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the phantoms.")] = Path("demo"),
 ) -> None:
     """Make the six phantoms of the demo, with a case table and a configuration."""
     from backsplit.demo.phantoms import write_demo
@@ -27,9 +27,9 @@ def demo_make(
 
 @app.command("study")
 def demo_study(
-    folder: Annotated[Path, typer.Argument(help="Where the phantoms go.")] = Path("demo/study"),
+    folder: Annotated[Path, typer.Argument(help="Folder for the phantoms.")] = Path("demo/study"),
 ) -> None:
-    """Make the phantoms of the embedded study, whose lesions look like what lies beside them."""
+    """Make the phantoms of the embedded study, whose lesions look like nearby anatomy."""
     from backsplit.demo.confused import write_confused
 
     with errors(None):

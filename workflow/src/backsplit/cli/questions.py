@@ -39,7 +39,7 @@ def labels(
 
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Print how far each stage is, also while jobs run elsewhere."""
+    """Print the progress of each stage, also while jobs run elsewhere."""
     from backsplit import flow
     from backsplit.flow.project import open_project
 

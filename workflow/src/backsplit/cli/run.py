@@ -25,10 +25,10 @@ PROFILES = ("--workflow-profile", "--profile")
     context_settings={"allow_extra_args": True, "ignore_unknown_options": True},
 )
 def run(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG) -> None:
-    """Run the workflow: whatever is due, from the checks to the report.
+    """Run every step that is missing or out of date, from the checks to the report.
 
-    All other options go to Snakemake: -n shows what is due, --cores 8 takes fewer cores,
-    --workflow-profile profiles/slurm uses a cluster.
+    All other options go to Snakemake: -n shows what would run, --cores 8 limits the cores,
+    --workflow-profile profiles/slurm submits jobs to a cluster.
 
     Exit status: 0 finished; 3 finished, but cases were refused or failed; 1 not finished.
     """
@@ -38,7 +38,9 @@ def run(context: typer.Context, config: ConfigOption = DEFAULT_CONFIG) -> None:
     from backsplit.flow.summary import losses
 
     if any(option.startswith("--configfile") for option in context.args):
-        raise typer.BadParameter("name the configuration by -c: what is run is what is reported")
+        raise typer.BadParameter(
+            "use -c FILE, not --configfile: the summary needs the configuration too"
+        )
     with errors(None):
         plan = Plan(open_project(config))
         command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile())]

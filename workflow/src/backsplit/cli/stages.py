@@ -33,7 +33,7 @@ def check(
     threads: Annotated[int, typer.Option(min=1, help="Files read at the same time.")] = 4,
     log: LogOption = None,
 ) -> None:
-    """Check the configuration, the case table and the files; report every problem in one go.
+    """Check the configuration, the case table and the files; report all problems at once.
 
     Exit status: 0 nothing is wrong; 3 a run would go on without some cases or labels; 1 it would
     not start. With --batch problems of cases are no error: they are in the table.
@@ -110,7 +110,7 @@ def judge(
     log: LogOption = None,
     explain: Annotated[
         str | None,
-        typer.Option("--explain", help="Print the numbers behind this case, and judge nothing."),
+        typer.Option("--explain", help="Only print the numbers behind this case's rank."),
     ] = None,
 ) -> None:
     """Gather measures, flag what is wrong, rank the cases, give every case a verdict."""
@@ -145,7 +145,7 @@ def pages(
     threads: Annotated[int, typer.Option(min=1, help="Cases drawn at the same time.")] = 1,
     log: LogOption = None,
 ) -> None:
-    """Write a page for each case to review or rejected (run.pages): viewer, flags, decisions."""
+    """Write a page with viewer and flags for each case to review or rejected (run.pages)."""
     from backsplit import flow
     from backsplit.flow.project import open_project
 

@@ -90,8 +90,8 @@ def init(
     labels: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=PATTERN of anatomy that somebody drew: given={case}/organs.nii.gz, or "
-            "given={case}/seg/{name}.nii.gz for a binary file each; with --layout too.",
+            help="NAME=PATTERN of hand-drawn anatomy: given={case}/organs.nii.gz, or "
+            "given={case}/seg/{name}.nii.gz for one binary file per class; also with --layout.",
             rich_help_panel=PATTERNS,
         ),
     ] = None,
@@ -156,16 +156,16 @@ def init(
     with errors(None) as say:
         patterned = bool(image)
         if patterned + (layout is not None) + (preset is not None) > 1:
-            raise _wrong("--image, --layout and --preset exclude each other", "give one of them")
+            raise _wrong("--image, --layout and --preset cannot be combined", "give one of them")
         if lesion and not patterned:
-            raise _wrong("--lesion belongs to --image", "give --image too")
+            raise _wrong("--lesion needs --image", "give --image too")
         if (labels or label or segmenter) and preset is not None:
             raise _wrong(
-                "--labels, --label and --segmenter do not go with --preset",
-                "change the configuration that it writes",
+                "--labels, --label and --segmenter cannot be combined with --preset",
+                "leave them out, and edit the configuration that --preset writes",
             )
         if label and not (labels or patterned):
-            raise _wrong("--label belongs to --image or --labels", "give one of them too")
+            raise _wrong("--label needs --image or --labels", "give one of them too")
         targets = [text for text in lesion or () if NAMED.match(text)]
         plain = [text for text in lesion or () if not NAMED.match(text)]
         if len(plain) > 1:
@@ -189,7 +189,9 @@ def init(
         chosen = None if preset is None else PRESETS[preset.value]
         if study and (chosen is None or chosen.sources is None):
             known = ", ".join(key for key, each in PRESETS.items() if each.sources is not None)
-            raise _wrong("--study is for data sets of the paper", f"--preset {known}")
+            raise _wrong(
+                "--study needs a preset of one of the paper's data sets", f"--preset {known}"
+            )
         layouts = tuple(LAYOUTS) if layout is None else (layout.value,)
         wanted = Wanted(
             layouts,

@@ -11,7 +11,7 @@ import typer
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, LogOption, errors
 
 app = typer.Typer(
-    help="Train arms that differ in their labels alone, and compare them.", no_args_is_help=True
+    help="Train arms that differ only in their labels, and compare them.", no_args_is_help=True
 )
 
 ArmOption = Annotated[str | None, typer.Option(help="Only this arm. Default: all.")]
@@ -28,7 +28,7 @@ def plan(
     ] = False,
     log: LogOption = None,
 ) -> None:
-    """Print the trainings, what they take, and how far they are."""
+    """Print the trainings, their cost and their progress."""
     from backsplit.flow.project import open_project
     from backsplit.flow.study import StudyProject
     from backsplit.flow.study_price import measure as measure_epoch
@@ -63,7 +63,7 @@ def preprocess(
 def labels(
     config: ConfigOption = DEFAULT_CONFIG, arm: ArmOption = None, log: LogOption = None
 ) -> None:
-    """Make the data set of an arm; lesions are the same voxels in all of them."""
+    """Make the data set of an arm; lesion voxels are the same in every arm."""
     from backsplit.flow.project import open_project
     from backsplit.flow.study import StudyProject
     from backsplit.flow.study import labels as run
@@ -80,7 +80,7 @@ def train(
     seed: SeedOption = None,
     log: LogOption = None,
 ) -> None:
-    """Train; a training that was cut off goes on, a finished one stays."""
+    """Train; an interrupted training resumes, a finished one is kept."""
     from backsplit.flow.project import open_project
     from backsplit.flow.study import StudyProject
     from backsplit.flow.study import train as run
@@ -114,10 +114,10 @@ def evaluate(
     arm: ArmOption = None,
     fold: FoldOption = None,
     seed: SeedOption = None,
-    threads: Annotated[int, typer.Option(min=1, help="Cases scored at the same time.")] = 2,
+    threads: Annotated[int, typer.Option(min=1, help="Cases scored in parallel.")] = 2,
     log: LogOption = None,
 ) -> None:
-    """Score the predictions against the lesions as they were drawn."""
+    """Score the predictions against the lesion files."""
     from backsplit.flow.project import open_project
     from backsplit.flow.study import StudyProject
     from backsplit.flow.study_scores import evaluate as run
@@ -140,7 +140,7 @@ def compare(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> Non
 
 @app.command()
 def advise(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
-    """Print what is known of each structure, and what evidence there is that it matters."""
+    """Print what is known about each structure, and the evidence that it matters."""
     from backsplit.flow.project import open_project
     from backsplit.flow.study_advise import advise as run
 

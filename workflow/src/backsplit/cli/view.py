@@ -17,17 +17,17 @@ app = typer.Typer()
 @app.command()
 def view(
     case: Annotated[
-        str | None, typer.Argument(help="Case to begin with. Default: the first to review.")
+        str | None, typer.Argument(help="Case to show first. Default: the first to review.")
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     port: Annotated[
-        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 takes a free one.")
+        int, typer.Option(min=0, max=65535, help="Port on this machine; 0 picks a free one.")
     ] = 8790,
     open_browser: Annotated[
         bool, typer.Option("--open/--no-open", help="Open a browser on this machine.")
     ] = False,
 ) -> None:
-    """Serve a viewer with 3D to this machine alone; decisions go into decisions.tsv at once."""
+    """Serve a 3D viewer to this machine only; decisions are saved to decisions.tsv at once."""
     from backsplit.flow.project import open_project
     from backsplit.flow.view import LOOPBACK, Desk, serve
 
@@ -44,16 +44,16 @@ def view(
         address = f"http://{LOOPBACK}:{number}/{desk.token}/case/{first}"
         say(f"[backsplit] view: {address}")
         say(
-            "[backsplit] view: from another machine, first run there: "
+            "[backsplit] view: to open it on another machine, first run there: "
             f"ssh -N -L {number}:127.0.0.1:{number} {getpass.getuser()}@{platform.node()}"
         )
         again = f"`backsplit run -c {shlex.quote(str(desk.project.path))}`"
-        say(f"[backsplit] view: Ctrl-C ends it; {again} takes decisions up, in the export too")
+        say(f"[backsplit] view: Ctrl-C stops it; {again} applies the decisions, to the export too")
         if open_browser:
             typer.launch(address)
         try:
             server.serve_forever()
         except KeyboardInterrupt:
-            say("[backsplit] view: ended")
+            say("[backsplit] view: stopped")
         finally:
             server.server_close()

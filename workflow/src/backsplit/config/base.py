@@ -73,7 +73,8 @@ def _label_value(value: object) -> int | str:
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_LABEL:
         return value
     raise ValueError(
-        f"{in_yaml(value)} is no label value in 1..{MOST_LABEL} and no name of a DICOM segment"
+        f"{in_yaml(value)} is neither a label value in 1..{MOST_LABEL} nor the name of a DICOM "
+        "segment"
     )
 
 

@@ -29,11 +29,11 @@ class Container(Section):
         min_length=1,
         pattern=r"^[^-]",
         description="A .sif file or a sandbox folder for Apptainer; for Docker and Podman the name "
-        "of an image that is on this machine: nothing is pulled.",
+        "of an image on this machine: nothing is pulled.",
     )
     engine: Literal["apptainer", "singularity", "docker", "podman"] | None = Field(
         default=None,
-        description="Who runs it. Default: apptainer for a file or folder, docker for a name.",
+        description="Container engine. Default: apptainer for a file or folder, docker for a name.",
     )
 
     @property
@@ -58,15 +58,15 @@ class Command(Licensed):
     command: tuple[str, ...] = Field(
         min_length=1,
         description="The program and its arguments, as a list; no shell reads them. {image} and "
-        "{output} are files of the case, {images} and {outputs} folders; {image_CHANNEL}, {case} "
-        "and {device} as they say.",
+        "{output} are files of the case, {images} and {outputs} folders; {image_CHANNEL} is the "
+        "image of a channel, {case} the id, {device} the device.",
     )
     labels: dict[Name, LabelValue] | tuple[Name, ...] | str = Field(
         description="{name: value}; with {name} in `output` {name: file name} or [names]; or the "
         "path of a table that the program ships (JSON, ITK-SNAP, CSV, TSV)."
     )
     channel: OneOrMore | None = Field(
-        default=None, description="Channel or channels that it is given. Default: the first."
+        default=None, description="Channel or channels given to it. Default: the first."
     )
     input: str = Field(
         default="{case}.nii.gz",
@@ -75,38 +75,39 @@ class Command(Licensed):
     )
     output: str = Field(
         default=f"{OUTPUTS}/{{case}}.nii.gz",
-        description="Where its labels lie in its working folder (which has `images` and "
-        "`outputs`), with {case}, {name} for a file per class, * and ?.",
+        description="Path of its labels in its working folder (which has `images` and "
+        "`outputs`), with {case}, {name} for one file per class, * and ?.",
     )
     batch: Literal["case", "folder"] = Field(
         default="case",
-        description="Run once for each case, or once for a folder of cases, so that what loads "
-        "a network loads it once.",
+        description="Run once for each case, or once for a folder of cases, so that a "
+        "network is loaded only once.",
     )
     devices: dict[Literal["cpu", "cuda", "mps"], str | tuple[str, ...]] = Field(
         default={},
-        description="What {device} stands for, where it is not cpu, cuda or mps: {cuda: gpu}; a "
-        "list gives several arguments, or none.",
+        description="What replaces {device} if the program does not call it cpu, cuda or mps: "
+        "{cuda: gpu}; a list gives several arguments, or none.",
     )
     missing: Literal["unknown", "absent"] = Field(
         default="unknown",
-        description="A class's file that the program did not write: nobody looked for it, or it "
-        "is not in the patient.",
+        description="What a missing file of a class means: the class was not looked for "
+        "(unknown), or is not in the patient (absent).",
     )
     version_command: tuple[str, ...] = Field(
-        default=(), description="Prints the program's version, which its labels depend on."
+        default=(),
+        description="Prints the program's version, part of the fingerprint.",
     )
     depends_on: tuple[Path, ...] = Field(
         default=(),
         description="Other files and folders that its labels depend on (weights): they are hashed.",
     )
     container: Container | None = Field(
-        default=None, description="Image that the program runs in. Default: none."
+        default=None, description="Container that the program runs in. Default: none."
     )
     timeout_minutes: float | None = Field(
         default=None,
         gt=0,
-        description="A case that takes longer is given up (TIME_LIMIT). Default: run.case_minutes.",
+        description="A case that takes longer fails (TIME_LIMIT). Default: run.case_minutes.",
     )
 
     @model_validator(mode="after")
@@ -117,7 +118,7 @@ class Command(Licensed):
         used = {f for part in self.command for f in _require_fields(part, allowed, "command")}
         of_a_case = {f for f in used if f.startswith("image_")} | used & {*OF_A_CASE}
         if not any(field.startswith("image") for field in used):
-            raise ValueError("command names neither {image} nor {images}: it is given nothing")
+            raise ValueError("command names neither {image} nor {images}, so it would get no image")
         if self.batch == "folder" and of_a_case:
             raise ValueError(
                 f"batch is folder, so command cannot name {{{min(of_a_case)}}}; use {{images}} "
@@ -132,7 +133,7 @@ class Command(Licensed):
         for path, what in ((self.input, "input"), (self.output, "output")):
             _require_inside(path, what)
         if not self.input.endswith(".nii.gz"):
-            raise ValueError("input must end with .nii.gz, which is what images are written as")
+            raise ValueError("input must end with .nii.gz, the format of the images")
         if "output" in used and ("name" in in_output or WILDCARDS.search(self.output)):
             raise ValueError("output is more than one file name; give the program {outputs}")
         self._check_labels("name" in in_output)
@@ -190,7 +191,7 @@ def _fields_of(text: str) -> list[str]:
             continue
         if layout or conversion or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name):
             raise ValueError(
-                f"{text!r}: braces hold one name; write {{{{ and }}}} for braces as they are"
+                f"{text!r}: braces hold one name; write {{{{ and }}}} for literal braces"
             )
         found.append(name)
     return found
@@ -209,7 +210,7 @@ def _require_fields(text: str, allowed: Iterable[str], what: str) -> list[str]:
     for name in found:
         if name not in names:
             there = ", ".join(f"{{{known}}}" for known in names)
-            raise ValueError(f"{what} {text!r}: {{{name}}} means nothing here; there are {there}")
+            raise ValueError(f"{what} {text!r}: {{{name}}} is not a placeholder here; use {there}")
     return found
 
 

@@ -112,7 +112,7 @@ def _fault(key: tuple[object, ...], errors: Sequence[Mapping[str, Any]]) -> Faul
     if isinstance(value, Mapping | list | tuple):
         value = None
     if first["loc"][-1:] == ("[key]",) and kind == "string_type":
-        what = f"a name is text, but YAML takes it for {in_yaml(first.get('input'))}"
+        what = f"a name is text, but YAML reads it as {in_yaml(first.get('input'))}"
         return Fault(tuple(part for part in key if isinstance(part, str)), what, "put it in quotes")
     if (said := SAID.get(kind)) is not None:
         return said(key, first)

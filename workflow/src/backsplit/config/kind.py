@@ -87,7 +87,7 @@ class Licensed(SegmenterSection):
         default=None,
         min_length=1,
         description="Licence of the labels: an SPDX id or a few words. Default: what the "
-        "installed TotalSegmentator says of its task; of anything else, unknown.",
+        "installed TotalSegmentator says of its task; for other kinds, unknown.",
     )
     commercial: bool | Literal["unknown"] = Field(
         default="unknown",

@@ -67,7 +67,7 @@ class Dataset(Section):
         if len(set(self.channels)) != len(self.channels):
             raise ValueError("a channel is listed twice")
         if self.grid is not None and self.grid not in self.channels:
-            raise MisfitError(("grid",), f"is none of the channels {', '.join(self.channels)}")
+            raise MisfitError(("grid",), f"is not one of the channels {', '.join(self.channels)}")
         return self
 
 
@@ -95,8 +95,8 @@ class Run(Section):
     )
     pages: Literal["review", "all", "none"] = Field(
         default="review",
-        description="Which cases have a page with a viewer, which takes some seconds and about "
-        "1 MB each: those to review or rejected, all, or none.",
+        description="Cases that get a page with a viewer (a few seconds and about 1 MB each): "
+        "those to review or rejected, all, or none.",
     )
     on_bad_case: Literal["quarantine", "stop"] = Field(
         default="quarantine", description="Set a bad case aside with its code, or stop the run."
@@ -116,11 +116,11 @@ class Config(Section):
     )
     ignore: TargetValue | None = Field(
         default=None,
-        description="Values of the lesion files where nobody looked (nnU-Net's ignore label): "
+        description="Values of the lesion files for unannotated voxels (nnU-Net's ignore label): "
         "their voxels are `ignore` in the label map.",
     )
     segmenters: dict[Name, SegmenterConfig] = Field(
-        min_length=1, description="{name: who labels anatomy}."
+        min_length=1, description="{name: what labels anatomy}."
     )
     structures: dict[Name, StructureConfig] = Field(
         min_length=1,
@@ -132,7 +132,8 @@ class Config(Section):
     export: Export = Export()
     run: Run = Run()
     study: Study | None = Field(
-        default=None, description="Whether splitting the background helps here; target `study`."
+        default=None,
+        description="Tests whether splitting the background helps; target `study`.",
     )
 
     @field_validator("targets", "segmenters", "structures")
@@ -151,7 +152,7 @@ class Config(Section):
             if shared := set(given) & set(self.ignore or ()):
                 value = min(shared, key=str)
                 raise MisfitError(
-                    ("ignore",), f"{value!r} is a value of target {name!r} too; choose"
+                    ("ignore",), f"{value!r} is also a value of target {name!r}; remove one"
                 )
         return self
 
@@ -159,7 +160,7 @@ class Config(Section):
     def _parts_fit(self) -> Self:
         both = sorted(set(self.targets) & set(self.structures))
         if both:
-            raise MisfitError(("structures", both[0]), "is a target too; rename one")
+            raise MisfitError(("structures", both[0]), "is also a target; rename one")
         for name, structure in self.structures.items():
             for pattern in structure.of:
                 segmenter, slash, label = pattern.partition("/")
@@ -175,7 +176,7 @@ class Config(Section):
             if wrong:
                 raise MisfitError(
                     ("segmenters", name, "channel"),
-                    f"{sorted(wrong)[0]!r} is none of the channels {', '.join(channels)}",
+                    f"{sorted(wrong)[0]!r} is not one of the channels {', '.join(channels)}",
                 )
         if self.compose.nested and self.dataset.id + len(self.compose.nested) + 1 > 999:
             raise MisfitError(
@@ -187,13 +188,13 @@ class Config(Section):
             self.study.check_structures(tuple(self.structures))
         unlisted = sorted(set(self.compose.nested) - set(self.structures))
         if unlisted:
-            raise MisfitError(("compose", "nested"), f"{unlisted[0]!r} is no structure")
+            raise MisfitError(("compose", "nested"), f"{unlisted[0]!r} is not a structure")
         if self.compose.order is not None:
             expected = {"targets", *self.used_segmenters}
             if set(self.compose.order) != expected or len(self.compose.order) != len(expected):
                 raise MisfitError(
                     ("compose", "order"),
-                    f"must name each of {', '.join(sorted(expected))} once, and names "
+                    f"must name each of {', '.join(sorted(expected))} once, but names "
                     f"{', '.join(self.compose.order)}",
                 )
             if self.compose.order[0] != "targets":

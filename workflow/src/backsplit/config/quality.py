@@ -151,8 +151,8 @@ class Quality(Section):
         default=REVIEW,
         ge=0,
         le=1,
-        description="Share of the cases that you are ready to look at. What breaks a rule of "
-        "severity `review` always comes first; the rest of the share goes to the cases that are "
+        description="Share of the cases that you are willing to review. Cases that break a rule "
+        "of severity `review` always come first; the rest of the share goes to the cases that are "
         "most improbable, given the others.",
     )
     cohort: Cohort = Cohort()

@@ -66,7 +66,7 @@ class NnUNet(Licensed):
         default=0.5, gt=0, le=1, description="Step of the sliding window as a share of the patch."
     )
     channel: OneOrMore | None = Field(
-        default=None, description="Channel or channels of the model, in its order."
+        default=None, description="Channel or channels, in the model's order."
     )
 
     def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
@@ -86,15 +86,16 @@ class MonaiBundle(Licensed):
     config: str = Field(
         default="configs/inference.json",
         pattern=r"^[^/.][^/]*/[^/.][^/]*\.(json|yaml|yml)$",
-        description="The bundle's configuration of inference, from its folder.",
+        description="The bundle's inference configuration, relative to its folder.",
     )
     checkpoint: str | None = Field(
         default=None,
         pattern=r"^[^/.][^/]*/[^/]+\.(pt|ts)$",
-        description="Its weights, from its folder. Default: models/model.pt, else models/model.ts.",
+        description="Its weights, relative to its folder. Default: models/model.pt, else "
+        "models/model.ts.",
     )
     channel: OneOrMore | None = Field(
-        default=None, description="Channel or channels of the model, in its order."
+        default=None, description="Channel or channels, in the model's order."
     )
 
     def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,14 +20,15 @@ class Structure(Section):
     of: OneOrMore = Field(description="segmenter/class, or a list; * and ? are wildcards.")
     by: By | None = Field(
         default=None,
-        description="Where several segmenters label it: `first` of the list that knows of it in "
-        "the case, `union`, `intersection`, `majority` or `staple` (SimpleITK's; both need "
-        "three). Default: first. Classes of one segmenter are joined, whatever is set.",
+        description="How to combine several segmenters: `first` (the first of the list that "
+        "knows the structure in the case), `union`, `intersection`, `majority` or `staple` "
+        "(SimpleITK's; both need three). Default: first. Classes of one segmenter are always "
+        "joined.",
     )
     disagree: Literal["first", "ignore"] = Field(
         default="first",
-        description="Voxels on which segmenters disagree: what `by` says of them, and the first "
-        "of the list where the votes are even; or `ignore`, which leaves them out of the loss.",
+        description="Voxels on which segmenters disagree: `first` labels them as `by` says, and "
+        "as the first of the list in a tie; `ignore` leaves them out of the loss.",
     )
 
     @property
@@ -40,10 +41,10 @@ class Structure(Section):
         several = len(self.segmenters)
         if self.by in ("majority", "staple") and several < FEWEST_VOTERS:
             raise ValueError(
-                f"by: {self.by} needs {FEWEST_VOTERS} segmenters, and `of` names {several}"
+                f"by: {self.by} needs {FEWEST_VOTERS} segmenters, but `of` names {several}"
             )
         if several < 2 and (self.by == "intersection" or self.disagree == "ignore"):
-            raise ValueError("a single segmenter has nobody to agree with; name another in `of`")
+            raise ValueError("there is only one segmenter to agree; name another in `of`")
         return self
 
 

@@ -27,7 +27,7 @@ class Budget(Section):
     """How long each network is trained; the same for every arm."""
 
     epochs: int = Field(default=1000, ge=1)
-    iterations: int = Field(default=250, ge=1, description="Steps of an epoch.")
+    iterations: int = Field(default=250, ge=1, description="Steps per epoch.")
     validation_iterations: int = Field(default=50, ge=1)
 
 
@@ -35,42 +35,43 @@ class SmallNetwork(Section):
     """A network smaller than nnU-Net would plan. Axes are x, y, z, as a viewer shows them."""
 
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] = Field(
-        description="Spacing that images are resampled to: x, y, z."
+        description="Spacing to which images are resampled: x, y, z."
     )
-    patch: tuple[int, int, int] = Field(description="Voxels of a patch: x, y, z.")
+    patch: tuple[int, int, int] = Field(description="Size of a patch in voxels: x, y, z.")
     features: tuple[int, ...] = Field(
         min_length=3,
-        description="Feature maps of each stage, the finest first. nnU-Net gives the coarsest "
-        "output no weight in the loss: of two stages none would be left.",
+        description="Feature maps of each stage, finest first. nnU-Net gives the coarsest output "
+        "no weight in the loss, so at least three stages are needed.",
     )
     batch_size: int = Field(default=2, ge=1)
 
     @model_validator(mode="after")
     def _patch_is_large_enough(self) -> Self:
         if min(self.patch) < 8:
-            raise ValueError("a side of the patch is below 8 voxels")
+            raise ValueError("each side of the patch must be at least 8 voxels")
         if min(self.features) < 1:
-            raise ValueError("a stage has no feature map")
+            raise ValueError("each stage needs at least one feature map")
         return self
 
 
 class NoiseSection(Section):
     """What is done to the auxiliary labels of an arm: one of the kinds, in mm."""
 
-    grow_mm: Millimetres | None = Field(default=None, description="Structures grow by so much.")
-    shrink_mm: Millimetres | None = Field(default=None, description="They shrink by so much.")
+    grow_mm: Millimetres | None = Field(default=None, description="Structures grow by this much.")
+    shrink_mm: Millimetres | None = Field(default=None, description="They shrink by this much.")
     shift_mm: Millimetres | None = Field(
-        default=None, description="Each is moved by so much, in a direction of its own."
+        default=None, description="Each is shifted by this much, in a random direction."
     )
     jitter_mm: Millimetres | None = Field(
-        default=None, description="Their boundary is moved; standard deviation."
+        default=None, description="Standard deviation of a random shift of their boundaries."
     )
     elastic_mm: Millimetres | None = Field(
-        default=None, description="All are deformed together; root mean square of the displacement."
+        default=None,
+        description="Root mean square of a smooth displacement of all structures.",
     )
-    drop: Share | None = Field(default=None, description="Share of structures that is left out.")
+    drop: Share | None = Field(default=None, description="Share of structures that are removed.")
     swap: tuple[tuple[str, str], ...] | None = Field(
-        default=None, min_length=1, description="Pairs of structures that are exchanged."
+        default=None, min_length=1, description="Pairs of structures whose labels are swapped."
     )
     seed: int = Field(default=0, ge=0)
 
@@ -95,7 +96,7 @@ class ArmSection(Section):
     """One way to label the background."""
 
     structures: Literal["all"] | tuple[str, ...] = Field(
-        default="all", description="Auxiliary labels; []: lesions alone."
+        default="all", description="Auxiliary labels; []: lesions only."
     )
     nested: bool = Field(
         default=False,
@@ -106,7 +107,7 @@ class ArmSection(Section):
         default=None, description="Several arms, each without one of these structures."
     )
     share: Share = Field(
-        default=1.0, description="Share of the patients whose anatomy is known; drawn once."
+        default=1.0, description="Share of the patients whose anatomy is known, drawn at random."
     )
     complete: bool = Field(
         default=False,
@@ -114,8 +115,8 @@ class ArmSection(Section):
     )
     unknown: Literal["marginal", "ignore", "background"] = Field(
         default="marginal",
-        description="Voxels of unknown anatomy are one of the structures unknown in the case or "
-        "background (marginal), left out of the loss (ignore), or background.",
+        description="Voxels of unknown anatomy count as any of the structures unknown in the "
+        "case or background (marginal), are left out of the loss (ignore), or are background.",
     )
     noise: NoiseSection | None = None
     control: Literal["shuffled", "blobs"] | None = Field(
@@ -131,17 +132,17 @@ class ArmSection(Section):
     twin: int = Field(
         default=0,
         ge=0,
-        description="Other seeds and nothing else: arms that differ by it differ by chance.",
+        description="Changes the seeds only: arms that differ only in it differ by chance.",
     )
 
     @model_validator(mode="after")
     def _is_one_thing(self) -> Self:
         if self.nested and self.leave_one_out:
-            raise ValueError("`nested` and `leave_one_out` exclude each other")
+            raise ValueError("`nested` and `leave_one_out` cannot be combined")
         if self.noise is not None and self.control is not None:
-            raise ValueError("`noise` and `control` exclude each other")
+            raise ValueError("`noise` and `control` cannot be combined")
         if self.structures == () and (self.noise or self.control or self.nested):
-            raise ValueError("an arm without structures has no noise, control or nested sets")
+            raise ValueError("an arm without structures cannot have noise, control or nested")
         if self.start is not None and self.network != "plans":
             raise ValueError("`from` continues a network of the plans; leave `network` out")
         return self
@@ -153,18 +154,19 @@ class Study(Section):
     configuration: str = Field(
         default="3d_fullres",
         pattern=r"^[A-Za-z0-9_]+$",
-        description="Configuration of nnU-Net.",
+        description="nnU-Net configuration.",
     )
     planner: str = Field(
         default="default",
         pattern=r"^[A-Za-z0-9_]+$",
-        description="default, ResEncM, ResEncL, ResEncXL, or a planner's class.",
+        description="nnU-Net planner: default, ResEncM, ResEncL, ResEncXL, or the name of a "
+        "planner's class.",
     )
     small: SmallNetwork | None = Field(
         default=None, description="A network smaller than nnU-Net would plan."
     )
     folds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
-    seeds: int = Field(default=1, ge=1, le=100, description="Trainings of each arm and fold.")
+    seeds: int = Field(default=1, ge=1, le=100, description="Trainings per arm and fold.")
     budget: Budget = Budget()
     training: dict[str, bool | int | float | None] = Field(
         default={},
@@ -173,44 +175,46 @@ class Study(Section):
     decisions: tuple[Literal["argmax"] | Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         default=("argmax",),
         min_length=1,
-        description="How a voxel becomes a target: no class is more probable, or its probability "
-        "is above a threshold. Each is scored.",
+        description="When a voxel is labelled as a target: no class is more probable (argmax), or "
+        "its probability exceeds a threshold. Each is scored.",
     )
-    tolerance_mm: float = Field(default=2.0, ge=0, description="Of NSD.")
+    tolerance_mm: float = Field(default=2.0, ge=0, description="Tolerance of NSD, mm.")
     augmenters: int = Field(
         default=4,
         ge=0,
-        description="Processes that make patches, each with random numbers of its own. 0: the "
-        "training's own; then all arms of a seed see the same patches, and the same configuration "
-        "gives the same network on a CPU.",
+        description="Processes that make patches, each with its own random numbers. 0: the "
+        "training process makes them; then all arms of a seed see the same patches, and the same "
+        "configuration gives the same network on a CPU.",
     )
     reference: Name | None = Field(
         default=None,
-        description="Arm that the others are compared with. Default: the first without structures.",
+        description="Arm to which the others are compared. Default: the first without structures.",
     )
     paper: Paper | None = Field(
         default=None,
-        description="Data set, and source of anatomy, of the paper whose figures are put beside "
-        "those of this study.",
+        description="Data set of the paper, and source of anatomy, whose results the page shows "
+        "beside those of this study.",
     )
     trained: Path | None = Field(
         default=None,
-        description="Folder of the trained networks; studies that share it share networks that "
-        "would be the same. Default: study/trained in the results.",
+        description="Folder of the trained networks; studies with the same folder share "
+        "identical networks. Default: study/trained in the results.",
     )
-    arms: dict[Name, ArmSection] = Field(min_length=1, description="{name: how to label}.")
+    arms: dict[Name, ArmSection] = Field(
+        min_length=1, description="{name: how to label background}."
+    )
 
     @model_validator(mode="after")
     def _parts_fit(self) -> Self:
         if len(set(self.folds)) != len(self.folds) or min(self.folds) < 0:
-            raise ValueError("folds: numbers from 0 on, each once")
+            raise ValueError("folds must be numbers from 0 on, each listed once")
         for name, arm in self.arms.items():
             if arm.start is None:
                 continue
             other = self.arms.get(arm.start)
             if other is None or other.start is not None or other.nested or other.leave_one_out:
                 raise ValueError(
-                    f"arm {name!r}: `from` must name a single arm that starts from nothing itself, "
+                    f"arm {name!r}: `from` must name a single arm that has no `from` itself, "
                     f"found {arm.start!r}"
                 )
         return self
@@ -228,4 +232,4 @@ class Study(Section):
             asked |= {*(arm.leave_one_out or ())}
             asked |= {one for pair in (arm.noise and arm.noise.swap) or () for one in pair}
             if unknown := sorted(asked - set(structures)):
-                raise ValueError(f"study.arms.{name}: {unknown[0]!r} is no structure")
+                raise ValueError(f"study.arms.{name}: {unknown[0]!r} is not a structure")

@@ -84,8 +84,8 @@ def start(plan: Plan) -> Start:
         None,
         (
             *_told(left, "left by a killed job: removed"),
-            *_told(dated, "dated in the future: dated now"),
-            *_told(forgotten, "out of date, or naming results that are gone: to be made again"),
+            *_told(dated, "dated in the future: date set to now"),
+            *_told(forgotten, "out of date, or listing missing results: to be rebuilt"),
         ),
     )
 

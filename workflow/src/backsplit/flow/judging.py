@@ -136,7 +136,9 @@ def numbers_behind(project: Project, case: str) -> Iterator[str]:
     results, config, scheme = project.results, project.config, project.scheme
     if not results.verdicts.exists() or not results.quality("measures").exists():
         raise RunError(
-            Code.FILE_MISSING, f"{results.verdicts} does not exist", "run `backsplit judge` first"
+            Code.FILE_MISSING,
+            f"{results.verdicts} does not exist",
+            f"run {project.command('judge')} first",
         )
     verdict, flags = read_tsv(results.verdicts), read_tsv(results.flags)
     mine = verdict[verdict["case"] == case].to_dict("records")
@@ -144,7 +146,7 @@ def numbers_behind(project: Project, case: str) -> Iterator[str]:
         raise RunError(
             Code.TABLE_INVALID,
             f"{results.verdicts} has no case {case!r}",
-            "name a case of your table, as `backsplit status` counts them",
+            "name a case that the table lists and the checks accept",
         )
     row = mine[0]
     yield (

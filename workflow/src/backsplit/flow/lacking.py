@@ -18,7 +18,7 @@ from backsplit.volume import read_labels
 from backsplit.volume.labels import segment_file
 
 COST_OF_UNKNOWN = (
-    "nnU-Net's own trainer learns nothing there, not even that they are no lesion: train with "
+    "nnU-Net's own trainer learns nothing there, not even that they are not a lesion: train with "
     "nnUNetTrainerBackSplit (docs/training.md)"
 )
 

@@ -103,6 +103,10 @@ class Project:
             raise ConfigError(self.resolved.problems)
         return self.resolved.scheme
 
+    def command(self, words: str) -> str:
+        """A command of ours on this configuration, quoted for a message."""
+        return f"`backsplit {words} -c {shlex.quote(str(self.path))}`"
+
     @property
     def classes(self) -> Mapping[str, Classes]:
         """What each used segmenter can label; raises as `scheme`."""

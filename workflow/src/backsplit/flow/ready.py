@@ -93,8 +93,8 @@ def _files_of_no_case(project: Project) -> Iterator[Problem]:
         error = RunError(
             Code.FILE_MISSING,
             f"none of the {len(cases)} cases has such a file (looked for {first}, …)",
-            f"correct `segmenters.{name}.path`; it starts at the folder where you run, and "
-            "{columns} of the table at the table's folder",
+            f"correct `segmenters.{name}.path`; it is relative to the folder where you run, but "
+            "paths from {columns} are relative to the table",
         )
         yield project.problem(error, name)
 
@@ -125,9 +125,10 @@ def require_space(project: Project) -> None:
     if free < needed:
         raise RunError(
             Code.DISK_FULL,
-            f"{root} would need about {needed / 1e9:.1f} GB more, and its disk has "
+            f"{root} would need about {needed / 1e9:.1f} GB more, but its disk has only "
             f"{free / 1e9:.1f} GB left",
-            "free some, set run.results to a folder on another disk, or turn run.pictures off",
+            "free some space, set run.results to a folder on another disk, or set run.pictures to "
+            "false",
         )
 
 

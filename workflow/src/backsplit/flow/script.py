@@ -125,7 +125,7 @@ def _find(project: Project, case: str) -> tuple[Case, str]:
         raise RunError(
             Code.TABLE_INVALID,
             f"{project.config.dataset.cases} has {len(positions)} rows of case {shown(case)!r}",
-            "name a case that it has once",
+            "name a case that has exactly one row",
         )
     (at,) = positions
     (batch,) = (name for name, rows in table.batches.items() if at in rows)

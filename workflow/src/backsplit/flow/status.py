@@ -89,7 +89,7 @@ def _of_the_data_set(plan: Plan, measured: list[Path], *, due: bool) -> Iterator
         ("report", results.report),
     ):
         if not path.exists():
-            yield f"{name}: not there yet"
+            yield f"{name}: not made yet"
             continue
         written = path.stat().st_mtime
         if due or written < newest or (name == "export" and not exported):

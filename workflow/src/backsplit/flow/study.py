@@ -115,7 +115,7 @@ class StudyProject:
         if (most := max(self.study.folds)) >= len(source.splits):
             raise RunError(
                 Code.CONFIG_INVALID,
-                f"study.folds names fold {most}, and {source.dataset.splits} has "
+                f"study.folds names fold {most}, but {source.dataset.splits} has "
                 f"{len(source.splits)} folds",
                 f"name folds from 0 to {len(source.splits) - 1}",
             )
@@ -134,7 +134,7 @@ class StudyProject:
             raise RunError(
                 Code.FILE_MISSING,
                 f"{self.folder.plan} does not exist",
-                "run `backsplit study preprocess` first",
+                f"run {self.project.command('study preprocess')} first",
             )
         return Shared.read(self.folder.plan)
 
@@ -168,7 +168,7 @@ class StudyProject:
             raise RunError(
                 Code.FILE_MISSING,
                 f"{path} does not exist",
-                f"run `backsplit study labels --arm {arm.name}` first",
+                f"run {self.project.command(f'study labels --arm {arm.name}')} first",
             )
         return ArmSet.read(path)
 
@@ -189,8 +189,7 @@ class StudyProject:
             raise RunError(
                 Code.FILE_MISSING,
                 f"{path} does not exist: {job.name} is not trained",
-                f"run `backsplit study train --arm {job.arm.name} --fold {job.fold} "
-                f"--seed {job.seed}` first",
+                f"run {self.project.command(f'study train {job.options}')} first",
             )
         return Trained.read(path)
 
@@ -261,7 +260,7 @@ def preprocess(study: StudyProject, processes: int, say: Say) -> None:
     noted = folder.plan_of(ready.name)  # an engine removes its outputs before a job
     if noted.exists() and read_json(noted)["key"] == key:
         write_json(folder.plan, read_json(noted))
-        say(f"[backsplit] study: {ready.name} is preprocessed already")
+        say(f"[backsplit] study: {ready.name} is already preprocessed")
         return
     folder.plan.unlink(missing_ok=True)
     shutil.rmtree(ready, ignore_errors=True)

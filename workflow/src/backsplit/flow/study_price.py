@@ -28,8 +28,8 @@ def price(study: StudyProject) -> Iterator[str]:
     whole, left = progress.all_s(), progress.left_s()
     if whole is None or left is None:
         yield (
-            "no epoch was measured yet: `backsplit study plan --measure` trains "
-            f"{MEASURED_STEPS} steps, after `backsplit study preprocess` and `labels`"
+            f"no epoch measured yet; {study.project.command('study plan --measure')} times "
+            f"{MEASURED_STEPS} steps, once `backsplit study preprocess` and `labels` have run"
         )
         return
     epochs = [progress.epoch_s(job) or 0.0 for job in progress.jobs]
@@ -37,7 +37,7 @@ def price(study: StudyProject) -> Iterator[str]:
     one = as_time(slowest)
     yield f"an epoch takes {one if fastest == slowest else f'{as_time(fastest)} to {one}'}"
     hours = f"{whole / 3600:.2f}" if whole < 36000 else f"{whole / 3600:.0f}"
-    yield f"training alone takes {hours} h on the device that was measured; {as_time(left)} left"
+    yield f"training alone takes {hours} h on the device used for timing; {as_time(left)} left"
 
 
 def progress_of(study: StudyProject) -> Progress:

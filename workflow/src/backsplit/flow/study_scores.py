@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def _require_unchanged(trained: Trained) -> None:
             Code.WEIGHTS_CHANGED,
             f"{trained.checkpoint} is not the network that was trained (sha256 {found}, trained "
             f"{trained.sha256})",
-            f"remove it and train again: rm -r {trained.model}",
+            f"remove it and train again: rm -r {shlex.quote(str(trained.model))}",
         )
 
 
@@ -91,9 +92,8 @@ def evaluate(study: StudyProject, jobs: Sequence[Job], threads: int, say: Say) -
         if not notes.predicted.exists():
             raise RunError(
                 Code.FILE_MISSING,
-                f"{notes.predicted} does not exist: {job.name} has predicted nothing",
-                f"run `backsplit study predict --arm {job.arm.name} --fold {job.fold} "
-                f"--seed {job.seed}` first",
+                f"{notes.predicted} does not exist: {job.name} has no predictions",
+                f"run {study.project.command(f'study predict {job.options}')} first",
             )
         failed = set(read_json(notes.predicted)["failed"])
         cases = [case for case in study.cases(job) if case.id not in failed]
@@ -133,14 +133,15 @@ def gather(study: StudyProject, say: Say) -> None:
     if missing:
         raise RunError(
             Code.FILE_MISSING,
-            f"{len(missing)} of {len(jobs)} trainings have no scores (first {missing[0].name})",
-            "run `snakemake study`, or `backsplit study train`, `predict` and `evaluate`",
+            f"{len(missing)} of {len(jobs)} trainings have no scores (first: {missing[0].name})",
+            f"run the target `study`, or {study.project.command('study train')}, then "
+            "`study predict` and `study evaluate`",
         )
     if old := outdated(study):
         say(
-            f"[backsplit] study: {len(old)} of {len(jobs)} trainings were made with settings, "
-            f"labels or an nnU-Net other than today's (first: {old[0].name}); to compare like with "
-            "like, run `backsplit study train`, `predict` and `evaluate` again"
+            f"[backsplit] study: {len(old)} of {len(jobs)} trainings used other settings, "
+            f"labels or another nnU-Net than today (first: {old[0].name}); to compare like with "
+            f"like, run {study.project.command('study train')} again, then `predict` and `evaluate`"
         )
     for name, columns in (("lesions", LESIONS), ("scores", SCORES)):
         parts = [pd.read_parquet(getattr(study.notes(job), name)) for job in jobs]

@@ -65,15 +65,15 @@ def summary(plan: Plan, watch: Watch, *, whole: bool) -> Iterator[str]:
         yield f"[backsplit]   {what}: {len(cases)} ({named(cases)}), {code}"
     if not whole:
         failed = len(watch.failed_jobs)
-        why = f"{failed} job(s) failed, see above" if failed else "it ended before all was done"
-        yield f"[backsplit] NOT finished: {why}; what is done is kept"
+        why = f"{failed} job(s) failed, see above" if failed else "it stopped early"
+        yield f"[backsplit] NOT finished: {why}; finished work is kept"
         yield f"[backsplit] next: correct the cause, then `backsplit run -c {config}`"
         return
     folder = dataset_folder(project.config)
     if not _is_current(plan, folder / "dataset.json"):
         yield (
-            "[backsplit] the data set is NOT up to date: only a part was asked for, or files "
-            f"changed meanwhile; next: `backsplit run -c {config}`"
+            "[backsplit] the data set is NOT up to date: only part of it was requested, or "
+            f"files changed during the run; next: `backsplit run -c {config}`"
         )
         return
     verdicts = list(read_rows(results.verdicts))
@@ -102,7 +102,7 @@ def named(cases: list[str]) -> str:
 def _next(review: int, lost: Failures, config: str) -> str:
     steps = [f"look at the {review} case(s) to review" if review else "look at some cases"]
     if any(what != "refused" for what, _ in lost):
-        steps.append(f"`backsplit retry -c {config}` once the cause of the failures is gone")
+        steps.append(f"`backsplit retry -c {config}` once the cause of the failures is fixed")
     if any(what == "refused" for what, _ in lost):
         steps.append(f"`backsplit check -c {config}` says what is wrong with the refused cases")
     return "; ".join(steps)

@@ -97,7 +97,7 @@ class Desk:
         if case not in self.cases:
             raise RunError(
                 Code.FILE_MISSING,
-                f"{case!r} is no case of {self.project.results.cases} that has been measured",
+                f"{case!r} is not a measured case of {self.project.results.cases}",
                 f"backsplit explain {shlex.quote(case)} -c {self._config}",
             )
         return case

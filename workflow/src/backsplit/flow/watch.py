@@ -206,7 +206,7 @@ class Watch:
                 yield f"{NOTE}{stage.name}: {self._counted(stage)}"
         for name, notes in self._notes.items():
             self._read_notes(name)
-            yield notes[-1] if notes else f"{NOTE}{name}: at work"
+            yield notes[-1] if notes else f"{NOTE}{name}: running"
 
     def end(self) -> None:
         """Say where the stages are that did not finish."""
@@ -232,7 +232,7 @@ class Watch:
         text = f"{min(stage.done, total)}/{total} cases"
         left = total - stage.done - len(stage.failed)
         if stage.pace and left > 0:
-            text += f", {stage.pace:.3g} s a case, about {clock(stage.pace * left)} left"
+            text += f", {stage.pace:.3g} s per case, about {clock(stage.pace * left)} left"
         return text + _failed(stage)
 
     def _say_end(self, stage: _Stage) -> None:
@@ -240,7 +240,7 @@ class Watch:
         total = self._total()
         text = f"{min(stage.done, total)}/{total} cases in {clock(time.monotonic() - stage.began)}"
         if stage.pace and sum(stage.made.values()) > 1:
-            text += f", {stage.pace:.3g} s a case"
+            text += f", {stage.pace:.3g} s per case"
         refused = f", {len(self.refused)} refused" if stage.name == "check" and self.refused else ""
         self.say(f"{NOTE}{stage.name}: {text}{refused}{_failed(stage)}")
 
@@ -289,7 +289,7 @@ class Watch:
         if stage.told <= MOST_TOLD:
             self.say(f"{NOTE}{stage.name}: {case} {what}")
         elif stage.told == MOST_TOLD + 1:
-            self.say(f"{NOTE}{stage.name}: and more; {stage.folder.path}/*.tsv name all of them")
+            self.say(f"{NOTE}{stage.name}: there are more; {stage.folder.path}/*.tsv list them all")
 
 
 def _name(job: Job) -> str:

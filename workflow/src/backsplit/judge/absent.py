@@ -44,9 +44,9 @@ def absences(
         structure = cube.structures[j]
         if _is_one_of(structure, rules, "sexed"):
             continue
-        severity, why = Severity.REVIEW, "as in most cases, and its place is in view"
+        severity, why = Severity.REVIEW, "as in most cases, and its location is in view"
         if not seen[i, j]:
-            severity, why = Severity.INFO, "as in most cases, but its place is out of view"
+            severity, why = Severity.INFO, "as in most cases, but its location is out of view"
         elif _is_one_of(structure, rules, "removable"):
             severity, why = Severity.WARN, "as in most cases, unless it was removed"
         yield cube.cases[i], _finding(structure, ABSENT, severity, "0 voxels", f"there, {why}")

@@ -102,7 +102,7 @@ def _tissue(cube: Cube, settings: Cohort) -> Iterator[Look]:
     middle, bright, sd = (where(cube.there, cube[column]) for column in ("p50", "p95", "sd"))
     number: Show = "{:.4g}".format
     yield _look(INTENSITY, middle, settings, "median intensity {}", number)
-    yield _look(BRIGHTEST, bright, settings, "its brightest twentieth begins at {}", number)
+    yield _look(BRIGHTEST, bright, settings, "95th percentile of intensity {}", number)
     yield _look(
         CONTRAST, np.log(np.maximum(sd, 1e-6)), settings, "standard deviation of intensity {}",
         lambda v: f"{np.exp(v):.3g}",

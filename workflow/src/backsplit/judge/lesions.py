@@ -138,7 +138,7 @@ def _dust(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
         count = int((mine["voxels"] == 1).sum())
         if count >= DUST:
             value = f"{count} of {len(mine)} lesions"
-            message = f"{target}: {value} are a single voxel: the mask may hold crumbs"
+            message = f"{target}: {value} are a single voxel: the mask may contain debris"
             expected = f"fewer than {DUST}"
             yield _flag(case, target, "lesion_dust", Severity.WARN, value, expected, message)
 
@@ -153,7 +153,7 @@ def _cut(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
         value = f"{worst['flat_end']:.1f} times its mean width"
         message = (
             f"lesion {worst['instance']} ({target}) ends in a flat face, {value}: it may have been "
-            "cut off, by a crop or by slices that were not drawn"
+            "cut off by cropping or by slices that were not drawn"
         )
         expected = f"at most {FLAT_END:g} times"
         yield _flag(case, target, "lesion_cut", Severity.WARN, value, expected, message)
@@ -164,7 +164,7 @@ def _at_border(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
     for (case, target), mine in touching.groupby(["case", "target"], sort=False):
         value = f"lesion {mine['instance'].iloc[0]}"
         value += f" and {len(mine) - 1} more" if len(mine) > 1 else ""
-        message = f"{target}: {value} touches the image's border, and may go on beyond it"
+        message = f"{target}: {value} touches the image's border, and may extend beyond it"
         yield _flag(case, target, "lesion_border", Severity.WARN, value, "within it", message)
 
 
@@ -183,8 +183,8 @@ def _reversed(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
             for case, value in contrast[-sign * contrast > LEAST_CONTRAST].items():
                 said = f"{abs(value):.1f} standard deviations {odd}"
                 message = (
-                    f"{target}: {said} than the organ round it, and {usual} in nearly all other "
-                    "cases: another image's mask, or another kind of lesion"
+                    f"{target}: {said} than the organ around it, but {usual} in nearly all other "
+                    "cases: the mask may be another image's, or the lesion of another kind"
                 )
                 yield _flag(case, target, "lesion_contrast", Severity.WARN, said, usual, message)
 

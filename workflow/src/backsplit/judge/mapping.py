@@ -78,7 +78,7 @@ def one_side(cubes: Mapping[str, Cube], source: str, rules: AnatomyRules) -> Ite
             if hit := _nearly_all(cube, j, odd):
                 yield Fault(
                     structure, "one_side", _where(hit, cube, j), hit, "there on both sides",
-                    f"{structure} lies on the patient's {side} alone in {_where(hit, cube, j)}, "
+                    f"{structure} lies only on the patient's {side} in {_where(hit, cube, j)}, "
                     "but its name means both sides: one side is probably missing from its mapping",
                 )  # fmt: skip
 

@@ -127,13 +127,13 @@ def _who(
             f"(fold{'s' if len(section.folds) > 1 else ''} {folds}{of}) labelled"
         )
     if isinstance(section, Files):
-        return f"Existing label files ({name}) gave"
+        return f"Existing label files ({name}) provided"
     if isinstance(section, Threshold):
         bands = "; ".join(
             f"{band} {_range(low, high)}" for band, (low, high) in section.bands.items()
         )
         inside = "inside the body" if section.within == "body" else "in the whole image"
-        return f"Intensity thresholds {inside} ({bands}) gave"
+        return f"Intensity thresholds {inside} ({bands}) provided"
     return f"The segmenter {name} ({section.kind}) labelled"  # type: ignore[attr-defined]
 
 
@@ -152,7 +152,7 @@ def _composing(config: Config, facts: ReportFacts) -> Iterator[str]:
             if len(layers) > 1
             else ""
         )
-        + "; each written label map was held against its lesion file, voxel by voxel."
+        + "; each written label map was compared with its lesion file, voxel by voxel."
     )
     for name, structure in config.structures.items():
         if len(structure.segmenters) > 1:
@@ -183,7 +183,7 @@ def _quality(config: Config, facts: ReportFacts) -> str:
         if number
     ]
     decided = sum(case.decided for case in facts.cases)
-    by = f" A person decided about {_counted(decided, 'case')}." if decided else ""
+    by = f" The verdict on {_counted(decided, 'case')} was set by hand." if decided else ""
     also = [
         name
         for name, wanted in (("MONAI", config.export.monai), ("BIDS", config.export.bids))

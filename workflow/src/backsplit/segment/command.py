@@ -130,7 +130,7 @@ class CommandSegmenter:
                 owners = self._owners(given, folder)
                 yield from one_by_one(given, partial(self._take, folder=folder, owners=owners))
                 return
-        log.warning("%s; each case is run by itself", self._failure(ended, given).what)
+        log.warning("%s; now running each case separately", self._failure(ended, given).what)
         yield from one_by_one(given, alone)
 
     def _label_case(self, case: Case, device: str) -> Labelled:
@@ -252,8 +252,8 @@ class CommandSegmenter:
             raise CaseError(
                 Code.LABEL_UNDECLARED,
                 f"{self.program} wrote the values {shown(', '.join(others))} for {case.id}, which "
-                f"{self.section.labels} does not have",
-                "give the table of the installed version",
+                f"are not in {self.section.labels}",
+                "use the table of the installed version",
             )
         return replace(found, unknown=unknown)
 
@@ -293,8 +293,8 @@ class CommandSegmenter:
             raise CaseError(
                 Code.OUTPUT_MISSING,
                 f"{self.program} wrote {len(hits)} files for {case.id} that fit {pattern} "
-                f"({shown(', '.join(hits))}), where one is expected",
-                "make `output` name one",
+                f"({shown(', '.join(hits))}), expected one",
+                "make `output` match a single file",
             )
         path = folder / (hits[0] if hits else pattern)
         if not hits and path.exists():
@@ -308,7 +308,7 @@ class CommandSegmenter:
         if hits and not (real.is_relative_to(folder) and (real.is_file() or real.is_dir())):
             raise CaseError(
                 Code.OUTPUT_MISSING,
-                f"{self.program} wrote {hits[0]} for {case.id}, which is no file in its working "
+                f"{self.program} wrote {hits[0]} for {case.id}, which is not a file in its working "
                 "folder (a pipe, or a link that leads out of the folder)",
                 "have the program write the file itself",
             )
@@ -321,7 +321,7 @@ class CommandSegmenter:
         there = sorted(path.relative_to(folder).as_posix() for path in found)
         return CaseError(
             Code.OUTPUT_MISSING,
-            f"{self.program} ended well but wrote no {pattern} for {case.id}; it wrote "
+            f"{self.program} finished but wrote no {pattern} for {case.id}; it wrote "
             f"{shown(', '.join(there)) or 'nothing'}",
             "correct `output`, or the program's arguments",
         )
@@ -334,20 +334,20 @@ class CommandSegmenter:
             minutes = self.seconds / 60
             return CaseError(
                 Code.TIME_LIMIT,
-                f"{self.program} was ended on {on} after {minutes:g} minutes a case{said}",
-                "raise timeout_minutes of this segmenter, or look at the image",
+                f"{self.program} was stopped on {on} after {minutes:g} minutes per case{said}",
+                "raise timeout_minutes of this segmenter, or check the size of the image",
             )
         if ended.status < 0:
-            hint = " (often: too little memory)" if ended.status == -9 else ""
+            hint = " (often out of memory)" if ended.status == -9 else ""
             return CaseError(
                 Code.PROGRAM_CRASHED,
-                f"{self.program} was ended by signal {-ended.status}{hint} on {on}{said}",
-                "see the log, and try the program by itself on this image",
+                f"{self.program} was killed by signal {-ended.status}{hint} on {on}{said}",
+                "see the log, and run the program by hand on this image",
             )
         return CaseError(
             Code.PROGRAM_FAILED,
             f"{self.program} failed with exit status {ended.status} on {on}{said}",
-            "see the log, and try the program by itself on this image",
+            "see the log, and run the program by hand on this image",
         )
 
     def _version(self) -> str | None:

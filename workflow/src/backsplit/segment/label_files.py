@@ -138,7 +138,7 @@ class LabelFiles:
         if len(lacking) == len(paths):
             raise CaseError(
                 Code.FILE_MISSING,
-                f"{next(iter(paths.values()))} does not exist, nor does any other of "
+                f"{next(iter(paths.values()))} does not exist, nor does any other of the "
                 f"{len(paths)} files of this segmenter",
                 "add them (empty where one is absent)",
             )
@@ -178,10 +178,10 @@ def _as_mask(labels: LabelMap, path: Path, name: str) -> Array:
     if len(values) > 1:
         raise CaseError(
             Code.LABEL_UNDECLARED,
-            f"{path} holds the values {shown(', '.join(map(str, values)))}, but stands for "
-            f"{name!r} alone",
-            f"save it with one value, or take {name} out of the list and read the file by a "
-            f"segmenter of its own, with labels: {{{name}: {values[0]}}}",
+            f"{path} holds the values {shown(', '.join(map(str, values)))}, but is the mask "
+            f"of {name!r} only",
+            f"save it with one value, or take {name} out of the list and read the file with "
+            f"another segmenter of kind files, with labels: {{{name}: {values[0]}}}",
         )
     return np.asarray(labels.array != 0)
 

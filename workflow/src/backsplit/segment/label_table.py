@@ -64,7 +64,7 @@ def _of_json(data: object) -> Iterable[Pair]:
         data = data["labels"]
     if isinstance(data, list):
         if not all(isinstance(entry, dict) for entry in data):
-            raise ValueError("its list holds other things than entries")
+            raise ValueError("its list holds items that are not mappings")
         return [_of_entry(entry) for entry in data]
     if not isinstance(data, dict):
         raise ValueError("it is neither a mapping nor a list")
@@ -81,7 +81,7 @@ def _of_entry(entry: Mapping[str, object]) -> Pair:
         raise ValueError(f"{' and '.join(numbers)} hold different values; keep the one that counts")
     name = next((key for key in NAMES if key in known and key != value), None)
     if value is None or name is None:
-        raise ValueError(f"there are {', '.join(known) or 'no columns'}, not name and value")
+        raise ValueError(f"it has {', '.join(known) or 'no columns'}, not name and value")
     return known[name], known[value]
 
 
@@ -106,7 +106,7 @@ def _checked(pairs: Iterable[Pair]) -> dict[str, int]:
         if value == 0 or name == BACKGROUND:
             continue
         if not isinstance(name, str) or not name.strip() or not name.isprintable():
-            raise ValueError(f"{shown(name)!r} is no name")
+            raise ValueError(f"{shown(name)!r} is not a name")
         if name.strip() in found or value in found.values():
             raise ValueError(f"{shown(name)!r} or its value {value} is given twice")
         found[name.strip()] = value
@@ -118,5 +118,5 @@ def _checked(pairs: Iterable[Pair]) -> dict[str, int]:
 def _value(given: object) -> int:
     text = str(given).strip()
     if not re.fullmatch(r"\d{1,6}", text) or int(text) > MOST_LABEL:
-        raise ValueError(f"{shown(given)!r} is no label value in 0..{MOST_LABEL}")
+        raise ValueError(f"{shown(given)!r} is not a label value in 0..{MOST_LABEL}")
     return int(text)

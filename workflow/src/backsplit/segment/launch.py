@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shlex
 import shutil
 import subprocess
 import uuid
@@ -123,8 +124,8 @@ class Launcher:
             if found is None:
                 raise RunError(
                     Code.PROGRAM_MISSING,
-                    f"the program {shown(program)!r} is not on this machine (PATH), or cannot be "
-                    "executed",
+                    f"the program {shown(program)!r} is not in PATH on this machine, or is not "
+                    "executable",
                     "install it, activate its environment, or give its path in `command`"
                     if self.container is None
                     else "install it, or set `container.engine`",
@@ -139,7 +140,9 @@ class Launcher:
         if self.container.runs_files:
             path = Path(image)
             if not path.exists():
-                raise self._no_image("does not exist", f"apptainer build {image} …")
+                raise self._no_image(
+                    "does not exist", f"`apptainer build {shlex.quote(image)} SOURCE`"
+                )
             return contents_sha256(path)
         asked = [self._find(self.container.program), "image", "inspect", "--format", "{{.Id}}"]
         try:
@@ -147,12 +150,13 @@ class Launcher:
                 [*asked, image], capture_output=True, text=True, timeout=ASK_S, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise self._no_image(f"cannot be asked for ({error})", "start the engine") from None
+            raise self._no_image(f"cannot be looked up ({error})", "start the engine") from None
         found = done.stdout.strip()
         if done.returncode or not found:
             said = shown(done.stderr.strip().splitlines()[-1:] or "nothing")
             raise self._no_image(
-                f"is not on this machine ({said})", f"`{self.container.program} pull {image}`"
+                f"is not on this machine ({said})",
+                f"`{self.container.program} pull {shlex.quote(image)}`",
             )
         return found
 

@@ -89,7 +89,7 @@ class MonaiBundleSegmenter:
         if len(set(named.values())) < len(named) or not all(0 <= v <= MOST_LABEL for v in named):
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{path} gives a name twice, or a channel that no label map can hold",
+                f"{path} gives a name twice, or a channel number beyond the range of a label map",
                 "use another bundle",
             )
         return named
@@ -209,7 +209,7 @@ class _Engine:
             if time.monotonic() > ends:
                 raise CaseError(
                     Code.TIME_LIMIT,
-                    f"{item.case.id}: the network ran longer than run.case_minutes allow",
+                    f"{item.case.id}: the network ran longer than run.case_minutes allows",
                     "raise run.case_minutes, or check whether this image is unusually large",
                 )
             return self.loaded.network(*inputs, **options)
@@ -248,7 +248,7 @@ class _Engine:
         if len(array) != len(self.names):
             raise self._undeclared(case, f"{len(array)} channels")
         if not ((array >= 0) & (array <= 1)).all():
-            raise self._undeclared(case, "scores outside 0 to 1, which are no masks,")
+            raise self._undeclared(case, "scores outside 0 to 1, which are not masks,")
         masks = (
             (channel, array[place].transpose() >= 0.5)
             for place, channel in enumerate(sorted(self.names))
@@ -260,7 +260,7 @@ class _Engine:
     def _values(self, case: Case, array: Array) -> Array:
         labels = np.rint(array)
         if not np.isfinite(labels).all() or labels.min() < 0:
-            raise self._undeclared(case, "values that are no labels")
+            raise self._undeclared(case, "values that are not labels")
         labels = labels.astype(np.min_scalar_type(int(labels.max())))
         others = sorted(set(np.unique(labels).tolist()) - {0, *self.names})
         if others:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -213,7 +214,7 @@ def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = Fa
             raise RunError(
                 Code.WOULD_OVERWRITE,
                 f"{path} exists",
-                "name another folder with --into; or add rows for new cases alone with --update",
+                "name another folder with --into; or only add rows for new cases with --update",
             )
     left = left_out(root, found)
     ids = case_ids([case.id for case in found.cases])
@@ -295,7 +296,7 @@ def _proposed(
     for name, model in models.items():
         if model.lesions:
             decide.append(
-                f"{name} labels lesions itself ({few(model.lesions)}): beside the drawn ones they "
+                f"{name} labels lesions itself ({few(model.lesions)}): outside the drawn ones they "
                 "are `ignore` (compose.segmenter_lesions)"
             )
         if model.left_out:
@@ -369,9 +370,9 @@ def _tell(summary: Summary, into: Path, layout: str, count: int, say: Say) -> No
     tasks = " ".join(s.task for s in segmenters.values() if isinstance(s, TotalSegmentator))
     steps = [f"`backsplit weights get {tasks}`"] if tasks else []
     steps += [
-        f"`backsplit weights accept {name} -c {config}` if you trust its maker"
+        f"`backsplit weights accept {name} -c {shlex.quote(str(config))}` if you trust its source"
         for name, section in segmenters.items()
         if isinstance(section, NnUNet)
     ]
-    steps += [f"`backsplit check -c {config}`"]
+    steps += [f"`backsplit check -c {shlex.quote(str(config))}`"]
     say(f"[backsplit] init: next: read {config}, then {' and '.join(steps)}")

@@ -105,7 +105,7 @@ def with_anatomy(
     Raises
     ------
     RunError
-        LAYOUT_UNKNOWN when a pattern finds a file for none of the cases, or two for one.
+        LAYOUT_UNKNOWN when a pattern matches no file of any case, or two for one.
     """
     binaries = {name: pattern for name, pattern in anatomy.items() if "{name}" in pattern}
     taken = {
@@ -120,8 +120,8 @@ def with_anatomy(
         if not files.keys() & {case.id for case in found.cases}:
             names = few([case.id for case in found.cases])
             raise _wrong(
-                f"--labels {name}: {pattern!r} finds a file for none of the cases ({names})",
-                "write {case} where the case's name stands",
+                f"--labels {name}: {pattern!r} matches no file of any case ({names})",
+                "put {case} in place of the case's name",
             )
     cases = [
         replace(

@@ -45,7 +45,7 @@ def update_table(path: Path, found: Found, say: Say) -> int:
         raise RunError(
             Code.LAYOUT_UNKNOWN,
             f"{path} has no column {', '.join(lacking)}, which the cases of the folder need",
-            "add it, or start again in another folder (--into)",
+            "add it, or start over in another folder (--into)",
         )
     first = header.index(f"image_{found.channels[0]}")
     known = {(path.parent / row[first]).resolve() for row in rows if row[first]}
@@ -90,7 +90,7 @@ def update_table(path: Path, found: Found, say: Say) -> int:
     ]
     if gone:
         say(
-            f"[backsplit] init:   - images that are gone: {few(gone)}; their rows stay, and "
+            f"[backsplit] init:   - images that no longer exist: {few(gone)}; their rows stay, but "
             "`backsplit check` refuses them"
         )
     return len(new)

@@ -139,7 +139,7 @@ def advice_text(advice: pd.DataFrame, more: Sequence[str]) -> str:
     used = [column for column in RANKED if column not in without]
     if used:
         lines += [f"score: mean percentile rank of {', '.join(used)}"]
-    lines += [f"{column}: not known; {remedy}" for column, remedy in without.items()]
+    lines += [f"{column}: not available; {remedy}" for column, remedy in without.items()]
     lines += ["", "A description, not a promise that a structure helps.", *more]
     return "\n".join(lines) + "\n"
 

@@ -123,8 +123,8 @@ def evidence_lines(found: Sequence[Evidence]) -> list[str]:
     """What evidence there is, for a person."""
     if not found:
         return [
-            "Evidence for the score: none. No arm of the study has one structure alone, or lacks "
-            "one alone."
+            "Evidence for the score: none. No arm of the study has, or lacks, exactly one "
+            "structure."
         ]
     return ["Evidence (Spearman's rank correlation with measured gains in Dice):"] + [
         f"- {each.column}, {each.structures} structures {each.how}, {each.patients} patients: "

@@ -46,6 +46,11 @@ class Job:
         """For people."""
         return f"{self.arm.name}, fold {self.fold}, seed {self.seed}"
 
+    @property
+    def options(self) -> str:
+        """The options of a verb that name it."""
+        return f"--arm {self.arm.name} --fold {self.fold} --seed {self.seed}"
+
 
 def jobs_of(study: Study, arms: Sequence[Arm]) -> tuple[Job, ...]:
     """Every training: all arms of a seed before the next seed, so that what is done compares.

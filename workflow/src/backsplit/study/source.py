@@ -101,8 +101,8 @@ class Source:
         if changed:
             raise RunError(
                 Code.INPUT_CHANGED,
-                f"{self.dataset.folder} is not what was preprocessed: {len(changed)} cases differ "
-                f"({changed[0]})",
+                f"{self.dataset.folder} has changed since preprocessing: {len(changed)} cases "
+                f"differ ({changed[0]})",
                 "run `backsplit study preprocess` again",
             )
 
@@ -139,7 +139,7 @@ def open_source(dataset: NnUNetDataset, patients: Mapping[str, str]) -> Source:
     if any(not isinstance(label, int) for label in described["labels"].values()):
         raise RunError(
             Code.TRAINING_UNSUITED,
-            f"{dataset.json} has regions, and a study takes labels only",
+            f"{dataset.json} has regions, but a study needs plain labels",
             "set compose.emit to flat and export again",
         )
     splits: Any = read_json(dataset.splits)

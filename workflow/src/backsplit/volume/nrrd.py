@@ -119,7 +119,7 @@ def nrrd_geometry(header: TextHeader, least: int = 2) -> Geometry:
         missing = "space" if space not in _TO_LPS else "space directions"
         raise CaseError(
             Code.ORIENTATION_UNKNOWN,
-            f"{path} names no patient space (the field `{missing}` is "
+            f"{path} does not name a patient space (the field `{missing}` is "
             f"{fields.get(missing, 'missing')[:80]}), so left and right would be a guess",
             "rewrite it with `space: left-posterior-superior` and its `space directions`",
         )
