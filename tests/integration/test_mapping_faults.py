@@ -85,7 +85,7 @@ def test_a_name_for_two_sides_that_has_one_is_one_fault(names, structure, side):
     bench = torsos()
     flags, verdict = bench.judge_tables(called(bench.clean.values(), names))
     message = of_mapping(flags)["systematic_one_side", structure]
-    assert f"patient's {side} alone in 20 of 20 cases" in message
+    assert f"only on the patient's {side} in 20 of 20 cases" in message
     assert (verdict == "accept").mean() >= 0.95
     both = called(relabelled(bench, KIDNEYS), {"kidney_left": "kidneys"})
     assert ("systematic_one_side", "kidneys") not in of_mapping(bench.judge_tables(both)[0])

@@ -67,7 +67,7 @@ def test_dump_reads_back_as_the_same(tmp_path):
         ("task: total", "task: total, fats: true", 7, "segmenters.organs.fats", "unknown key"),
         ("kind: files", "kind: file", 8, "segmenters.given", "totalsegmentator"),
         ("  liver: organs/liver", "  liver: organ/liver", 11, "structures.liver", "'organ/liver'"),
-        ("  liver: organs/liver", "  tumor: organs/liver", 11, "structures.tumor", "a target too"),
+        ("  liver: organs/liver", "  tumor: organs/liver", 11, "structures.tumor", "also a target"),
         ("cyst: 3", "cyst: [3, 3]", 5, "targets.cyst", "lists a value twice"),
         ("cyst: 3", "cyst: 0", 5, "targets.cyst", "1..65535"),
         ("cyst: 3", "background: 3", 5, "targets.background", "reserved"),

@@ -92,10 +92,10 @@ def sided(table, *, middle=None, **renamed):
 def test_a_name_for_both_sides_that_lies_on_one_is_a_fault():
     fault = sided(cohort(20))["kidneys"]
     assert (fault.rule, fault.where) == ("one_side", "20 of 20 cases")
-    assert fault.cases == set(names_of(20)) and "on the patient's left alone" in fault.message
+    assert fault.cases == set(names_of(20)) and "only on the patient's left" in fault.message
     other = sided(cohort(20).assign(structure=lambda t: t["structure"].replace(
         {"kidney_left": "kidney_right", "kidney_right": "kidney_left"})))  # fmt: skip
-    assert "on the patient's right alone" in other["kidneys"].message
+    assert "only on the patient's right" in other["kidneys"].message
 
 
 @pytest.mark.parametrize("share", [0.8, 0.75])
@@ -125,7 +125,10 @@ def test_the_middle_is_that_of_unpaired_structures_or_of_all(middle):
             edge = (-150 + max(high, -20)) / 2
         expected = "left" if low > edge else "right" if high < edge else None
         said = found["kidneys"].message if found else ""
-        assert (f"patient's {expected} alone" in said) if expected else not found, (side, said)
+        assert (f"only on the patient's {expected}" in said) if expected else not found, (
+            side,
+            said,
+        )
 
 
 def test_pairs_part_left_from_right():

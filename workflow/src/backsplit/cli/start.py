@@ -189,9 +189,7 @@ def init(
         chosen = None if preset is None else PRESETS[preset.value]
         if study and (chosen is None or chosen.sources is None):
             known = ", ".join(key for key, each in PRESETS.items() if each.sources is not None)
-            raise _wrong(
-                "--study needs a preset of one of the paper's data sets", f"--preset {known}"
-            )
+            raise _wrong("--study needs a data set of the paper", f"--preset {known}")
         layouts = tuple(LAYOUTS) if layout is None else (layout.value,)
         wanted = Wanted(
             layouts,
