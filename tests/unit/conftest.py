@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 import zipfile
 
 import pytest
@@ -19,6 +20,16 @@ def configured(project, monkeypatch):
         return Config.model_validate(project.settings)
 
     return read
+
+
+@pytest.fixture
+def temporary(tmp_path, monkeypatch):
+    """Temporary files of a test have a folder, in which nothing may stay."""
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
+    yield folder
+    assert list(folder.iterdir()) == []
 
 
 @pytest.fixture(scope="session")

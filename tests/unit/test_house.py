@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib
 import inspect
 import pkgutil
+from collections import Counter
 from dataclasses import is_dataclass
 
 import backsplit
@@ -24,6 +25,12 @@ def test_no_module_has_more_than_400_lines():
 def test_the_package_has_at_most_20_rooms():
     rooms = {path.stem for path in PACKAGE.iterdir() if path.suffix == ".py" or path.is_dir()}
     assert 0 < len(rooms - {"__init__", "__pycache__"}) <= 20
+
+
+def test_no_two_files_of_tests_have_the_same_name():
+    """Pytest imports them by name alone; one run of all of them would end with an error."""
+    counted = Counter(path.name for path in (ROOT / "tests").rglob("test_*.py"))
+    assert counted and [name for name, files in counted.items() if files > 1] == []
 
 
 CANVAS = "backsplit.report.pictures.montage.Page"

@@ -1,0 +1,73 @@
+"""The kind `command`: a program that is ended, ends with all that it started."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from backsplit.errors import CaseError, Code
+from support.cases import marked_case
+from support.command import IN_ONE, labelled
+
+pytestmark = pytest.mark.usefixtures("temporary")
+
+
+def test_what_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
+    child = tmp_path / "child"
+    monkeypatch.setenv("CHILD", str(child))
+    cases = [marked_case(tmp_path, "bad", bad=True), marked_case(tmp_path, "a")]
+    begun = time.monotonic()
+    found = labelled(cases, command=[*IN_ONE, "--how", "hang"], timeout_minutes=2 / 60)
+    assert found["bad"].code is Code.TIME_LIMIT and time.monotonic() - begun < 20
+    assert not isinstance(found["a"], CaseError)
+    assert has_ended(int(child.read_text()))
+
+
+def has_ended(process: int) -> bool:
+    """Whether a process is gone, or dead and not yet taken note of by its parent."""
+    for _ in range(50):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state in "ZX":
+            return True
+        time.sleep(0.1)
+    return False
+
+
+STOPPED = """
+import signal
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # also where the tests run under nohup
+import sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+from support.cases import marked_case
+from support.command import IN_ONE, labelled
+labelled([marked_case(Path({folder!r}), "bad", bad=True)], command=[*IN_ONE, "--how", "hang"])
+"""
+
+
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
+def test_when_the_job_is_told_to_end_the_program_ends_first(tmp_path, how):
+    child = tmp_path / "child"
+    path = [str(Path(__file__).parents[1])]
+    code = STOPPED.format(path=path, folder=str(tmp_path))
+    temporary = tmp_path / "of the job"
+    temporary.mkdir()
+    environment = {**os.environ, "CHILD": str(child), "TMPDIR": str(temporary)}
+    job = subprocess.Popen([sys.executable, "-c", code], env=environment, stderr=subprocess.DEVNULL)
+    for _ in range(300):
+        if child.exists() and child.read_text():
+            break
+        time.sleep(0.1)
+    job.send_signal(how)
+    job.wait(30)
+    assert has_ended(int(child.read_text()))
+    assert list(temporary.iterdir()) == []

@@ -1,0 +1,91 @@
+"""The kind `command`: sections that are refused, and what tells two programs apart."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+from pydantic import ValidationError
+
+from backsplit.errors import Code, RunError
+from support.command import IN_ONE, LABELLER, segmenter_of
+
+pytestmark = pytest.mark.usefixtures("temporary")
+
+
+def test_two_versions_of_a_program_are_told_apart(tmp_path):
+    program = tmp_path / "labeller.py"
+    version = [sys.executable, str(program), "--version"]
+    weights = tmp_path / "weights"
+    weights.mkdir()
+    (weights / "net.pt").write_bytes(b"1")
+    keys = {
+        "command": [sys.executable, str(program), "{image}", "{output}"],
+        "version_command": version,
+        "depends_on": [str(weights)],
+    }
+
+    def identity() -> dict:
+        return segmenter_of(**keys).identity()
+
+    program.write_text(LABELLER.read_text())
+    first = identity()
+    assert first == identity() and list(first["versions"].values()) == ["1.0"]
+    program.write_text(LABELLER.read_text() + "\n# a line more\n")
+    second = identity()
+    assert second != first and second["versions"] == first["versions"]
+    program.write_text(LABELLER.read_text().replace('VERSION = "1.0"', 'VERSION = "1.1"'))
+    assert list(identity()["versions"].values()) == ["1.1"]
+    third = identity()
+    (weights / "net.pt").write_bytes(b"2")
+    assert identity() != third
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "deep.pt").write_bytes(b"1")
+    (weights / "linked").symlink_to(store)
+    (store / "up").symlink_to(weights)
+    fourth = identity()
+    (store / "deep.pt").write_bytes(b"2")
+    assert identity() != fourth
+
+
+def refused(**keys: object) -> RunError:
+    with pytest.raises(RunError) as caught:
+        segmenter = segmenter_of(**keys)
+        segmenter.weights()
+        segmenter.identity()
+    return caught.value
+
+
+def test_a_program_that_is_not_there_is_told_before_the_work():
+    absent = refused(command=["no-such-program", "{image}"])
+    assert absent.code is Code.PROGRAM_MISSING and "no-such-program" in absent.what
+    silent = [sys.executable, "-c", ""]
+    assert refused(command=IN_ONE, version_command=silent).code is Code.PROGRAM_MISSING
+    failing = [sys.executable, "-c", "import sys; sys.exit('no such module')"]
+    told = refused(command=IN_ONE, version_command=failing)
+    assert told.code is Code.PROGRAM_MISSING and "no such module" in told.what
+    gone = refused(command=IN_ONE, depends_on=["gone"])
+    assert gone.code is Code.PROGRAM_MISSING
+
+
+@pytest.mark.parametrize(("keys", "told"), [
+    ({"command": ["p"]}, "would get no image"),
+    ({"command": ["p", "{image}", "{ouput}"]}, "{ouput} is not a placeholder here"),
+    ({"command": ["p", "{image!r}"]}, "braces hold one name"),
+    ({"command": ["p", "{image.__class__}"]}, "braces hold one name"),
+    ({"command": ["p", "{image}"], "batch": "folder"}, "cannot name {image}"),
+    ({"command": ["p", "{images}"], "output": "../x.nii.gz"}, "inside the program's"),
+    ({"command": ["p", "{images}"], "output": "/x.nii.gz"}, "inside the program's"),
+    ({"command": ["p", "{images}"], "output": "outputs/x.nii.gz", "batch": "folder"}, "{case}"),
+    ({"command": ["p", "{image}", "{output}"], "output": "outputs/*.nii.gz"}, "{outputs}"),
+    ({"command": ["p", "{image}"], "labels": ["liver"]}, "needs {name}"),
+    ({"command": ["p", "{image}"], "output": "{name}.nii.gz"}, "file name"),
+    ({"command": ["p", "{image}"], "input": "{case}.nrrd"}, "must end with .nii.gz"),
+    ({"command": ["p", "{image}"], "channel": ["ct", "pet"]}, "several channels"),
+    ({"command": ["p", "{image}"], "container": {"image": "--privileged"}}, "pattern"),
+])  # fmt: skip
+def test_sections_that_make_no_sense_are_refused(keys, told):
+    with pytest.raises(ValidationError) as caught:
+        segmenter_of(**keys)
+    assert told in str(caught.value)
