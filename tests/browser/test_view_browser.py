@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
-from backsplit import flow
 from backsplit.flow.project import open_project
 from backsplit.flow.view import Desk, serve
 from backsplit.store.decisions import read_choices
@@ -84,13 +83,8 @@ def test_what_was_chosen_last_is_what_the_table_has(project, monkeypatch, chromi
     """However long the disk takes for what was chosen before; a key that is held counts once."""
     monkeypatch.chdir(project.folder)
     project.add("a")
-    config = project.write()
-    flow.check(config, None, 1, print)
-    opened = open_project(config)
-    flow.segment(opened, "tissue", None, print)
-    flow.compose(opened, None, print)
-    flow.measure(opened, None, print)
-    flow.judge(opened, print)
+    project.write()
+    opened = project.to_verdicts()
     asked: list[object] = []
 
     class Slow(Desk):

@@ -38,13 +38,8 @@ def finished(tmp_path_factory, project_in) -> Iterator[Project]:
     sitk.WriteImage(sitk.ReadImage(str(project.folder / "images" / "b.html.nii.gz")), str(nrrd))
     project.rows[1]["image_ct"] = "images/b.nrrd"
     with contextlib.chdir(project.folder):
-        config = project.write()
-        flow.check(config, None, 1, print)
-        opened = open_project(config)
-        flow.segment(opened, "tissue", None, print)
-        flow.compose(opened, None, print)
-        flow.measure(opened, None, print)
-        flow.judge(opened, print)
+        project.write()
+        project.to_verdicts()
         yield project
 
 

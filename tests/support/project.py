@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 import yaml
+
+if TYPE_CHECKING:
+    from backsplit.flow.project import Project as Opened
 
 ROOT = Path(__file__).resolve().parents[2]
 SHARED = Path(os.environ.get("BACKSPLIT_SHARED", ROOT.parent / "shared"))
@@ -102,6 +105,23 @@ class Project:
         path = self.folder / "config.yaml"
         path.write_text(yaml.safe_dump(self.settings, sort_keys=False))
         return path
+
+    def to_verdicts(self) -> Opened:
+        """Check, segment, compose, measure and judge what was written, in this process.
+
+        To be called in the project's folder, as paths of the configuration start there.
+        """
+        from backsplit import flow
+        from backsplit.flow.project import open_project
+
+        config = self.folder / "config.yaml"
+        flow.check(config, None, 1, print)
+        opened = open_project(config)
+        flow.segment(opened, "tissue", None, print)
+        flow.compose(opened, None, print)
+        flow.measure(opened, None, print)
+        flow.judge(opened, print)
+        return opened
 
     def run(
         self, *arguments: str, ok: bool = True, status: int | None = None

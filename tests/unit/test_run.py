@@ -85,12 +85,7 @@ def test_status_says_what_decisions_and_verdicts_have_overtaken(project, monkeyp
     monkeypatch.chdir(project.folder)
     project.add("a")
     config = project.write()
-    flow.check(config, None, 1, print)
-    opened = open_project(config)
-    flow.segment(opened, "tissue", None, print)
-    flow.compose(opened, None, print)
-    flow.measure(opened, None, print)
-    flow.judge(opened, print)
+    opened = project.to_verdicts()
     flow.export(opened, print)
     flow.report(opened, print)
 
