@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gzip
+import hashlib
 import http.client
 import json
 import os
@@ -58,6 +59,10 @@ def port(desk) -> Iterator[int]:
     yield server.server_address[1]
     server.shutdown()
     server.server_close()
+
+
+NIIVUE = "47b896b77ec4a5be3ef1949c33ad393b6f45629921f326c279000bcf51bdb4af"
+"""sha256 of `package/dist/niivue.umd.js` in what `npm pack @niivue/niivue@0.69.0` fetches."""
 
 
 def ask(
@@ -163,6 +168,18 @@ def test_pages_name_nothing_but_their_own_server(port, desk):
                        ("view.css", "text/css")):  # fmt: skip
         status, body, headers = ask(port, f"/{desk.token}/{name}")
         assert status == 200 and body and headers["Content-Type"].startswith(kind)
+
+
+def test_niivue_is_that_of_its_package(port, desk):
+    status, body, headers = ask(port, f"/{desk.token}/niivue.js")
+    assert status == 200 and headers["Content-Encoding"] == "gzip"
+    flags, changed = body[3], body[4:8]
+    assert flags == 0 and changed == bytes(4)  # neither a name nor a time: made again, it is equal
+    script = gzip.decompress(body)
+    assert hashlib.sha256(script).hexdigest() == NIIVUE
+    assert b"globalThis:" in script[:300] and b".niivue={}" in script[:300]  # what view.js uses
+    for name in ("view.js", "view.css", "case/a", "case/a/image.nii.gz"):
+        assert "Content-Encoding" not in ask(port, f"/{desk.token}/{name}")[2]
 
 
 def test_decisions_are_written_at_once_and_change_nothing_else(port, desk):

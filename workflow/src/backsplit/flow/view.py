@@ -207,7 +207,8 @@ class _Handler(BaseHTTPRequestHandler):
             case ["view.css"]:
                 self._send(HTTPStatus.OK, "text/css", served.style().encode())
             case ["niivue.js"]:
-                self._send(HTTPStatus.OK, "text/javascript", served.niivue())
+                compressed = served.niivue()
+                self._send(HTTPStatus.OK, "text/javascript", compressed, "gzip")
             case ["case", case] if case in self.desk.cases:
                 self._send(HTTPStatus.OK, "text/html", self.desk.page(case).encode())
             case ["case", case, name] if case in self.desk.cases and name.endswith(".nii.gz"):
@@ -251,14 +252,16 @@ class _Handler(BaseHTTPRequestHandler):
     def _refuse(self, status: HTTPStatus) -> None:
         self._send(status, "text/plain", status.phrase.encode())
 
-    def _send(self, status: HTTPStatus, kind: str, body: bytes) -> None:
-        self._head(status, f"{kind}; charset=utf-8", len(body))
+    def _send(self, status: HTTPStatus, kind: str, body: bytes, encoding: str = "") -> None:
+        self._head(status, f"{kind}; charset=utf-8", len(body), encoding)
         self.wfile.write(body)
 
-    def _head(self, status: HTTPStatus, kind: str, length: int) -> None:
+    def _head(self, status: HTTPStatus, kind: str, length: int, encoding: str = "") -> None:
         self.send_response(status)
         for name, value in {**HEADERS, "Content-Type": kind}.items():
             self.send_header(name, value)
+        if encoding:
+            self.send_header("Content-Encoding", encoding)
         self.send_header("Content-Length", str(length))
         self.end_headers()
 

@@ -17,7 +17,7 @@ from backsplit.scheme.colours import as_hex, is_outlined
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store.sidecars import ComposeSidecar, SegmentSidecar, require_sidecar
 
-NIIVUE = "niivue-0.69.0.js"
+NIIVUE = "niivue-0.69.0.js.gz"
 
 IMAGE, LABELS = "image", "labels"
 """Names of the files of a case, beside `segment-NAME`."""
@@ -111,7 +111,7 @@ def script() -> str:
 
 
 def niivue() -> bytes:
-    """NiiVue, as its package has it."""
+    """NiiVue, as its package has it, compressed with gzip."""
     return (resources.files("backsplit.report.niivue") / NIIVUE).read_bytes()
 
 
