@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import sys
 from contextlib import redirect_stdout
-from typing import Annotated
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, LogOption, errors
+
+if TYPE_CHECKING:
+    from backsplit.flow.study import StudyProject
+    from backsplit.study.jobs import Job
 
 app = typer.Typer(
     help="Train arms that differ only in their labels, and compare them.", no_args_is_help=True
@@ -17,6 +22,22 @@ app = typer.Typer(
 ArmOption = Annotated[str | None, typer.Option(help="Only this arm. Default: all.")]
 FoldOption = Annotated[int | None, typer.Option(min=0, help="Only this fold. Default: all.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Only this seed. Default: all.")]
+
+
+def opened(config: Path) -> StudyProject:
+    """The study of a configuration."""
+    from backsplit.flow.project import open_project
+    from backsplit.flow.study import StudyProject
+
+    return StudyProject(open_project(config))
+
+
+def chosen(
+    config: Path, arm: str | None, fold: int | None, seed: int | None
+) -> tuple[StudyProject, list[Job]]:
+    """The study of a configuration, and its jobs of an arm, fold and seed; None: of all."""
+    study = opened(config)
+    return study, study.wanted(arm, fold, seed)
 
 
 @app.command()
@@ -29,13 +50,11 @@ def plan(
     log: LogOption = None,
 ) -> None:
     """Print the trainings, their cost and their progress."""
-    from backsplit.flow.project import open_project
-    from backsplit.flow.study import StudyProject
     from backsplit.flow.study_price import measure as measure_epoch
     from backsplit.flow.study_price import price
 
     with errors(log) as say:
-        study = StudyProject(open_project(config))
+        study = opened(config)
         if measure:
             with redirect_stdout(sys.stderr):  # what nnU-Net prints
                 measure_epoch(study, say)
@@ -51,12 +70,10 @@ def preprocess(
     log: LogOption = None,
 ) -> None:
     """Make the plan that all arms share, and preprocess the images once."""
-    from backsplit.flow.project import open_project
-    from backsplit.flow.study import StudyProject
     from backsplit.flow.study import preprocess as run
 
     with errors(log) as say:
-        run(StudyProject(open_project(config)), processes, say)
+        run(opened(config), processes, say)
 
 
 @app.command()
@@ -64,12 +81,10 @@ def labels(
     config: ConfigOption = DEFAULT_CONFIG, arm: ArmOption = None, log: LogOption = None
 ) -> None:
     """Make the data set of an arm; lesion voxels are the same in every arm."""
-    from backsplit.flow.project import open_project
-    from backsplit.flow.study import StudyProject
     from backsplit.flow.study import labels as run
 
     with errors(log) as say:
-        run(StudyProject(open_project(config)), arm, say)
+        run(opened(config), arm, say)
 
 
 @app.command()
@@ -81,13 +96,10 @@ def train(
     log: LogOption = None,
 ) -> None:
     """Train; an interrupted training resumes, a finished one is kept."""
-    from backsplit.flow.project import open_project
-    from backsplit.flow.study import StudyProject
     from backsplit.flow.study import train as run
 
     with errors(log) as say:
-        study = StudyProject(open_project(config))
-        run(study, study.wanted(arm, fold, seed), say)
+        run(*chosen(config, arm, fold, seed), say)
 
 
 @app.command()
@@ -99,13 +111,10 @@ def predict(
     log: LogOption = None,
 ) -> None:
     """Predict the cases that each training's fold validates."""
-    from backsplit.flow.project import open_project
-    from backsplit.flow.study import StudyProject
     from backsplit.flow.study_scores import predict as run
 
     with errors(log) as say:
-        study = StudyProject(open_project(config))
-        run(study, study.wanted(arm, fold, seed), say)
+        run(*chosen(config, arm, fold, seed), say)
 
 
 @app.command()
@@ -118,24 +127,19 @@ def evaluate(
     log: LogOption = None,
 ) -> None:
     """Score the predictions against the lesion files."""
-    from backsplit.flow.project import open_project
-    from backsplit.flow.study import StudyProject
     from backsplit.flow.study_scores import evaluate as run
 
     with errors(log) as say:
-        study = StudyProject(open_project(config))
-        run(study, study.wanted(arm, fold, seed), threads, say)
+        run(*chosen(config, arm, fold, seed), threads, say)
 
 
 @app.command()
 def compare(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Gather the scores of all trainings, and compare the arms."""
-    from backsplit.flow.project import open_project
-    from backsplit.flow.study import StudyProject
     from backsplit.flow.study_scores import compare as run
 
     with errors(log) as say:
-        run(StudyProject(open_project(config)), say)
+        run(opened(config), say)
 
 
 @app.command()
