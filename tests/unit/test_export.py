@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nnunetv2.experiment_planning.verify_dataset_integrity import verify_dataset_integrity
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
+from totalsegmentator.nifti_ext_header import load_multilabel_nifti
 
 from backsplit.export.folds import cross_validation
 from backsplit.flow.engine import forget_incomplete
@@ -98,6 +99,11 @@ def test_label_maps_open_with_names(organs):
         assert [tuple(map(int, row[1:4])) for row in snap] == rgb
         for number, name in by_id.items():
             colours.setdefault(name, set()).add(rgb[number])
+        for path in (folder / "labelsTr").iterdir():  # and so do the label maps themselves
+            inside = dict(list(by_id.items())[1:])
+            if path.name == "a.nii.gz":  # without unknown anatomy
+                inside.pop(labels.get("ignore"), None)
+            assert load_multilabel_nifti(path)[1] == inside
     assert all(len(found) == 1 for found in colours.values())  # the same in every set
     assert len({next(iter(found)) for found in colours.values()}) == len(colours)
 

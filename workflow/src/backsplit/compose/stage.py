@@ -21,9 +21,11 @@ from backsplit.compose.promises import assert_promises
 from backsplit.compose.status import excluded_structures, unknown_structures
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
+from backsplit.scheme.colours import colours_of, named_labels
 from backsplit.scheme.scheme import Classes
+from backsplit.store import versions
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import input_sha256, plain
+from backsplit.store.provenance import digest, input_sha256, plain
 from backsplit.store.results import Results, StageFolder
 from backsplit.store.sidecars import ComposeDetails, SegmentSidecar, read_sidecar
 from backsplit.volume import (
@@ -106,6 +108,7 @@ class ComposeStage:
         self.rules = inputs.rules
         self.layers = inputs.rules.merging.layers
         self.all_failures = failures
+        self.colours = colours_of(self.scheme.all_names, self.scheme)
 
     def outputs(self, case: Case) -> Mapping[str, Path]:
         """The label map."""
@@ -121,7 +124,8 @@ class ComposeStage:
             inputs[f"segment/{segmenter}"] = input_sha256(layer)  # it may be called `lesion`
         return {
             "stage": "compose",
-            "version": 8,
+            "version": versions.COMPOSE,
+            "colours": digest(self.colours),
             "inputs": inputs,
             "failed": self._failed(case),
             "excluded": excluded(case),
@@ -163,7 +167,8 @@ class ComposeStage:
         composed, lesion, grid = made.composed, made.lesion, made.geometry.grid
         output, like = self.outputs(case)["labels"], made.geometry.like(self._image(case))
         with atomic_path(output) as temporary:
-            save_nifti(temporary, composed.labels, grid, like)
+            names = named_labels(self.scheme.all_names, self.scheme, composed.labels)
+            save_nifti(temporary, composed.labels, grid, like, names=names)
             written = assert_promises(temporary, grid, lesion, self.scheme, self.rules.precedence)
             drawn = hold_balance(
                 case.lesion_files,

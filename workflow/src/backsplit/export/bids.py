@@ -23,9 +23,8 @@ from backsplit.config.export import BIDS_TYPES, BidsExport
 from backsplit.config.model import Config
 from backsplit.export.bids_names import Member, data_type, members_of
 from backsplit.export.files import image_name, label_name, link_or_copy
-from backsplit.export.label_tables import colours_of
 from backsplit.export.nnunet import NnUNetDataset, datasets, folds, label_names
-from backsplit.scheme.colours import as_hex
+from backsplit.scheme.colours import as_hex, colours_of
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path, disk_errors
 from backsplit.store.provenance import read_json

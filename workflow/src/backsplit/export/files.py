@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from backsplit.errors import Code, RunError
@@ -15,6 +16,7 @@ from backsplit.volume import (
     Array,
     Geometry,
     Grid,
+    LabelNames,
     read_labels,
     read_volume,
     reads_alike,
@@ -115,8 +117,23 @@ def place_image(
     converted.note(target)
 
 
-def place_labels(target: Path, source: Path, table: Array | None, converted: Converted) -> None:
-    """Copy a label map, or write it with other ids by looking them up."""
+def place_labels(
+    target: Path,
+    source: Path,
+    table: Array | None,
+    converted: Converted,
+    named: Callable[[Array], LabelNames],
+) -> None:
+    """Copy a label map, or write it with other ids by looking them up.
+
+    Parameters
+    ----------
+    target, source : file of the data set, and the composed label map
+    table : id to the id in the data set; None where they are the same
+    converted : what was written before
+    named : names and colours of the ids that a label map of the data set holds; they follow from
+        those that the source has in its header, and from `table`
+    """
     if table is None:
         link_or_copy(target, source, link=False)
         return
@@ -124,14 +141,22 @@ def place_labels(target: Path, source: Path, table: Array | None, converted: Con
     if converted.holds(target, mark):
         return
     labels = read_labels(source)
-    _save(target, table[labels.array], labels.grid, mark, like=source)
+    array = table[labels.array]
+    _save(target, array, labels.grid, mark, like=source, names=named(array))
     converted.note(target)
 
 
-def _save(target: Path, array: Array, grid: Grid, mark: str, like: Path | None = None) -> None:
+def _save(
+    target: Path,
+    array: Array,
+    grid: Grid,
+    mark: str,
+    like: Path | None = None,
+    names: LabelNames | None = None,
+) -> None:
     target.unlink(missing_ok=True)
     with atomic_path(target) as temporary:
-        save_nifti(temporary, array, grid, like, description=mark)
+        save_nifti(temporary, array, grid, like, description=mark, names=names)
 
 
 def _mark(source: Path, settings: object) -> str:

@@ -11,7 +11,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from backsplit.scheme.colours import BACKGROUND, Colour, label_colours
+from backsplit.scheme.colours import Colour, colours_of
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
 
@@ -34,19 +34,6 @@ _SNAP_HEAD = """\
 ################################################
     0     0    0    0        0  0  0    "Clear Label"
 """
-
-
-def colours_of(names: Sequence[str], scheme: Scheme) -> list[Colour]:
-    """Colours of a data set's labels by id: those that they have in the report.
-
-    Parameters
-    ----------
-    names : of the labels by id, background first; some or all of the scheme's
-    scheme : names and ids
-    """
-    every = scheme.all_names
-    known = dict(zip(every, label_colours(every, len(scheme.targets)), strict=True))
-    return [known.get(name, BACKGROUND) for name in names]
 
 
 def write_label_tables(folder: Path, names: Sequence[str], scheme: Scheme) -> None:

@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from backsplit.export.files import (
 from backsplit.export.folds import splits
 from backsplit.export.label_tables import TABLES, write_label_tables
 from backsplit.export.unknown import Unknown, hidden_structures, of_names
+from backsplit.scheme.colours import named_labels
 from backsplit.scheme.resolve import own_labels
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.disk import atomic_path
@@ -184,6 +186,7 @@ def _write(
     if dataset.nested is not None:
         table = scheme.nested_table(dataset.nested, keep_ignore=bool(unknown))
     converted = Converted(config.results.converted(dataset.folder.name))
+    named = partial(named_labels, [*label_names(scheme, dataset.nested), IGNORE], scheme)
     for case in cases:
         geometries = {channel: read_geometry(case.images[channel]) for channel in channels}
         grid = geometries[config.dataset.grid_channel].grid
@@ -192,7 +195,8 @@ def _write(
             place_image(
                 target, case.images[channel], geometries[channel], grid, converted, link=link
             )
-        place_labels(labels / label_name(case.id), _written(composed, case), table, converted)
+        source = _written(composed, case)
+        place_labels(labels / label_name(case.id), source, table, converted, named)
     converted.save()
     with atomic_path(dataset.splits) as temporary:
         temporary.write_text(json.dumps(splits(cases), indent=1) + "\n", "utf-8")

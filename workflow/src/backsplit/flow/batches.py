@@ -18,6 +18,7 @@ from backsplit.flow.check import check as run_check
 from backsplit.flow.lacking import COST_OF_UNKNOWN, partly_known
 from backsplit.flow.plan import Plan, begin, forget_others
 from backsplit.flow.project import Project
+from backsplit.store import versions
 from backsplit.store.disk import atomic_path
 from backsplit.store.locks import claimed
 from backsplit.store.provenance import write_json
@@ -221,10 +222,10 @@ def _artist(project: Project) -> tuple[Draw | None, int]:
     """Who draws pictures, and the version of how they look; nobody where none are wanted."""
     if not project.config.run.pictures:
         return None, 0
-    from backsplit.report.pictures.montage import PICTURE_VERSION, draw_montage
+    from backsplit.report.pictures.montage import draw_montage
 
     names, targets = project.scheme.all_names, len(project.scheme.targets)
-    return partial(draw_montage, names=names, target_count=targets), PICTURE_VERSION
+    return partial(draw_montage, names=names, target_count=targets), versions.PICTURE
 
 
 def _run(

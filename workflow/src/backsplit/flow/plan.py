@@ -16,6 +16,7 @@ from backsplit.config.model import Config
 from backsplit.config.slices import checking
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
+from backsplit.store import versions
 from backsplit.store.disk import atomic_path, disk_errors, files_below, parts_of
 from backsplit.store.provenance import digest, plain
 from backsplit.store.results import StageFolder, key_path
@@ -82,7 +83,8 @@ class Plan:
     def segment_key(self, segmenter: str, batch: str) -> str:
         """Changes with the segmenter's section and files, and `check_key`, for its label files."""
         section = self.config.segmenters[segmenter]
-        return digest([section.what_labels(), self._own_files(segmenter), self.check_key(batch)])
+        own = [versions.SEGMENT, section.what_labels(), self._own_files(segmenter)]
+        return digest([*own, self.check_key(batch)])
 
     @once
     def _own_files(self, segmenter: str) -> str:
@@ -107,12 +109,13 @@ class Plan:
     def compose_key(self, batch: str) -> str:
         """Changes with what a label map is made from; what it is measured by is no more."""
         layers = [self.segment_key(segmenter, batch) for segmenter in self.config.used_segmenters]
-        return digest([self._names, layers, self.check_key(batch)])
+        return digest([versions.COMPOSE, self._names, layers, self.check_key(batch)])
 
     @once
     def measure_key(self, batch: str) -> str:
         """Changes with whether pictures are wanted, and with `compose_key`."""
-        return digest([self.config.run.pictures, self.compose_key(batch)])
+        pictures = versions.PICTURE if self.config.run.pictures else None
+        return digest([versions.MEASURE, pictures, self.compose_key(batch)])
 
     def unrestricted_key(self, batch: str) -> str:
         """Changes with who is restricted, and with `compose_key`."""
@@ -134,7 +137,8 @@ class Plan:
         c = self.config.model_dump(mode="json")
         emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
         restricted = restricted_segmenters(self.config) if c["export"]["only_unrestricted"] else ()
-        return digest([c["dataset"], c["export"], emitted, restricted, self.judge_key()])
+        settings = [c["dataset"], c["export"], emitted, restricted]
+        return digest([versions.EXPORT, *settings, self.judge_key()])
 
     def manifest_key(self) -> str:
         """Changes with anything of the configuration that stands in the manifest."""
@@ -144,7 +148,7 @@ class Plan:
     def report_key(self) -> str:
         """Changes with anything that the report shows."""
         c = self.config.model_dump(mode="json", exclude={"study"})
-        return digest([c, __version__, self.judge_key()])
+        return digest([c, __version__, versions.PAGE, self.judge_key()])
 
     @cached_property
     def _names(self) -> str:

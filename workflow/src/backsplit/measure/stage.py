@@ -24,6 +24,7 @@ from backsplit.measure.parts import parts
 from backsplit.measure.rows import write_rows
 from backsplit.measure.table import COLUMNS, measure
 from backsplit.scheme.scheme import Classes, Scheme
+from backsplit.store import versions
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import input_sha256, plain
 from backsplit.store.results import Results
@@ -124,7 +125,7 @@ class MeasureStage:
         layers = self._layers(case)
         return {
             "stage": "measure",
-            "version": 11,
+            "version": versions.MEASURE,
             "picture_version": self.draw_version,
             "inputs": {
                 "image": input_sha256(case.images[self.inputs.lesions.placing.grid_channel]),

@@ -16,14 +16,12 @@ from backsplit.report.pictures.case import CaseArtist, CaseView
 from backsplit.report.render import ml, page, templates_digest
 from backsplit.scheme.colours import FILL
 from backsplit.scheme.scheme import Classes, Scheme
+from backsplit.store import versions
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import digest
 from backsplit.store.results import Results, sidecar_path
 from backsplit.store.sidecars import MeasureSidecar, PageDetails, read_sidecar
 from backsplit.work.batch import attempt
-
-PAGE_VERSION = 2
-"""Changes when the pictures of a page look different."""
 
 
 class PageStage:
@@ -73,7 +71,7 @@ class PageStage:
             ) from None
         return {
             "stage": "pages",
-            "version": PAGE_VERSION,
+            "version": versions.PAGE,
             "templates": self.templates,
             "inputs": {"measures": fingerprint, "tables": digest(self.facts[case.id].plain())},
         }

@@ -6,7 +6,7 @@ The same names in the same order have the same colours in every picture and file
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
@@ -16,11 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backsplit.config.base import IGNORE as IGNORE_NAME
+from backsplit.scheme.scheme import Scheme
 
 Array = NDArray[Any]
 
 Colour = tuple[int, int, int]
 """Red, green, blue, 0 to 255."""
+
+Named = Mapping[int, tuple[str, Colour]]
+"""Label to its name and colour."""
 
 BACKGROUND: Colour = (0, 0, 0)
 IGNORE: Colour = (150, 150, 150)
@@ -200,6 +204,32 @@ def label_colours(names: Sequence[str], target_count: int) -> list[Colour]:
     targets = [TARGETS[i % len(TARGETS)] for i in range(target_count)]
     structures = names[1 + target_count : len(names) - has_ignore]
     return [BACKGROUND, *targets, *_structure_colours(tuple(structures)), *[IGNORE] * has_ignore]
+
+
+def colours_of(names: Sequence[str], scheme: Scheme) -> list[Colour]:
+    """Colours of a data set's labels by id: those that they have in the report.
+
+    Parameters
+    ----------
+    names : of the labels by id, background first; some or all of the scheme's
+    scheme : names and ids
+    """
+    every = scheme.all_names
+    known = dict(zip(every, label_colours(every, len(scheme.targets)), strict=True))
+    return [known.get(name, BACKGROUND) for name in names]
+
+
+def named_labels(names: Sequence[str], scheme: Scheme, array: Array) -> Named:
+    """Names and colours of the labels that a label map of a data set can hold.
+
+    Parameters
+    ----------
+    names, scheme : as `colours_of`
+    array : the label map; without voxels that are ignored, `ignore` is not one of its labels
+    """
+    pairs = enumerate(zip(names, colours_of(names, scheme), strict=True))
+    highest = int(array.max(initial=0))
+    return {i: pair for i, pair in pairs if i and (pair[0] != IGNORE_NAME or i == highest)}
 
 
 @lru_cache(maxsize=8)

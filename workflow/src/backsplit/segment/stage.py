@@ -15,6 +15,7 @@ from backsplit.config.slices import Placing
 from backsplit.errors import CaseError
 from backsplit.segment.base import Labelled, Segmenter
 from backsplit.segment.weights import require_accepted
+from backsplit.store import versions
 from backsplit.store.provenance import file_sha256, input_sha256, plain
 from backsplit.store.results import StageFolder
 from backsplit.store.sidecars import SegmentDetails
@@ -69,7 +70,7 @@ class SegmentStage:
         inputs = {role: input_sha256(path) for role, path in paths.items()}
         return {
             "stage": "segment",
-            "version": 3,
+            "version": versions.SEGMENT,
             "inputs": inputs,
             "config": self.inputs,
             "classes": self.classes,

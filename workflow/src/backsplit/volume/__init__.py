@@ -3,6 +3,7 @@
 from backsplit.volume.drawn import Drawn
 from backsplit.volume.geometry import Geometry
 from backsplit.volume.grid import Array, Grid, Volume, require_same_grid
+from backsplit.volume.label_names import LabelNames
 from backsplit.volume.labels import LabelMap, read_label_grid, read_label_map, stack_masks
 from backsplit.volume.nifti import NIFTI_ENDINGS
 from backsplit.volume.read import (
@@ -24,6 +25,7 @@ __all__ = [
     "Geometry",
     "Grid",
     "LabelMap",
+    "LabelNames",
     "Volume",
     "read_geometry",
     "read_grid",

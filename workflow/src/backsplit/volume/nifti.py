@@ -206,7 +206,6 @@ def label_header(grid: Grid, dtype: np.dtype[Any], like: NiftiHeader | None, tex
     record["dim"] = [3, *grid.size, 1, 1, 1, 1]
     record["pixdim"][4:] = 1
     record["datatype"], record["bitpix"] = _CODES[dtype.newbyteorder("=")], 8 * dtype.itemsize
-    record["vox_offset"] = FIRST_VOXEL
     record["scl_slope"], record["scl_inter"] = 1, 0
     record["cal_min"], record["cal_max"] = 0, 0
     record["descrip"] = text.encode()

@@ -30,9 +30,6 @@ from backsplit.report.pictures.planes import AXIAL, PLANES, Focus, Plane, find_f
 from backsplit.scheme.colours import Colour
 from backsplit.volume import Array, Grid
 
-PICTURE_VERSION = 2
-"""Changes when pictures look different."""
-
 WIDTH = 1200
 MARGIN = 10
 GAP = 8

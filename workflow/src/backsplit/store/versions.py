@@ -1,0 +1,13 @@
+"""What stages write, counted: raised where the same inputs give another result than before.
+
+A result's fingerprint and the key of its job hold it: after an upgrade a run makes again what would
+come out otherwise, and nothing else.
+"""
+
+SEGMENT = 3
+COMPOSE = 9
+MEASURE = 11
+PICTURE = 2
+"""The picture of a case, which measuring draws."""
+PAGE = 2
+EXPORT = 1
