@@ -72,6 +72,9 @@ class GrownSegmenter:
     def weights(self):
         return ()
 
+    def own_files(self):
+        return ()
+
     def identity(self):
         return {"method": 1}
 

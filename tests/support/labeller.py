@@ -25,14 +25,16 @@ SLEEP = "import time; time.sleep(600)"
 def main() -> None:
     source, target = Path(sys.argv[1]), Path(sys.argv[2])
     how = sys.argv[4] if sys.argv[3:4] == ["--how"] else "well"
-    print(f"labeller {VERSION} on {sys.argv[1:]}", flush=True)
+    images = sorted(source.glob("*.nii.gz")) if source.is_dir() else [source]
+    print(f"labeller {VERSION} on {sys.argv[1:]} of {len(images)}", flush=True)
     Path("litter.tmp").write_text("left behind")
     Path(os.environ["TMPDIR"], "more litter").write_text("left behind")
-    if not source.is_dir():
-        label(source, target, how)
-        return
-    for image in sorted(source.glob("*.nii.gz")):
-        label(image, target / image.name, how)
+    if how.endswith("-first"):  # before it writes anything
+        how = how.removesuffix("-first")
+        for image in images:
+            label(image, Path("nowhere.nii.gz"), how)
+    for image in images:
+        label(image, target / image.name if source.is_dir() else target, how)
 
 
 def label(source: Path, target: Path, how: str) -> None:

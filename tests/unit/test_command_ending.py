@@ -54,8 +54,9 @@ labelled([marked_case(Path({folder!r}), "bad", bad=True)], command=[*IN_ONE, "--
 """
 
 
-@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP])
-def test_when_the_job_is_told_to_end_the_program_ends_first(tmp_path, how):
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
+def test_when_the_job_ends_the_program_and_its_files_go(tmp_path, how):
+    """It is told to end; or killed, of which it learns nothing."""
     child = tmp_path / "child"
     path = [str(Path(__file__).parents[1])]
     code = STOPPED.format(path=path, folder=str(tmp_path))
@@ -69,5 +70,9 @@ def test_when_the_job_is_told_to_end_the_program_ends_first(tmp_path, how):
         time.sleep(0.1)
     job.send_signal(how)
     job.wait(30)
+    begun = time.monotonic()
     assert has_ended(int(child.read_text()))
+    assert time.monotonic() - begun < 2
+    while list(temporary.iterdir()) and time.monotonic() - begun < 5:
+        time.sleep(0.05)
     assert list(temporary.iterdir()) == []

@@ -7,7 +7,8 @@ import sys
 import pytest
 from pydantic import ValidationError
 
-from backsplit.errors import Code, RunError
+from backsplit.errors import CaseError, Code, RunError
+from support.cases import marked_case
 from support.command import IN_ONE, LABELLER, segmenter_of
 
 pytestmark = pytest.mark.usefixtures("temporary")
@@ -47,6 +48,28 @@ def test_two_versions_of_a_program_are_told_apart(tmp_path):
     fourth = identity()
     (store / "deep.pt").write_bytes(b"2")
     assert identity() != fourth
+
+
+@pytest.mark.parametrize("what", ["program", "weights"])
+def test_a_program_that_is_replaced_while_it_runs_ends_the_job(tmp_path, what):
+    program, weights = tmp_path / "labeller.py", tmp_path / "weights"
+    program.write_text(LABELLER.read_text())
+    weights.mkdir()
+    (weights / "net.pt").write_bytes(b"1")
+    path = {"program": program, "weights": weights / "net.pt"}[what]
+    command = [sys.executable, str(program), "{image}", "{output}"]
+    segmenter = segmenter_of(command=command, depends_on=[str(weights)])
+    segmenter.identity()  # what its labels are recorded with
+    cases = [marked_case(tmp_path, name) for name in ("a", "b", "c")]
+    labels = segmenter.label(cases)
+    first = next(labels)
+    path.write_bytes(path.read_bytes())  # touched, not changed
+    second = next(labels)
+    assert not any(isinstance(found, CaseError) for _, found in (first, second))
+    path.write_bytes(path.read_bytes() + b"\n")
+    with pytest.raises(RunError) as caught:
+        next(labels)
+    assert caught.value.code is Code.PROGRAM_CHANGED
 
 
 def refused(**keys: object) -> RunError:

@@ -21,6 +21,7 @@ from support.cases import marked_case
 from support.project import ct_like, save
 
 LABELS = {"body": 1, "bone": 2}
+IMAGE_ID = "sha256:" + "ab" * 32
 ENGINE = """#!{python}
 import json, os, sys
 with open({told!r}, "a") as stream:
@@ -79,7 +80,7 @@ def test_docker_and_podman_get_the_folder_the_user_and_no_network(tmp_path, engi
     call = call_of(segmenter, folder, "cuda:1")
     program, *arguments = call.arguments
     assert Path(program).name == engine and arguments[0] == "run"
-    at = arguments.index("labeller:1")
+    at = arguments.index(IMAGE_ID)  # what the name stood for when the job began
     assert arguments[at + 1 :] == INSIDE
     options = arguments[:at]
     assert option(options, "--network") == ["none"] and option(options, "--pull") == ["never"]
@@ -96,23 +97,52 @@ def test_docker_and_podman_get_the_folder_the_user_and_no_network(tmp_path, engi
     assert not {"--gpus", "--device"} & set(without)
 
 
+TAKES_A_VALUE = {
+    **{"--containall": False, "--net": False, "--nv": False},
+    **{"--network": True, "--mount": True, "--pwd": True, "--env": True},
+}
+"""Options of `apptainer exec`, as its manual (1.4) has them: none may be given that is not here."""
+
+
+def read_as_apptainer(arguments: list[str]) -> tuple[dict[str, list[str]], list[str]]:
+    """Options with their values, and the image with the command after it."""
+    verb, *left = arguments
+    assert verb == "exec"
+    options: dict[str, list[str]] = {}
+    while left[0].startswith("-"):
+        name = left.pop(0)
+        values = options.setdefault(name, [])
+        if TAKES_A_VALUE[name]:
+            values.append(left.pop(0))
+    return options, left
+
+
 @pytest.mark.parametrize("engine", ["apptainer", "singularity"])
 def test_apptainer_gets_the_folder_and_nothing_else_of_the_host(
     tmp_path, engines, engine, monkeypatch
 ):
     image = tmp_path / "labeller.sif"
     image.write_bytes(b"an image")
+    folder = tmp_path / SOURCES["a folder, with a comma"]
+    folder.mkdir()
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "GPU-1,GPU-2")
+    for name in ("APPTAINER_BIND", "SINGULARITY_MOUNT", "APPTAINERENV_PATH", "APPTAINER_WORKDIR"):
+        monkeypatch.setenv(name, "/data")
+    monkeypatch.setenv("APPTAINER_CACHEDIR", "/cache")
     segmenter = segmenter_of({"image": str(image), "engine": engine})
-    program, *arguments = call_of(segmenter, tmp_path, "cuda:1").arguments
+    call = call_of(segmenter, folder, "cuda:1")
+    program, *arguments = call.arguments
     assert Path(program).name == engine
-    at = arguments.index(str(image))
-    assert arguments[at + 1 :] == ["label", *INSIDE]
-    options = arguments[:at]
-    assert options[:5] == ["exec", "--containall", "--net", "--network", "none"]
-    assert option(options, "--mount") == [f"type=bind,source={tmp_path},destination=/backsplit"]
-    assert "CUDA_VISIBLE_DEVICES=GPU-2" in option(options, "--env") and "--nv" in options
-    assert "--nv" not in call_of(segmenter, tmp_path).arguments
+    options, run = read_as_apptainer(arguments)
+    assert run == [str(image), "label", *INSIDE]
+    assert {"--containall", "--net"} <= set(options) and options["--network"] == ["none"]
+    (mount,) = options["--mount"]
+    assert next(csv.reader([mount])) == ["type=bind", f"source={folder}", "destination=/backsplit"]
+    assert options["--pwd"] == ["/backsplit"]
+    assert options["--env"] == ["TMPDIR=/backsplit/tmp", "CUDA_VISIBLE_DEVICES=GPU-2"]
+    assert "--nv" in options and "--nv" not in call_of(segmenter, folder).arguments
+    own = {name for name in call.environment if name.startswith(("APPTAINER", "SINGULARITY"))}
+    assert own == {"APPTAINER_CACHEDIR"}
 
 
 def test_the_engine_is_apptainer_for_a_file_and_docker_for_a_name(tmp_path, engines):
@@ -126,7 +156,7 @@ def test_the_engine_is_apptainer_for_a_file_and_docker_for_a_name(tmp_path, engi
 
 def test_an_image_is_known_by_its_digest(tmp_path, engines):
     found = segmenter_of({"image": "labeller:1"}).identity()
-    assert found["program"]["image"] == "sha256:" + "ab" * 32
+    assert found["program"]["image"] == IMAGE_ID
     image = tmp_path / "labeller.sif"
     segmenter = segmenter_of({"image": str(image)})
     identities = []

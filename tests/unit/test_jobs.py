@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -151,22 +152,68 @@ def test_added_rows_keep_the_keys_of_full_batches(tmp_path):
     assert same == ["00001", "00002"]
 
 
-def test_a_file_deep_in_a_program_s_weights_changes_the_key_of_its_batches(tmp_path):
-    weights = tmp_path / "weights"
-    (weights / "fold_0").mkdir(parents=True)
-    net = weights / "fold_0" / "net.pt"
-    net.write_bytes(b"1")
+PROGRAM = {
+    "kind": "command", "command": ["./label", "{image}", "{output}"], "labels": {"fat": 1},
+    "depends_on": ["weights"],
+}  # fmt: skip
+CASCADE = {"configurations": {"3d_cascade_fullres": {"previous_stage": "3d_lowres"}}}
+MODEL = "weights/T__P__3d_cascade_fullres"
+KINDS = {
+    "command": (PROGRAM, ["label", "weights/deep/net.pt"]),
+    "nnunet": (
+        {"kind": "nnunet", "model": MODEL, "folds": [1]},
+        [
+            f"{MODEL}/fold_1/checkpoint_final.pth",
+            f"{MODEL}/dataset.json",
+            "weights/T__P__3d_lowres/fold_1/checkpoint_final.pth",
+        ],
+    ),
+    "monai_bundle": ({"kind": "monai_bundle", "bundle": "weights"}, ["weights/models/model.pt"]),
+    "totalsegmentator": (
+        {"kind": "totalsegmentator", "task": "body", "weights": "weights"},
+        ["weights/Dataset299_body_1559subj/fold_0/checkpoint_final.pth"],
+    ),
+}
+"""Section of each kind, and files whose change is a change of its labels."""
+
+
+def every_own_file(folder):
+    """What the kinds read; a network is not opened."""
+    for model in (f"{folder}/{MODEL}", f"{folder}/weights/T__P__3d_lowres"):
+        for name in ("dataset.json", "fold_1/checkpoint_final.pth", "fold_1/progress.png"):
+            write(Path(model, name), '{"labels": {"background": 0, "fat": 1}}')
+        write(Path(model, "plans.json"), json.dumps(CASCADE))
+    for _, names in KINDS.values():
+        for name in names:
+            if not (folder / name).exists():
+                write(folder / name, "1")
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_file_that_labels_depend_on_changes_the_key_of_their_batches(tmp_path, monkeypatch, kind):
+    monkeypatch.chdir(tmp_path)
+    section, names = KINDS[kind]
+    every_own_file(tmp_path)
     data = config_of(tmp_path, 4, 4).model_dump(mode="json", by_alias=True)
-    data["segmenters"]["tissue"] = {
-        "kind": "command", "command": ["label", "{image}", "{output}"], "labels": {"fat": 1},
-        "depends_on": [str(weights)],
-    }  # fmt: skip
+    data["segmenters"]["tissue"] = section
     config = Config.model_validate(data)
 
     def key() -> str:
         return Plan(Project(tmp_path, config)).segment_key("tissue", "00001")
 
-    first = key()
-    assert first == key()
-    net.write_bytes(b"2")  # the folder itself keeps its times
-    assert key() != first
+    known = {key()}
+    assert known == {key()}
+    for name in names:  # the folders themselves keep their times
+        with Path(name).open("a") as stream:
+            stream.write(" ")
+        known.add(key())
+    assert len(known) == 1 + len(names)
+    if kind == "nnunet":  # what training leaves beside the network
+        write(Path(MODEL, "fold_1/progress.png"), "2")
+        write(Path(MODEL, "fold_0/checkpoint_final.pth"), "2")
+        assert key() in known

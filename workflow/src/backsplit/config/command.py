@@ -162,15 +162,6 @@ class Command(Licensed):
         """The channels that it is given, in order."""
         return channels[:1] if self.channel is None else self.channel
 
-    @property
-    def own_files(self) -> tuple[Path, ...]:
-        """Programs and scripts by path, its image, its table, and what `depends_on` names."""
-        called = [part for part in self.command if "/" in part and "{" not in part]
-        if self.container is not None:
-            called = [self.container.image] if self.container.runs_files else []
-        table = [self.labels] if isinstance(self.labels, str) else []
-        return (*map(Path, called), *map(Path, table), *self.depends_on)
-
     def what_labels(self) -> dict[str, Any]:
         """The part of the section that its labels depend on: not how long it may take."""
         aside = {*Licensed.model_fields, "timeout_minutes"}

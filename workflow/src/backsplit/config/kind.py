@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 from pydantic import Field
@@ -69,11 +68,6 @@ class SegmenterSection(Section):
     def label_values(self) -> Mapping[str, LabelValue]:
         """Class to the value, or name, that it has in the one file of all classes."""
         return {}
-
-    @property
-    def own_files(self) -> tuple[Path, ...]:
-        """Files that decide its labels and may change between two runs: programs, tables."""
-        return ()
 
     def what_labels(self) -> dict[str, Any]:
         """The part of the section that its labels depend on."""

@@ -102,11 +102,6 @@ class MonaiBundle(Licensed):
         """The model's channels, in its order."""
         return channels[:1] if self.channel is None else self.channel
 
-    @property
-    def own_files(self) -> tuple[Path, ...]:
-        """What of the bundle is read or run."""
-        return (self.bundle,)
-
 
 class Files(Licensed):
     """Label files that exist."""

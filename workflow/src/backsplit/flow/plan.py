@@ -14,10 +14,11 @@ from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, CaseTable, excluded
 from backsplit.config.model import Config
 from backsplit.config.slices import checking
+from backsplit.errors import RunError
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
 from backsplit.store import versions
-from backsplit.store.disk import atomic_path, disk_errors, files_below, parts_of
+from backsplit.store.disk import atomic_path, disk_errors, file_times, files_below, parts_of
 from backsplit.store.provenance import digest, plain
 from backsplit.store.results import StageFolder, key_path
 
@@ -89,7 +90,10 @@ class Plan:
     @once
     def _own_files(self, segmenter: str) -> str:
         """Changes with a segmenter's own files, and with any file in its own folders."""
-        own = self.config.segmenters[segmenter].own_files
+        try:
+            own = self.project.segmenter(segmenter).own_files()
+        except RunError:  # what is not there is told before any job starts
+            own = ()
         return digest([_stat(file) for path in own for file in _files_of(path)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
@@ -209,12 +213,6 @@ def _files_of(path: Path) -> list[Path]:
 def _stat(path: Path) -> list[object]:
     """Size and times of each file that an input consists of."""
     try:
-        return [str(path), *map(_times_of, parts_of(path))]
+        return [str(path), *map(file_times, parts_of(path))]
     except (OSError, ValueError):
         return [str(path), None]
-
-
-def _times_of(path: Path) -> list[object]:
-    """The change time tells an edit that kept size and time, which a person can set."""
-    status = path.stat()
-    return [path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]

@@ -83,6 +83,12 @@ class Segmenter(Protocol):
     def weights(self) -> Sequence[Path]:
         """Files that decide what its networks do; raises where one is missing."""
 
+    def own_files(self) -> Sequence[Path]:
+        """Files and folders that its labels depend on, beside the cases': a change starts a job.
+
+        Cheap: looks at no contents. What is not there is left out, or raises RunError.
+        """
+
     def identity(self) -> dict[str, Any]:
         """What its labels depend on beside its inputs and weights: versions, method."""
 

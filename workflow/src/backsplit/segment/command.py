@@ -2,21 +2,20 @@
 
 A case, or a folder of cases, has a working folder of its own, with `images` (what the program is
 given, always NIfTI) and `outputs`. It is removed when the labels have been read, with all that the
-program left in it. A program that fails over a folder of cases is run again for each of them, so
-that the one case that it cannot do costs no other: what it wrote before it failed is not used.
+program left in it. Where a program fails over a folder of cases, the label files that it had
+written by then are used as far as they pass every check; what is left is run again, the first case
+by itself, so that one case that it cannot do costs neither the others nor the time that they took.
 """
 
 from __future__ import annotations
 
 import logging
 import subprocess
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property, partial
-from glob import escape, glob
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from backsplit.cases.table import Case
@@ -28,8 +27,9 @@ from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
 from backsplit.segment.label_files import LabelFiles
 from backsplit.segment.label_table import read_label_table
-from backsplit.segment.launch import ASK_S, Launcher, contents_sha256
+from backsplit.segment.launch import ASK_S, Launcher
 from backsplit.segment.licences import UNSTATED, stated_licence
+from backsplit.segment.outputs import NOBODY, Outputs
 from backsplit.segment.program import Ended, run_program, working_folder
 from backsplit.segment.timing import Timings
 from backsplit.store.tsv import one_line
@@ -40,12 +40,29 @@ log = logging.getLogger(__name__)
 
 GRID_CODES = (Code.GRID_MISMATCH, Code.GRID_NO_OVERLAP)
 LONGEST_VERSION = 300
-NOBODY: Mapping[str, str] = MappingProxyType({})
+
+FRUITLESS = 2
+"""After so many runs over a folder that gave no labels each case is run by itself."""
 
 
 def build(section: Command, inputs: Labelling, run: Run) -> Segmenter:
     """Make the segmenter of a section."""
     return CommandSegmenter(section, inputs, run)
+
+
+@dataclass(frozen=True)
+class _Failed:
+    """How a run over a folder failed.
+
+    Attributes
+    ----------
+    error : that the cases get which it is about
+    doubtful : ids of cases that it may have been at: the file that was written last may be
+        unfinished, and the first case without a file is probably the one that failed
+    """
+
+    error: CaseError
+    doubtful: frozenset[str]
 
 
 class CommandSegmenter:
@@ -78,6 +95,17 @@ class CommandSegmenter:
         labels = tuple(self._labels) if self._has_files else self._labels
         return LabelFiles(labels, self.section.missing, placing)
 
+    @cached_property
+    def outputs(self) -> Outputs:
+        """Finds its label files."""
+        labels, names = self._labels, None
+        if self._has_files:
+            pairs = (
+                labels if isinstance(labels, Mapping) else dict(zip(labels, labels, strict=True))
+            )
+            names = {name: str(file) for name, file in pairs.items()}
+        return Outputs(self.program, self.section.input, self.section.output, names)
+
     def classes(self) -> dict[str, int]:
         """Names to values of its file; 1, 2, 3 … for a file per class."""
         return self._files.classes
@@ -91,6 +119,15 @@ class CommandSegmenter:
         self.launcher.require(self.section.command)
         return ()
 
+    def own_files(self) -> Sequence[Path]:
+        """Programs and scripts by path, its image, its table, and what `depends_on` names."""
+        section = self.section
+        called = [part for part in section.command if "/" in part and "{" not in part]
+        if section.container is not None:
+            called = [section.container.image] if section.container.runs_files else []
+        table = [section.labels] if isinstance(section.labels, str) else []
+        return (*map(Path, called), *map(Path, table), *section.depends_on)
+
     def identity(self) -> dict[str, Any]:
         """The program's files or image, its version, and what else its labels depend on."""
         version = self._version()
@@ -99,7 +136,7 @@ class CommandSegmenter:
             "versions": {} if version is None else {self.program: version},
             "program": {
                 **self.launcher.identity(self.section.command),
-                "depends_on": [contents_sha256(path) for path in self.section.depends_on],
+                "depends_on": [self.launcher.sha256(path) for path in self.section.depends_on],
             },
         }
 
@@ -112,26 +149,79 @@ class CommandSegmenter:
         self.launcher.require(self.section.command)
         device = choose_device(self.run.device)
         alone = partial(self._label_case, device=device)
-        if self.section.batch == "case" or len(cases) == 1:
-            yield from one_by_one(cases, alone)
-            return
+        left = sorted(cases, key=lambda case: case.id)  # most programs go through a folder so
+        together, fruitless = self.section.batch == "folder", 0
+        while together and len(left) > 1:
+            done: set[str] = set()
+            failed = yield from self._label_folder(left, device, done)
+            if failed is None:
+                return
+            doubtful = [case for case in left if case.id in failed.doubtful]
+            left = [case for case in left if case.id not in {*done, *failed.doubtful}]
+            log.warning(
+                "%s; labels kept: %d; now running %s separately, then the other %d",
+                failed.error.what,
+                len(done),
+                ", ".join(case.id for case in doubtful),
+                len(left),
+            )
+            yield from one_by_one(doubtful, alone)
+            fruitless = 0 if done else fruitless + 1
+            together = failed.error.code is not Code.TIME_LIMIT and fruitless < FRUITLESS
+        yield from one_by_one(left, alone)
+
+    def _label_folder(
+        self, cases: Sequence[Case], device: str, done: set[str]
+    ) -> Generator[tuple[Case, Labelled | CaseError], None, _Failed | None]:
+        """Run the program once for all cases; notes in `done` those that need no other run.
+
+        Returns
+        -------
+        failed
+            How the run failed; None where it did not.
+        """
         with working_folder() as folder:
             given = []
             for case in cases:
-                failed = attempt(case, partial(self._give, folder=folder))
-                if isinstance(failed, CaseError):
-                    yield case, failed
+                refused = attempt(case, partial(self._give, folder=folder))
+                if isinstance(refused, CaseError):
+                    done.add(case.id)
+                    yield case, refused
                 else:
                     given.append(case)
             if not given:
-                return
+                return None
             ended = self._run(folder, given, device)
+            owners = self.outputs.owners(given, folder)
+            take = partial(self._take, folder=folder, owners=owners)
             if ended.is_well:
-                owners = self._owners(given, folder)
-                yield from one_by_one(given, partial(self._take, folder=folder, owners=owners))
-                return
-        log.warning("%s; now running each case separately", self._failure(ended, given).what)
-        yield from one_by_one(given, alone)
+                yield from one_by_one(given, take)
+                return None
+            failed = self._failed(ended, given, folder, owners)
+            for case in given:
+                if case.id in failed.doubtful:
+                    continue
+                found = attempt(case, partial(take, all_classes=True))
+                if isinstance(found, Labelled):
+                    done.add(case.id)
+                    note = f"the run failed later: {failed.error.what}"
+                    yield case, replace(found, notes={**found.notes, "program": note})
+            return failed
+
+    def _failed(
+        self, ended: Ended, cases: Sequence[Case], folder: Path, owners: Mapping[str, str]
+    ) -> _Failed:
+        """How a run over a folder failed, and at which cases it may have been."""
+        newest: dict[str, int] = {}
+        for case in cases:
+            with suppress(CaseError, OSError):
+                files = self.outputs.of_case(case, folder, self._images(case, folder), owners)
+                times = [path.stat().st_mtime_ns for path in files.values() if path.exists()]
+                newest[case.id] = max(times, default=0)
+        last = max(newest.values(), default=0)
+        doubtful = {name for name, written in newest.items() if written == last}
+        doubtful |= {*[case.id for case in cases if case.id not in newest][:1]}
+        return _Failed(self._failure(ended, cases), frozenset(doubtful))
 
     def _label_case(self, case: Case, device: str) -> Labelled:
         with working_folder() as folder:
@@ -150,7 +240,7 @@ class CommandSegmenter:
                 like = read_geometry(case.images[channel]).like(case.images[channel])
                 save_nifti(path, image.array, image.grid, like, "image for a program")
         if not self._has_files and not WILDCARDS.search(self.section.output):
-            (folder / self._output(case)).parent.mkdir(parents=True, exist_ok=True)
+            (folder / self.outputs.one(case)).parent.mkdir(parents=True, exist_ok=True)
 
     def _images(self, case: Case, folder: Path) -> list[Path]:
         return [
@@ -160,22 +250,11 @@ class CommandSegmenter:
             for number, channel in enumerate(self.channels)
         ]
 
-    def _output(self, case: Case) -> str:
-        """The one file of its labels, from the working folder."""
-        return self.section.output.format(case=case.id)
-
     def _run(self, folder: Path, cases: Sequence[Case], device: str) -> Ended:
         """Run the program on the cases that it was given."""
         arguments = self._arguments(folder, cases, device)
         call = self.launcher.call(arguments, folder, device)
         log.info("%s: %s", self.program, " ".join(map(repr, arguments)))
-
-        def stop() -> None:
-            if call.stop:
-                with suppress(OSError, subprocess.TimeoutExpired):
-                    subprocess.run(  # noqa: S603 (a list, no shell)
-                        call.stop, capture_output=True, timeout=ASK_S, check=False
-                    )
 
         with self.timings.phase("network"):
             try:
@@ -185,7 +264,7 @@ class CommandSegmenter:
                     call.environment,
                     self.seconds * max(1, len(cases)),
                     self.program,
-                    stop,
+                    call.stop,
                 )
             except OSError as error:
                 raise RunError(
@@ -193,6 +272,7 @@ class CommandSegmenter:
                     f"{call.arguments[0]} cannot be started ({error.strerror})",
                     "correct `command`",
                 ) from None
+        self.launcher.require_unchanged()
         # the folder's name is another one at each run, and messages are results
         return replace(ended, last=ended.last.replace(f"{folder}/", ""))
 
@@ -208,7 +288,7 @@ class CommandSegmenter:
             values |= {f"image_{c}": path for c, path in zip(self.channels, images, strict=True)}
             values |= {"case": case.id, "image": images[0]}
             if not self._has_files:
-                values["output"] = str(root / self._output(case))
+                values["output"] = str(root / self.outputs.one(case))
         found: list[str] = []
         for part in self.section.command:
             if part == "{device}" and not isinstance(words, str):
@@ -218,17 +298,15 @@ class CommandSegmenter:
                 found.append(part.format(**values, device=device_word))
         return found
 
-    def _owners(self, cases: Sequence[Case], folder: Path) -> dict[str, str]:
-        """Case of each file: `a*` fits what was written for `ab`, which is of the longest id."""
-        owners: dict[str, str] = {}
-        for case in sorted(cases, key=lambda case: -len(case.id)):
-            for pattern in self._patterns(case).values():
-                for hit in glob(pattern, root_dir=folder):  # noqa: PTH207 (it may hold no *)
-                    owners.setdefault(hit, case.id)
-        return owners
-
-    def _take(self, case: Case, folder: Path, owners: Mapping[str, str] = NOBODY) -> Labelled:
-        """Read what the program wrote for a case; other cases' files by `owners` are not its own.
+    def _take(
+        self,
+        case: Case,
+        folder: Path,
+        owners: Mapping[str, str] = NOBODY,
+        *,
+        all_classes: bool = False,
+    ) -> Labelled:
+        """Read what the program wrote for a case.
 
         Raises
         ------
@@ -237,7 +315,8 @@ class CommandSegmenter:
         """
         with self.timings.phase("labels"):
             grid = read_grid(case.images[self.channels[0]])
-            written = self._written(case, folder, owners)
+            images = self._images(case, folder)
+            written = self.outputs.of_case(case, folder, images, owners, all_classes=all_classes)
             try:
                 found = self._files.read(written, grid, case)
             except CaseError as error:
@@ -256,75 +335,6 @@ class CommandSegmenter:
                 "use the table of the installed version",
             )
         return replace(found, unknown=unknown)
-
-    def _patterns(self, case: Case) -> dict[str, str]:
-        """Where the label files of a case are, by role."""
-        output = self.section.output
-        if not self._has_files:
-            return {"labels": output.format(case=case.id)}
-        labels = self._labels
-        names = labels if isinstance(labels, Mapping) else dict(zip(labels, labels, strict=True))
-        return {
-            name: output.format(case=case.id, name=escape(str(file)))
-            for name, file in names.items()
-        }
-
-    def _written(self, case: Case, folder: Path, owners: Mapping[str, str]) -> dict[str, Path]:
-        """Label files of a case, by role; what is not there has a path all the same.
-
-        Raises
-        ------
-        CaseError
-            OUTPUT_MISSING where none is there, or several fit.
-        """
-        given = {path.relative_to(folder).as_posix() for path in self._images(case, folder)}
-        paths = {}
-        for name, pattern in self._patterns(case).items():
-            hits = sorted(glob(pattern, root_dir=folder))  # noqa: PTH207 (it may hold no *)
-            hits = [hit for hit in hits if owners.get(hit, case.id) == case.id and hit not in given]
-            paths[name] = self._one(case, folder, pattern, hits)
-        if not any(path.exists() for path in paths.values()):
-            raise self._missing(case, folder, self.section.output.replace("{case}", case.id))
-        return paths
-
-    def _one(self, case: Case, folder: Path, pattern: str, hits: Sequence[str]) -> Path:
-        """The one file that fits a pattern."""
-        if len(hits) > 1:
-            raise CaseError(
-                Code.OUTPUT_MISSING,
-                f"{self.program} wrote {len(hits)} files for {case.id} that fit {pattern} "
-                f"({shown(', '.join(hits))}), expected one",
-                "make `output` match a single file",
-            )
-        path = folder / (hits[0] if hits else pattern)
-        if not hits and path.exists():
-            raise CaseError(
-                Code.OUTPUT_MISSING,
-                f"{pattern} is another case's file, or the image that {self.program} was given for "
-                f"{case.id}",
-                "have the program write elsewhere, and correct `output`",
-            )
-        real = path.resolve()
-        if hits and not (real.is_relative_to(folder) and (real.is_file() or real.is_dir())):
-            raise CaseError(
-                Code.OUTPUT_MISSING,
-                f"{self.program} wrote {hits[0]} for {case.id}, which is not a file in its working "
-                "folder (a pipe, or a link that leads out of the folder)",
-                "have the program write the file itself",
-            )
-        return path
-
-    def _missing(self, case: Case, folder: Path, pattern: str) -> CaseError:
-        given = self.section.input.format(case="*", channel="*", number="*")
-        found = {path for path in folder.rglob("*") if path.is_file()}
-        found -= set((folder / IMAGES).glob(given))
-        there = sorted(path.relative_to(folder).as_posix() for path in found)
-        return CaseError(
-            Code.OUTPUT_MISSING,
-            f"{self.program} finished but wrote no {pattern} for {case.id}; it wrote "
-            f"{shown(', '.join(there)) or 'nothing'}",
-            "correct `output`, or the program's arguments",
-        )
 
     def _failure(self, ended: Ended, cases: Sequence[Case]) -> CaseError:
         """Say how the program failed, with the last line that it wrote."""

@@ -49,6 +49,10 @@ class FilesSegmenter:
         """None."""
         return ()
 
+    def own_files(self) -> Sequence[Path]:
+        """None."""
+        return ()
+
     def identity(self) -> dict[str, Any]:
         """Version of how files are put on one map."""
         return {"method": 3}

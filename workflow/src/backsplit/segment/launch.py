@@ -17,13 +17,20 @@ from typing import Any
 from backsplit.config.command import Container
 from backsplit.errors import Code, RunError, shown
 from backsplit.segment.device import gpu_name
-from backsplit.store.disk import files_below, is_there
+from backsplit.store.disk import file_times, files_below, is_there
 from backsplit.store.provenance import digest, file_sha256
 
 INSIDE = PurePosixPath("/backsplit")
 """Where a container finds the program's working folder."""
 
 TEMPORARY = "tmp"
+
+OPTIONS = ("APPTAINER", "SINGULARITY")
+"""How variables begin that Apptainer takes for options (APPTAINER_BIND) or passes on
+(APPTAINERENV_…): they are left out, so that an image gets the same wherever it runs."""
+
+PLACES = ("CACHEDIR", "TMPDIR", "CONFIGDIR")
+"""How those of them end that only say where Apptainer keeps files of its own."""
 
 ASK_S = 120.0
 """How long a container engine, or a program that is asked for its version, may take to answer."""
@@ -56,6 +63,7 @@ class Launcher:
 
     container: Container | None = None
     _found: dict[str, str] = field(default_factory=dict, compare=False)
+    _hashed: dict[Path, tuple[object, str]] = field(default_factory=dict, compare=False)
 
     def root(self, folder: Path) -> PurePosixPath:
         """The working folder as the program sees it."""
@@ -80,10 +88,10 @@ class Launcher:
         engine = self._find(self.container.program)
         if self.container.runs_files:
             inside = _apptainer(self.container.image, folder, gpu)
-            return Call((engine, *inside, *arguments), os.environ)
+            return Call((engine, *inside, *arguments), _without_options(os.environ))
         name = f"backsplit-{uuid.uuid4().hex}"
         podman = self.container.program == "podman"
-        inside = _docker(self.container.image, folder, gpu, name, podman=podman)
+        inside = _docker(self._image_id(), folder, gpu, name, podman=podman)
         first, *others = arguments
         before, after = inside[:-1], inside[-1]
         call = (engine, *before, "--entrypoint", first, after, *others)
@@ -101,15 +109,51 @@ class Launcher:
             self._find(arguments[0])
             return
         self._find(self.container.program)
-        self._image()
+        if not self.container.runs_files:
+            self._image_id()
+        elif not Path(self.container.image).exists():
+            remedy = f"`apptainer build {shlex.quote(self.container.image)} SOURCE`"
+            raise self._no_image("does not exist", remedy)
 
     def identity(self, arguments: Sequence[str]) -> dict[str, Any]:
         """What tells one program from another: sha256 of its files, or the image's digest."""
         if self.container is not None:
-            return {"image": self._image()}
+            self.require(arguments)
+            if self.container.runs_files:
+                return {"image": self.sha256(Path(self.container.image))}
+            return {"image": self._image_id()}
         parts = [self._find(arguments[0]), *map(_absolute, arguments[1:])]
         files = [Path(part) for part in parts if "/" in part and Path(part).is_file()]
-        return {"files": [[file.name, file_sha256(file)] for file in files]}
+        return {"files": [[file.name, self.sha256(file)] for file in files]}
+
+    def sha256(self, path: Path) -> str:
+        """SHA-256 of a file or folder that labels depend on, which may not change from now on.
+
+        Raises
+        ------
+        RunError
+            PROGRAM_MISSING: it is not there.
+        """
+        times = _times(path)
+        found = contents_sha256(path)
+        self._hashed[path] = times, found
+        return found
+
+    def require_unchanged(self) -> None:
+        """Look whether what was hashed is what was run: by size and times, then by contents.
+
+        Raises
+        ------
+        RunError
+            PROGRAM_CHANGED, PROGRAM_MISSING
+        """
+        for path, (times, before) in [*self._hashed.items()]:
+            if _times(path) != times and self.sha256(path) != before:
+                raise RunError(
+                    Code.PROGRAM_CHANGED,
+                    f"{path} changed while this job was running it",
+                    "run again; the labels of the old version will be replaced",
+                )
 
     def _find(self, program: str) -> str:
         """The path of a program, as it is found now and for the rest of the job.
@@ -133,17 +177,18 @@ class Launcher:
             self._found[program] = str(Path(found).absolute())  # a link may matter
         return self._found[program]
 
-    def _image(self) -> str:
-        """SHA-256 of the image: of a file or folder its contents, else what the engine says."""
+    def _image_id(self) -> str:
+        """Id of an image by name, as the engine has it now; what is run for the rest of the job.
+
+        Raises
+        ------
+        RunError
+            PROGRAM_MISSING
+        """
         assert self.container is not None
         image = self.container.image
-        if self.container.runs_files:
-            path = Path(image)
-            if not path.exists():
-                raise self._no_image(
-                    "does not exist", f"`apptainer build {shlex.quote(image)} SOURCE`"
-                )
-            return contents_sha256(path)
+        if image in self._found:
+            return self._found[image]
         asked = [self._find(self.container.program), "image", "inspect", "--format", "{{.Id}}"]
         try:
             done = subprocess.run(  # noqa: S603 (a list, no shell)
@@ -158,6 +203,7 @@ class Launcher:
                 f"is not on this machine ({said})",
                 f"`{self.container.program} pull {shlex.quote(image)}`",
             )
+        self._found[image] = found
         return found
 
     def _no_image(self, what: str, remedy: str) -> RunError:
@@ -185,10 +231,28 @@ def contents_sha256(path: Path) -> str:
         ) from None
 
 
+def _times(path: Path) -> object:
+    """Sizes and times of a file, or of the files of a folder; None where it cannot be read."""
+    try:
+        files = files_below(path) if path.is_dir() else [path]
+        return [[str(file), *file_times(file)] for file in files]
+    except OSError:
+        return None
+
+
 def _absolute(argument: str) -> str:
     """A path of an existing file as it is from anywhere: the program works elsewhere."""
     is_path = "/" in argument and not argument.startswith("-") and is_there(Path(argument))
     return str(Path(argument).absolute()) if is_path else argument
+
+
+def _without_options(environment: Mapping[str, str]) -> dict[str, str]:
+    """An environment without options of Apptainer."""
+    return {
+        name: value
+        for name, value in environment.items()
+        if not name.startswith(OPTIONS) or name.endswith(PLACES)
+    }
 
 
 def _mount(folder: Path, destination: str) -> str:

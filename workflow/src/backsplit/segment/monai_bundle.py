@@ -126,6 +126,10 @@ class MonaiBundleSegmenter:
         state = script.with_suffix(".pt")
         return script if script.is_file() and not state.is_file() else state
 
+    def own_files(self) -> Sequence[Path]:
+        """The bundle's folder."""
+        return (self.section.bundle,)
+
     def identity(self) -> dict[str, Any]:
         """Version of MONAI, and of how its output is put on a label map."""
         _require_monai()

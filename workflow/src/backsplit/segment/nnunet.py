@@ -117,6 +117,10 @@ class NnUNetSegmenter:
         """What the configuration says; else nobody has said."""
         return stated_licence(self.config) or UNSTATED
 
+    def own_files(self) -> Sequence[Path]:
+        """The weights."""
+        return self.weights()
+
     def identity(self) -> dict[str, Any]:
         """Version of nnU-Net."""
         return {"versions": versions("nnunetv2")}

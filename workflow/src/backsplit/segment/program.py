@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -16,6 +17,7 @@ from pathlib import Path
 from types import FrameType
 
 from backsplit.config.command import IMAGES, OUTPUTS
+from backsplit.segment import guard
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +81,12 @@ def run_program(
     environment: Mapping[str, str],
     seconds: float,
     name: str,
-    stop: Callable[[], None] = lambda: None,
+    stop: Sequence[str] = (),
 ) -> Ended:
     """Run a program to its end, or until its time is over.
 
-    It leads a process group of its own, which is ended with it: what it started does not stay.
+    It leads a process group of its own, which is ended with it: what it started does not stay. If
+    this process is killed, a guard beside it ends the program and removes the folder.
 
     Parameters
     ----------
@@ -92,14 +95,14 @@ def run_program(
     environment : its variables
     seconds : that it may take
     name : of the segmenter, for the log, where all that it writes goes
-    stop : ends what does not belong to its process group (a container)
+    stop : command that ends what does not belong to its process group (a container)
 
     Raises
     ------
     OSError
         It cannot be started.
     """
-    with _ended_with_us():
+    with _ended_with_us(), _guarded(folder, stop) as guarded:
         process = subprocess.Popen(  # noqa: S603 (a list, no shell)
             list(arguments),
             cwd=folder,
@@ -109,17 +112,18 @@ def run_program(
             stderr=subprocess.STDOUT,
             process_group=0,
         )
+        guarded(process.pid)
         lines = _Lines(process, name)
         try:
             status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None
-            stop()
+            _call(stop)
             _signal_group(process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_S)
         except BaseException:
-            stop()
+            _call(stop)
             raise
         finally:
             _signal_group(process.pid, signal.SIGKILL)
@@ -158,6 +162,46 @@ def _signal_group(number: int, what: signal.Signals) -> None:
     """Send a signal to the group that a process leads or led, if any of it is there."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(number, what)
+
+
+def _call(stop: Sequence[str]) -> None:
+    """Run the command that ends a container."""
+    if stop:
+        with suppress(OSError, subprocess.TimeoutExpired):
+            subprocess.run(  # noqa: S603 (a list, no shell)
+                list(stop), capture_output=True, timeout=guard.STOP_S, check=False
+            )
+
+
+@contextmanager
+def _guarded(folder: Path, stop: Sequence[str]) -> Iterator[Callable[[int], None]]:
+    """Have a process wait beside this one, which ends the program where this one is killed.
+
+    Yields
+    ------
+    guarded
+        Tells it the process group that the program leads.
+    """
+    beside = subprocess.Popen(  # noqa: S603 (our own script)
+        [sys.executable, "-I", "-S", str(Path(guard.__file__)), str(folder), *stop],
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,  # what is sent to our group does not end it
+        text=True,
+    )
+
+    def tell(what: object) -> None:
+        assert beside.stdin is not None
+        with suppress(OSError):
+            print(what, file=beside.stdin, flush=True)
+
+    try:
+        yield tell
+    finally:
+        tell(guard.DONE)
+        beside.communicate()
 
 
 @contextmanager

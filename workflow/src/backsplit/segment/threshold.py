@@ -46,6 +46,10 @@ class ThresholdSegmenter:
         """None."""
         return ()
 
+    def own_files(self) -> Sequence[Path]:
+        """None."""
+        return ()
+
     def identity(self) -> dict[str, Any]:
         """Version of the method: a change of the body mask changes labels."""
         return {"method": 2, "opening_mm": OPENING_MM}

@@ -86,6 +86,10 @@ class TotalSegmentatorSegmenter:
         self._require_licence()
         return [path for folder in self._weight_folders() for path in files_of(folder)]
 
+    def own_files(self) -> Sequence[Path]:
+        """The weights."""
+        return self.weights()
+
     def identity(self) -> dict[str, Any]:
         """Versions of TotalSegmentator and nnU-Net."""
         return {"versions": versions("TotalSegmentator", "nnunetv2")}

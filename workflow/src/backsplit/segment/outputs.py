@@ -1,0 +1,129 @@
+"""Which of the files in a program's working folder are the labels of a case."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from glob import escape, glob
+from pathlib import Path
+from types import MappingProxyType
+
+from backsplit.cases.table import Case
+from backsplit.config.command import IMAGES
+from backsplit.errors import CaseError, Code, shown
+
+NOBODY: Mapping[str, str] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Finds what a program wrote.
+
+    Attributes
+    ----------
+    program : its name, for messages
+    input : pattern of the images that it is given, in `images`
+    output : pattern of its label files, from the working folder
+    names : class to file name, where each class has a file of its own; None for one of all classes
+    """
+
+    program: str
+    input: str
+    output: str
+    names: Mapping[str, str] | None = None
+
+    def one(self, case: Case) -> str:
+        """The one file of a case, from the working folder."""
+        return self.output.format(case=case.id)
+
+    def owners(self, cases: Sequence[Case], folder: Path) -> dict[str, str]:
+        """Case of each file: `a*` also matches what `ab` got; the longest id owns it."""
+        owners: dict[str, str] = {}
+        for case in sorted(cases, key=lambda case: -len(case.id)):
+            for pattern in self._patterns(case).values():
+                for hit in glob(pattern, root_dir=folder):  # noqa: PTH207 (it may hold no *)
+                    owners.setdefault(hit, case.id)
+        return owners
+
+    def of_case(
+        self,
+        case: Case,
+        folder: Path,
+        given: Iterable[Path],
+        owners: Mapping[str, str] = NOBODY,
+        *,
+        all_classes: bool = False,
+    ) -> dict[str, Path]:
+        """Label files of a case, by role; a file that is not there has a path all the same.
+
+        Parameters
+        ----------
+        case : whose files
+        folder : the program's working folder
+        given : images of the case in it, which are not outputs
+        owners : file to case id; files of other cases are not its own
+        all_classes : refuse the case when the file of any class is not there
+
+        Raises
+        ------
+        CaseError
+            OUTPUT_MISSING where none is there, or several fit.
+        """
+        images = {path.relative_to(folder).as_posix() for path in given}
+        paths = {}
+        for name, pattern in self._patterns(case).items():
+            hits = sorted(glob(pattern, root_dir=folder))  # noqa: PTH207 (it may hold no *)
+            mine = [hit for hit in hits if owners.get(hit, case.id) == case.id]
+            paths[name] = self._one(case, folder, pattern, [h for h in mine if h not in images])
+        there = [path.exists() for path in paths.values()]
+        if not (all(there) if all_classes else any(there)):
+            raise self._missing(case, folder)
+        return paths
+
+    def _patterns(self, case: Case) -> dict[str, str]:
+        """Where the label files of a case are, by role."""
+        if self.names is None:
+            return {"labels": self.one(case)}
+        return {
+            name: self.output.format(case=case.id, name=escape(file))
+            for name, file in self.names.items()
+        }
+
+    def _one(self, case: Case, folder: Path, pattern: str, hits: Sequence[str]) -> Path:
+        """The one file that fits a pattern."""
+        if len(hits) > 1:
+            raise CaseError(
+                Code.OUTPUT_MISSING,
+                f"{self.program} wrote {len(hits)} files for {case.id} that fit {pattern} "
+                f"({shown(', '.join(hits))}), expected one",
+                "make `output` match a single file",
+            )
+        path = folder / (hits[0] if hits else pattern)
+        if not hits and path.exists():
+            raise CaseError(
+                Code.OUTPUT_MISSING,
+                f"{pattern} is another case's file, or the image that {self.program} was given for "
+                f"{case.id}",
+                "have the program write elsewhere, and correct `output`",
+            )
+        real = path.resolve()
+        if hits and not (real.is_relative_to(folder) and (real.is_file() or real.is_dir())):
+            raise CaseError(
+                Code.OUTPUT_MISSING,
+                f"{self.program} wrote {hits[0]} for {case.id}, which is not a file in its working "
+                "folder (a pipe, or a link that leads out of the folder)",
+                "have the program write the file itself",
+            )
+        return path
+
+    def _missing(self, case: Case, folder: Path) -> CaseError:
+        pattern = self.output.replace("{case}", case.id)
+        found = {path for path in folder.rglob("*") if path.is_file()}
+        found -= set((folder / IMAGES).glob(self.input.format(case="*", channel="*", number="*")))
+        there = sorted(path.relative_to(folder).as_posix() for path in found)
+        return CaseError(
+            Code.OUTPUT_MISSING,
+            f"{self.program} finished but wrote no {pattern} for {case.id}; it wrote "
+            f"{shown(', '.join(there)) or 'nothing'}",
+            "correct `output`, or the program's arguments",
+        )
