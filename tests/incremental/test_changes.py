@@ -7,7 +7,7 @@ import pytest
 from backsplit.config.kind import Licensed
 from backsplit.config.segmenters import MonaiBundle, NnUNet, TotalSegmentator
 from support.changes.files import file_changes
-from support.changes.keys import key_changes, schema_keys
+from support.changes.keys import key_changes, own_file_changes, schema_keys
 from support.changes.pairs import more_changes, pair_holds
 from support.changes.table import TABLE_CHANGES
 from support.tiny import Change, Tiny, nothing
@@ -86,6 +86,12 @@ def test_the_table(tiny, what):
 @pytest.mark.parametrize("what", file_changes())
 def test_a_file(tiny, what):
     holds(tiny, file_changes()[what])
+
+
+@pytest.mark.parametrize("what", own_file_changes())
+def test_a_file_that_labels_depend_on(tiny, what):
+    setup, change = own_file_changes()[what]
+    holds(tiny, change, setup)
 
 
 @pytest.mark.parametrize("what", more_changes())

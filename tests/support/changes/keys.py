@@ -13,7 +13,7 @@ from pydantic import BaseModel
 from backsplit.config.model import Config
 from support.changes.table import many_cases
 from support.project import save
-from support.tiny import Change, Tiny, image, lesions
+from support.tiny import Change, Tiny, edit_in_place, image, lesions
 
 Setup = Change
 GONE = object()
@@ -171,6 +171,38 @@ def program_changes() -> dict[str, tuple[Setup, Change] | str]:
     for key in ("container", "container.image", "container.engine"):
         found[f"segmenters.command.{key}"] = CONTAINER
     return found
+
+
+OWN = "organs/labeller.py"
+OWN_PROGRAM = {
+    "command": [sys.executable, OWN, "{image}", "{output}"],
+    "depends_on": ["organs/weights"],
+}
+
+
+def own_file(name: str, old: str, new: str) -> Change:
+    """Another text in a file that labels depend on, as long as before and with its time."""
+
+    def change(tiny: Tiny) -> None:
+        path = tiny.folder / name
+        edit_in_place(path, path.read_text().replace(old, new).encode())
+
+    return change
+
+
+def own_files(tiny: Tiny) -> None:
+    """A program of the project's own, and its weights."""
+    (tiny.folder / OWN).write_text(Path(LABELLER[1]).read_text())
+    (tiny.folder / "organs" / "weights").write_text("weights 1")
+    program(**OWN_PROGRAM)(tiny)
+
+
+def own_file_changes() -> dict[str, tuple[Setup, Change]]:
+    """Changes of the files that a segmenter's labels depend on beside the cases'."""
+    return {
+        "program replaced": (own_files, own_file(OWN, "image > 250", "image > 500")),
+        "weights replaced": (own_files, own_file("organs/weights", "weights 1", "weights 2")),
+    }
 
 
 def decisions(text: str) -> Change:
