@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_MKDOCS_2_WARNING := 1
 INSTALLED := .venv/.installed
 
-.PHONY: demo study test docs test-search test-cluster test-browser test-container test-recipes test-survival test-incremental test-mutation lint unit bench schema pins clean
+.PHONY: demo study test docs pictures test-search test-cluster test-browser test-container test-recipes test-survival test-incremental test-mutation lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -95,6 +95,14 @@ test-incremental: $(INSTALLED)  ## every change between two runs, and pairs of t
 docs: $(INSTALLED)  ## the documentation as a site, in site/
 	mkdocs build --strict
 
+pictures: $(INSTALLED)  ## the documents' pictures, from the demo in a browser; about a minute
+ifeq ($(CHROMIUM),)
+	$(SUDO) apt-get update --quiet
+	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes chromium
+endif
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,browser]'
+	python docs/pictures.py
+
 bench: $(INSTALLED)  ## the engine against its peers, on phantoms; see tests/benchmarks for more
 	python tests/benchmarks/engine.py phantoms --copies 8 --out results/benchmark
 
@@ -103,7 +111,7 @@ schema: $(INSTALLED)  ## write the schemas, and the reference of the configurati
 	backsplit schema manifest > workflow/src/backsplit/record/manifest.schema.json
 	backsplit schema reference > docs/configuration.md
 
-pins: $(INSTALLED)  ## write the pinned versions anew
+pins: $(INSTALLED)  ## rewrite the pinned versions
 	python envs/pins.py
 
 $(INSTALLED): pyproject.toml envs/constraints.txt

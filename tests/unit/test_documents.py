@@ -7,13 +7,16 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import fields
+from pathlib import Path
 
 import pandas as pd
+import pytest
 from typer.main import get_command
 
 from backsplit.cases.table import DRAWN_COLUMN
 from backsplit.cli import app
 from backsplit.config.quality import AnatomyRules
+from backsplit.config.reference import keys, reference
 from backsplit.errors import Code
 from backsplit.flow.gather import STATUS_OF_STRUCTURES
 from backsplit.judge import cohort
@@ -30,7 +33,12 @@ from support.project import ROOT
 KEYS = (ROOT / "config" / "README.md").read_text("utf-8")
 TABLES = (ROOT / "docs" / "tables.md").read_text("utf-8")
 CODES = (ROOT / "docs" / "codes.md").read_text("utf-8")
-README = (ROOT / "README.md").read_text("utf-8")
+COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8")
+DOCUMENTS = [
+    *sorted(ROOT.glob("*.md")),
+    *sorted(ROOT.glob("docs/**/*.md")),
+    *(ROOT / folder / "README.md" for folder in ("config", "profiles")),
+]
 SCHEMA = json.loads((ROOT / "config" / "config.schema.json").read_text())
 
 
@@ -55,87 +63,22 @@ def quoted(text: str) -> list[str]:
 # the keys of the configuration
 
 
-def explained_keys(text: str) -> dict[str, str]:
-    """Key, with its section, to its entry; segmenters' and rules' by their kind."""
-    told: dict[str, str] = {}
-    for heading in ("Sections", "Running"):
-        for cells in rows(section(text, heading)):
-            parent = ""
-            for key in quoted(cells[0]):
-                path = parent + key if key.startswith(".") else key
-                told[path] = cells[1]
-                parent = path.rpartition(".")[0]
-    kind = ""
-    for first, entry in rows(section(text, "Segmenters")):
-        if first.startswith("**"):
-            kind = first.strip("*")
-            told[f"segmenters.{kind}"] = entry
-        told |= {f"segmenters.{kind}.{key}": entry for key in quoted(first)}
-    rules = section(text, "Rules of anatomy")
-    for kinds, keys, _ in rows(rules):
-        for kind in quoted(kinds):
-            told[f"qc.rules.{kind}"] = keys
-            told |= dict.fromkeys(f"qc.rules.{kind}.{key}" for key in quoted(keys))
-    before = rules[: rules.index("\n|")]
-    told |= {f"qc.rules.*.{key}": before for key in quoted(before)}
-    return told
+def test_each_key_of_the_configuration_has_a_description():
+    assert [key.path for key in keys(SCHEMA) if len(key.text.split()) < 2] == []
 
 
-def is_explained(key: str, told: dict[str, str]) -> bool:
-    """Whether a key has an entry, or stands in an example `{key: …}` in its section's entry."""
-    if key in told or re.sub(r"^(segmenters|qc\.rules)\.\w+", r"\1.*", key) in told:
-        return True
-    parent, _, name = key.rpartition(".")
-    if key.startswith("segmenters.") and name == "kind":
-        parent = "segmenters"
-    examples = [code for code in quoted(told.get(parent) or "") if "{" in code]
-    return any(re.search(rf"\b{name}:", code) for code in examples)
+def test_the_reference_is_that_of_the_models():
+    """`make schema` writes it."""
+    assert (ROOT / "docs" / "configuration.md").read_text("utf-8") == reference(SCHEMA)
 
 
-def keys_of(schema: dict, path: str = "") -> Iterator[str]:
-    """Every key with its section, by kind for `segmenters`; a mere section is told by its keys."""
-    if path and "$ref" not in schema:
-        yield path
-    for node in (schema, schema.get("items", {}), *schema.get("anyOf", ())):
-        part = SCHEMA["$defs"][node["$ref"].rpartition("/")[2]] if "$ref" in node else node
-        for name, value in part.get("properties", {}).items():
-            yield from keys_of(value, f"{path}.{name}".lstrip("."))
-        for kinds in part.get("patternProperties", {}).values():
-            for entry in (kinds, *kinds.get("anyOf", ())):
-                if "$ref" in entry:
-                    yield from keys_of(entry, f"{path}.*")
-            for kind, reference in kinds.get("discriminator", {}).get("mapping", {}).items():
-                yield f"{path}.{kind}"
-                yield from keys_of({"$ref": reference}, f"{path}.{kind}")
-
-
-KNOWN_KEYS = list(dict.fromkeys(keys_of(SCHEMA)))
-
-
-def unexplained(text: str) -> list[str]:
-    told = explained_keys(text)
-    return [key for key in KNOWN_KEYS if not is_explained(key, told)]
-
-
-def test_each_key_of_the_configuration_is_explained_in_its_section():
-    assert unexplained(KEYS) == []
-
-
-def test_no_entry_explains_a_key_that_is_not_there():
-    known = {re.sub(r"^(segmenters|qc\.rules)\.\w+", r"\1.*", key) for key in KNOWN_KEYS}
-    known |= {*KNOWN_KEYS, *(f"qc.rules.*.{word}" for word in quoted(KEYS))}
-    known |= {key.rpartition(".")[0] for key in KNOWN_KEYS}
-    assert set(explained_keys(KEYS)) - known == set()
-
-
-def test_a_key_whose_line_is_missing_is_noticed():
-    """The test above can fail: no line that explains a key can go."""
-    told = explained_keys(KEYS)
-    for line in KEYS.splitlines(keepends=True):
-        if line.startswith("| `"):
-            without = KEYS.replace(line, "", 1)
-            lost = set(told) - set(explained_keys(without))
-            assert not lost & set(KNOWN_KEYS) or set(unexplained(without)), line
+def test_exactly_the_kinds_of_rules_are_explained():
+    told = [cells for cells in rows(section(KEYS, "Rules of anatomy")) if cells[0] != "kind"]
+    known = {f"{key.path}." for key in keys(SCHEMA) if key.path.startswith("qc.rules.")}
+    kinds = {kind: quoted(named) for cells, named, _ in told for kind in quoted(cells)}
+    assert set(kinds) == set(AnatomyRules.model_fields)
+    for kind, named in kinds.items():
+        assert {f"qc.rules.{kind}[].{key}." for key in named} <= known
 
 
 # the columns of the tables
@@ -209,12 +152,20 @@ def test_each_verb_is_named_where_verbs_are_listed():
     verbs = set()
     for name, command in get_command(app).commands.items():
         verbs |= {f"{name} {verb}" for verb in getattr(command, "commands", ())} or {name}
-    told = quoted(section(README, "By hand"))
+    told = quoted(COMMANDS)
     named = {" ".join(re.findall(r"\b[a-z]+\b", code.removeprefix("backsplit "))) for code in told}
     assert verbs - named == set()
 
 
-def test_every_document_that_is_linked_is_there():
-    for path in [ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("*/README.md")]:
-        for link in re.findall(r"\]\((?!http)([^)#]+)", path.read_text("utf-8")):
-            assert (path.parent / link).exists(), f"{path.name}: {link}"
+def anchors(path: Path) -> set[str]:
+    """Addresses of a document's headings, as the forge and the site make them."""
+    found = re.findall(r"^#+ (.+)$", path.read_text("utf-8"), re.M)
+    return {re.sub(r"[^\w\- ]", "", heading).strip().lower().replace(" ", "-") for heading in found}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_document_heading_and_picture_that_is_linked_is_there(path):
+    for link, anchor in re.findall(r"\]\((?!http)([^)#]*)#?([^)]*)\)", path.read_text("utf-8")):
+        target = (path.parent / link).resolve() if link else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), f"{link}#{anchor}"

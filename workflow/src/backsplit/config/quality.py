@@ -27,58 +27,65 @@ class Severity(StrEnum):
 class Rule(Section):
     """What every rule has."""
 
-    source: str = Field(description="Where the number, or the statement, comes from.")
-    severity: Severity = Field(default=Severity.REVIEW, description="How much a breach weighs.")
+    source: str = Field(description="Where the numbers come from.")
+    severity: Severity = Field(
+        default=Severity.REVIEW,
+        description="What a breach leads to: review always, warn by its rank.",
+    )
 
 
 class RangeRule(Rule):
     """Volume (ml) or median intensity (HU) lies between two limits."""
 
     of: OneOrMore = Field(description="Names or wildcards.")
-    low: float
-    high: float
+    low: float = Field(description="Smallest value that is not flagged.")
+    high: float = Field(description="Largest value that is not flagged.")
 
 
 class SidesRule(Rule):
     """The first lies further to the patient's left; `*` stands for the same in both."""
 
-    left: str
-    right: str
+    left: str = Field(description="What lies further to the left.")
+    right: str = Field(description="What lies further to the right.")
 
 
 class SizesRule(SidesRule):
     """Volumes of both sides differ by no more than a factor."""
 
-    factor: float = Field(gt=1)
+    factor: float = Field(gt=1, description="Largest ratio of the volumes that is not flagged.")
 
 
 class OrderRule(Rule):
     """From head to feet, by centroid; each entry is one or more names."""
 
-    names: tuple[OneOrMore, ...]
+    names: tuple[OneOrMore, ...] = Field(description="From head to feet.")
 
 
 class ChainRule(Rule):
-    """In this order from head to feet, and none left out between the first and the last."""
+    """In this order from head to feet, with none missing between the first and the last."""
 
-    names: tuple[str, ...]
-    first_touches: str | None = Field(default=None, description="What the first lies next to.")
-    last_touches: str | None = Field(default=None, description="What the last lies next to.")
+    names: tuple[str, ...] = Field(description="From head to feet.")
+    first_touches: str | None = Field(
+        default=None, description="Structure next to the first of the chain."
+    )
+    last_touches: str | None = Field(
+        default=None, description="Structure next to the last of the chain."
+    )
 
 
 class NearRule(Rule):
-    """Boxes lie no further apart than this."""
+    """Bounding boxes lie no further apart than this."""
 
-    of: str
-    to: str
-    within_mm: float = Field(gt=0)
+    of: str = Field(description="Name or wildcard.")
+    to: str = Field(description="Name or wildcard.")
+    within_mm: float = Field(gt=0, description="Largest distance that is not flagged.")
 
 
 class MostRule(Rule):
-    """At most so many large components, or so large a share of holes."""
+    """At most this many large components, or this share of holes."""
 
-    of: OneOrMore
-    most: float = Field(ge=0)
+    of: OneOrMore = Field(description="Names or wildcards.")
+    most: float = Field(ge=0, description="Largest value that is not flagged.")
 
 
 class NamesRule(Rule):
@@ -100,22 +107,20 @@ class AnatomyRules(Section):
     components: tuple[MostRule, ...] = ()
     holes: tuple[MostRule, ...] = ()
     several: tuple[NamesRule, ...] = Field(
-        default=(), description="Names that stand for any number of parts far apart."
+        default=(), description="Names of structures with any number of separate parts."
     )
     paired: tuple[NamesRule, ...] = Field(
-        default=(), description="Names that stand for something on both sides."
+        default=(), description="Names of structures that lie on both sides."
     )
     uneven: tuple[NamesRule, ...] = Field(
-        default=(), description="What may have parts on one side that the other side lacks."
+        default=(), description="Structures that may have parts on one side only."
     )
-    midline: tuple[NamesRule, ...] = Field(
-        default=(), description="What lies in the middle between left and right."
-    )
+    midline: tuple[NamesRule, ...] = Field(default=(), description="Structures in the midline.")
     sexed: tuple[NamesRule, ...] = Field(
-        default=(), description="What only men, or only women, have: its absence is no fault."
+        default=(), description="Organs of one sex: their absence is not flagged."
     )
     removable: tuple[NamesRule, ...] = Field(
-        default=(), description="What surgeons remove: its absence may be no fault."
+        default=(), description="Organs that may have been removed: their absence only ranks."
     )
 
     def with_first(self, own: AnatomyRules) -> AnatomyRules:
@@ -125,7 +130,7 @@ class AnatomyRules(Section):
 
 
 REVIEW = 0.05
-"""Share of the cases that a person is ready to look at, if nothing else is said."""
+"""Share of the cases that go to review, by default."""
 
 
 class Cohort(Section):

@@ -11,9 +11,9 @@ Node = Mapping[str, Any]
 """A part of a JSON schema."""
 
 HEAD = """\
-# Keys of the configuration
-Generated from the models that read the configuration (`make schema`).
-[config/README.md](../config/README.md) explains how the keys work together. `*` is a name that you
+# Configuration keys
+Generated from the models that read the configuration; `backsplit schema reference` prints it.
+[Configuration](../config/README.md) explains how the keys work together. `*` is a name that you
 choose, `[]` an entry of a list. A key is required if it has no default and is not a section.
 """
 

@@ -26,9 +26,9 @@ Millimetres = Annotated[float, Field(gt=0)]
 class Budget(Section):
     """How long each network is trained; the same for every arm."""
 
-    epochs: int = Field(default=1000, ge=1)
+    epochs: int = Field(default=1000, ge=1, description="Epochs per training.")
     iterations: int = Field(default=250, ge=1, description="Steps per epoch.")
-    validation_iterations: int = Field(default=50, ge=1)
+    validation_iterations: int = Field(default=50, ge=1, description="Validation steps per epoch.")
 
 
 class SmallNetwork(Section):
@@ -43,7 +43,7 @@ class SmallNetwork(Section):
         description="Feature maps of each stage, finest first. nnU-Net gives the coarsest output "
         "no weight in the loss, so at least three stages are needed.",
     )
-    batch_size: int = Field(default=2, ge=1)
+    batch_size: int = Field(default=2, ge=1, description="Patches per step.")
 
     @model_validator(mode="after")
     def _patch_is_large_enough(self) -> Self:
@@ -73,7 +73,7 @@ class NoiseSection(Section):
     swap: tuple[tuple[str, str], ...] | None = Field(
         default=None, min_length=1, description="Pairs of structures whose labels are swapped."
     )
-    seed: int = Field(default=0, ge=0)
+    seed: int = Field(default=0, ge=0, description="Seed of the random changes.")
 
     @property
     def kinds(self) -> tuple[str, ...]:
@@ -128,7 +128,9 @@ class ArmSection(Section):
         alias="from",
         description="Arm whose trained network this one starts from (backsplit train extend).",
     )
-    network: Literal["plans", "segresnet"] = "plans"
+    network: Literal["plans", "segresnet"] = Field(
+        default="plans", description="nnU-Net's own network, or MONAI's SegResNet."
+    )
     twin: int = Field(
         default=0,
         ge=0,
@@ -165,7 +167,9 @@ class Study(Section):
     small: SmallNetwork | None = Field(
         default=None, description="A network smaller than nnU-Net would plan."
     )
-    folds: tuple[int, ...] = Field(default=(0, 1, 2, 3, 4), min_length=1)
+    folds: tuple[int, ...] = Field(
+        default=(0, 1, 2, 3, 4), min_length=1, description="Folds on which each arm is trained."
+    )
     seeds: int = Field(default=1, ge=1, le=100, description="Trainings per arm and fold.")
     budget: Budget = Budget()
     training: dict[str, bool | int | float | None] = Field(

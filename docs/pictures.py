@@ -1,0 +1,71 @@
+"""Make the pictures of the documents from the demo: `make pictures`.
+
+Needs a Chromium and the extra `browser`. The phantoms are the demo's own; nothing else is shown.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from PIL import Image
+from playwright.sync_api import Browser, sync_playwright
+
+PICTURES = Path(__file__).parent / "pictures"
+CASE = "phantom_02"
+WIDTH, HEIGHT = 1280, 800
+QUALITY = 80
+
+
+def make_report(folder: Path) -> Path:
+    """Run the demo in a folder, with a page for every case."""
+    _call(folder, "backsplit", "demo", "make", "demo")
+    config = folder / "demo" / "config.yaml"
+    config.write_text(config.read_text().replace("run: {", "run: {pages: all, "))
+    _call(folder, "backsplit", "run", "--config", "demo/config.yaml")
+    return folder / "results" / "report"
+
+
+def take_pictures(report: Path, browser: Browser) -> None:
+    """Take a picture of the report's grid of cases, and one of a case's viewer."""
+    window = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT})
+    page = window.new_page()
+    page.goto((report / "index.html").as_uri())
+    page.locator("#cases").evaluate("section => section.scrollIntoView()")
+    page.wait_for_function("[...document.images].every(image => !image.loading || image.complete)")
+    _keep("report", page.screenshot())
+    page.goto((report / "cases" / f"{CASE}.html").as_uri())
+    page.locator("#panes[data-ready]").wait_for()
+    page.locator(".findings button").first.click()
+    _keep("viewer", page.locator("#viewer .stage").screenshot())
+
+
+def _keep(name: str, png: bytes) -> None:
+    PICTURES.mkdir(exist_ok=True)
+    image = Image.open(io.BytesIO(png)).convert("RGB")
+    image.save(PICTURES / f"{name}.webp", quality=QUALITY, method=6)
+
+
+def _call(folder: Path, *command: str) -> None:
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    environment = {**os.environ, "PATH": path}
+    subprocess.run(command, cwd=folder, env=environment, check=True)  # noqa: S603
+
+
+def main() -> None:
+    """Take the pictures of a report that is there (an argument), or of a new one."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    with TemporaryDirectory() as folder, sync_playwright() as play:
+        report = Path(sys.argv[1]) if len(sys.argv) > 1 else make_report(Path(folder))
+        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        take_pictures(report.resolve(), browser)
+        browser.close()
+
+
+if __name__ == "__main__":
+    main()
