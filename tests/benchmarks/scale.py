@@ -3,7 +3,7 @@
     python tests/benchmarks/scale.py [--cases 10000] [--batch-size 200]      a dry run
     python tests/benchmarks/scale.py --run [--add 10] [--pictures]           a real one
 
-The cases are ten small volumes, linked as often as it takes; a `files` and a `threshold` segmenter.
+The cases are copies of ten small volumes; a `files` and a `threshold` segmenter.
 
 Work is what happens inside a stage's `work` (reading, labelling, composing, measuring, writing
 volumes), and looking into files in `check`. All else is orchestration: starting Python, tables,
@@ -21,6 +21,7 @@ import json
 import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -79,7 +80,7 @@ def add(folder: Path, cases: range) -> None:
         (folder / kind).mkdir(exist_ok=True)
         for case in cases:
             original = folder / f"{kind}_{case % DIFFERENT}.nii.gz"
-            os.link(original, folder / kind / f"{case:06d}.nii.gz")
+            shutil.copyfile(original, folder / kind / f"{case:06d}.nii.gz")
     with table.open("a") as stream:
         stream.writelines(f"{c:06d}\timage/{c:06d}.nii.gz\tlesion/{c:06d}.nii.gz\n" for c in cases)
 

@@ -19,10 +19,10 @@ import pytest
 import SimpleITK as sitk
 import yaml
 
-from backsplit import flow
 from backsplit.flow.engine import forget_incomplete
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import open_project
+from support import flow
 from support.project import Project, ct_like, save
 
 EVIL = '<img src=x onerror="alert(1)">'

@@ -14,8 +14,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backsplit import flow
 from backsplit.flow.project import open_project
+from support import flow
 from support.incremental import Engine
 from support.project import ROOT, load, save
 

@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from backsplit import flow
 from backsplit.flow.leftovers import Why, leftovers, remove
 from backsplit.flow.project import open_project
 from backsplit.record.verify import verify
+from support import flow
 from support.incremental import Engine, contents, differing, nothing
 from support.project import Project, ct_like, save
 

@@ -20,12 +20,12 @@ import pandas as pd
 import pytest
 import SimpleITK as sitk
 
-from backsplit import flow
 from backsplit.errors import RunError
 from backsplit.flow.project import open_project
 from backsplit.flow.view import Desk, serve
 from backsplit.store.decisions import read_choices, write_choice
 from backsplit.store.locks import claimed
+from support import flow
 from support.project import Project, load
 
 

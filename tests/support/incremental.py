@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from backsplit import flow
 from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.engine import forget_incomplete, write_config
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import Project, open_project
+from support import flow
 
 TIMES = ("provenance/", ".locks/", "datasets/export.key")
 """Where times and hosts are; nothing else differs between two runs. The key of the data sets holds

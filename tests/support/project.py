@@ -111,8 +111,8 @@ class Project:
 
         To be called in the project's folder, as paths of the configuration start there.
         """
-        from backsplit import flow
         from backsplit.flow.project import open_project
+        from support import flow
 
         config = self.folder / "config.yaml"
         flow.check(config, None, 1, print)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backsplit import flow
 from backsplit.errors import Code, Problem, RunError
 from backsplit.flow.grouped import lines
+from support import flow
 from support.project import load, save
 
 

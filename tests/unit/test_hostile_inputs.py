@@ -16,11 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from backsplit import flow
 from backsplit.errors import BacksplitError
 from backsplit.flow.check import check as run_check
 from backsplit.flow.project import open_project
 from backsplit.volume import read_grid
+from support import flow
 from support.dicom import ring, write_rtstruct
 from support.hostile import CANARY, COMMANDS, CONFIG, UNICODE, configurations, models, tables
 from support.mutations import sound

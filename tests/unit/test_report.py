@@ -17,7 +17,7 @@ from PIL.PngImagePlugin import PngInfo
 from backsplit.report import cards
 from backsplit.report.case_facts import gather_pages
 from backsplit.report.dataset_page import write_report
-from backsplit.report.pictures.montage import STRIP
+from backsplit.report.pictures.encode import STRIP
 from support.report import (
     EVIL,
     Page,

@@ -23,7 +23,7 @@ COLUMNS = {
 
 def rows(host, volume, voxels, touches):
     table = {"host": [host], "volume_ml": [volume], "voxels": [voxels], "touches_border": [touches]}
-    return {"lesions": pd.DataFrame(table), "agreement": pd.DataFrame()}
+    return {"lesions": table, "agreement": {}}
 
 
 def test_rows_of_several_cases_come_back_in_order(tmp_path):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import pytest
 from typer.testing import CliRunner
 
-from backsplit import flow
 from backsplit.cli import app
 from backsplit.cli import run as verb
 from backsplit.flow.plan import Plan
@@ -13,6 +12,7 @@ from backsplit.flow.project import open_project
 from backsplit.flow.summary import losses, summary
 from backsplit.flow.watch import Watch
 from backsplit.store.status import Outcome, Status, write_outcomes
+from support import flow
 
 
 @pytest.fixture

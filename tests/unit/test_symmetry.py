@@ -92,7 +92,7 @@ def test_parts_are_those_that_scipy_finds(spacing):
             labels[ball & (labels == 0)] = label
     labels[0, 0, 0] = 2  # a crumb
     grid = grid_of(shape, spacing)
-    found = parts(labels, ["background", "a", "b", "c"], grid)
+    found = pd.DataFrame(parts(labels, ["background", "a", "b", "c"], grid))
     for label, name in ((1, "a"), (2, "b"), (3, "c")):
         components, _ = ndimage.label(labels == label, np.ones((3, 3, 3)))
         sizes = np.bincount(components.ravel())[1:] * grid.voxel_ml
@@ -103,4 +103,4 @@ def test_parts_are_those_that_scipy_finds(spacing):
     middle = grid.to_mm(np.array([ndimage.center_of_mass(labels == 1)]))[0]
     first = found[found["structure"] == "a"].iloc[0]
     np.testing.assert_allclose([first[f"centroid_{a}"] for a in "xyz"], middle, atol=1.5)
-    assert parts(np.zeros((4, 5, 6), np.uint8), ["background", "a"], grid_of((4, 5, 6))).empty
+    assert parts(np.zeros((4, 5, 6), np.uint8), ["background", "a"], grid_of((4, 5, 6))) == []

@@ -40,22 +40,22 @@ def labels(
 @app.command()
 def status(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Print the progress of each stage, also while jobs run elsewhere."""
-    from backsplit import flow
+    from backsplit.flow import status
     from backsplit.flow.project import open_project
 
     with errors(None):
-        for line in flow.status(open_project(config)):
+        for line in status.status(open_project(config)):
             typer.echo(line)
 
 
 @app.command()
 def retry(config: ConfigOption = DEFAULT_CONFIG) -> None:
     """Let the next run retry failed cases, once the cause is fixed."""
-    from backsplit import flow
+    from backsplit.flow import dataset
     from backsplit.flow.project import open_project
 
     with errors(None) as say:
-        removed = flow.retry(open_project(config))
+        removed = dataset.retry(open_project(config))
         for table in removed:
             typer.echo(str(table))
         say(f"[backsplit] retry: {len(removed)} batches with failed cases will be rerun")

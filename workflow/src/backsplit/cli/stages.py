@@ -38,10 +38,10 @@ def check(
     Exit status: 0 nothing is wrong; 3 a run would go on without some cases or labels; 1 it would
     not start. With --batch problems of cases are no error: they are in the table.
     """
-    from backsplit import flow
+    from backsplit.flow import checking
 
     with errors(log) as say:
-        problems = flow.check(config, batch, threads, say)
+        problems = checking.check(config, batch, threads, say)
     if problems and batch is None:
         raise typer.Exit(CASES_LOST)
 
@@ -49,11 +49,11 @@ def check(
 @app.command()
 def cases(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Gather what `check` said of each batch: results/cases.tsv and labels.json."""
-    from backsplit import flow
+    from backsplit.flow import checking
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.cases(open_project(config), say)
+        checking.cases(open_project(config), say)
 
 
 @app.command()
@@ -67,11 +67,11 @@ def segment(
     log: LogOption = None,
 ) -> None:
     """Label cases with one segmenter; networks load once."""
-    from backsplit import flow
+    from backsplit.flow import batches
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.segment(open_project(config), segmenter, batch, say, timings)
+        batches.segment(open_project(config), segmenter, batch, say, timings)
 
 
 @app.command()
@@ -82,14 +82,14 @@ def compose(
     log: LogOption = None,
 ) -> None:
     """Put lesions and anatomy on one label map per case."""
-    from backsplit import flow
+    from backsplit.flow import batches
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
         if only_unrestricted:
-            flow.compose_unrestricted(open_project(config), batch, say)
+            batches.compose_unrestricted(open_project(config), batch, say)
         else:
-            flow.compose(open_project(config), batch, say)
+            batches.compose(open_project(config), batch, say)
 
 
 @app.command()
@@ -97,11 +97,11 @@ def measure(
     config: ConfigOption = DEFAULT_CONFIG, batch: BatchOption = None, log: LogOption = None
 ) -> None:
     """Measure every structure of each case and draw a picture of it."""
-    from backsplit import flow
+    from backsplit.flow import batches
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.measure(open_project(config), batch, say)
+        batches.measure(open_project(config), batch, say)
 
 
 @app.command()
@@ -114,14 +114,14 @@ def judge(
     ] = None,
 ) -> None:
     """Gather measures, flag what is wrong, rank the cases, give every case a verdict."""
-    from backsplit import flow
+    from backsplit.flow import judging
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
         if explain is None:
-            flow.judge(open_project(config), say)
+            judging.judge(open_project(config), say)
             return
-        for line in flow.numbers_behind(open_project(config), explain):
+        for line in judging.numbers_behind(open_project(config), explain):
             typer.echo(line)
 
 
@@ -132,11 +132,11 @@ def export(
     log: LogOption = None,
 ) -> None:
     """Write the data set in the trainers' own layouts."""
-    from backsplit import flow
+    from backsplit.flow import dataset
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.export(open_project(config), say, only_unrestricted=only_unrestricted)
+        dataset.export(open_project(config), say, only_unrestricted=only_unrestricted)
 
 
 @app.command()
@@ -146,28 +146,28 @@ def pages(
     log: LogOption = None,
 ) -> None:
     """Write a page with viewer and flags for each case to review or rejected (run.pages)."""
-    from backsplit import flow
+    from backsplit.flow import dataset
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.pages(open_project(config), threads, say)
+        dataset.pages(open_project(config), threads, say)
 
 
 @app.command()
 def report(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Write the report: one page that opens offline."""
-    from backsplit import flow
+    from backsplit.flow import dataset
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.report(open_project(config), say)
+        dataset.report(open_project(config), say)
 
 
 @app.command()
 def manifest(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
     """Write the manifest of the exported data set: sources, versions, licences, every file."""
-    from backsplit import flow
+    from backsplit.flow import dataset
     from backsplit.flow.project import open_project
 
     with errors(log) as say:
-        flow.manifest(open_project(config), say)
+        dataset.manifest(open_project(config), say)

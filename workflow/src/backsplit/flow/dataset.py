@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from backsplit.cases.table import load_checked
-from backsplit.flow.batches import compose_unrestricted
-from backsplit.flow.lacking import COST_OF_UNKNOWN
 from backsplit.flow.plan import Plan, note
 from backsplit.flow.project import Project
 from backsplit.flow.status import working_folders
@@ -35,6 +33,8 @@ def export(project: Project, say: Say, *, only_unrestricted: bool = False) -> No
     only_unrestricted : as if `export.only_unrestricted` were set
     """
     if only_unrestricted:
+        from backsplit.flow.batches import compose_unrestricted
+
         compose_unrestricted(project, None, say)
     with job(project.results, "export", say):
         # lists of MONAI have the same names for every data set: one of before is not ours
@@ -83,6 +83,8 @@ def _export(
     export_bids(config, scheme, cases)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
     if unknown := read_json(dataset.json).get("unknown"):
+        from backsplit.flow.lacking import COST_OF_UNKNOWN
+
         say(
             f"[backsplit] export: {len(unknown)} of {len(cases)} cases have voxels of unknown "
             f"anatomy; {COST_OF_UNKNOWN}"

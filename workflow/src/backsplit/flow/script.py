@@ -109,12 +109,15 @@ def measure_case(project: Project, case: str) -> dict[str, pd.DataFrame]:
     CaseError
         When the image or the label map cannot be read.
     """
+    import pandas as pd
+
     from backsplit.measure.stage import MeasureStage
 
     row, batch = _find(project, case)
     failed = failures(project.results.labels.table(batch), "compose")
     stage = MeasureStage(measuring(project), project.results, failed, None, 0)
-    return stage.tables(row, *stage.read(row))
+    tables = stage.tables(row, *stage.read(row))
+    return {name: pd.DataFrame(columns) for name, columns in tables.items()}
 
 
 def _find(project: Project, case: str) -> tuple[Case, str]:

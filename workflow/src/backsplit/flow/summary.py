@@ -109,7 +109,6 @@ def _next(review: int, lost: Failures, config: str) -> str:
 
 
 def _more(watch: Watch) -> str:
-    """What the same would take for more cases, where this run made some."""
-    if watch.made < 2:
-        return ""
-    return f"; {MORE} more such cases: about {clock(watch.seconds / watch.made * MORE)}"
+    """What more cases would take, where this run made most of those that there are."""
+    seconds = watch.seconds_for(MORE)
+    return "" if seconds is None else f"; {MORE} more such cases: about {clock(seconds)}"

@@ -219,10 +219,17 @@ class Watch:
         """How long the run has taken."""
         return time.monotonic() - self.began
 
-    @property
-    def made(self) -> int:
-        """Cases for which this run did the most work: of the stage that made most of them."""
-        return max((sum(stage.made.values()) for stage in self._stages.values()), default=0)
+    def seconds_for(self, cases: int) -> float | None:
+        """What so many cases would take by this run; None where it made few of its own.
+
+        After a few cases most of the time went into starting jobs and into the stages that look at
+        the whole data set, which say nothing of a case.
+        """
+        made = max((sum(stage.made.values()) for stage in self._stages.values()), default=0)
+        return self.seconds / made * cases if self._is_most(made) else None
+
+    def _is_most(self, cases: int) -> bool:
+        return cases > 1 and 2 * cases >= self._total()
 
     def _total(self) -> int:
         return len(self.plan.table) - len(self.refused)
@@ -239,7 +246,7 @@ class Watch:
         stage.said = True
         total = self._total()
         text = f"{min(stage.done, total)}/{total} cases in {clock(time.monotonic() - stage.began)}"
-        if stage.pace and sum(stage.made.values()) > 1:
+        if self._is_most(sum(stage.made.values())):
             text += f", {stage.pace:.3g} s per case"
         refused = f", {len(self.refused)} refused" if stage.name == "check" and self.refused else ""
         self.say(f"{NOTE}{stage.name}: {text}{refused}{_failed(stage)}")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import cc3d
 import numpy as np
-import pandas as pd
 
 from backsplit.measure.passes import gather_components
+from backsplit.measure.rows import Row
 from backsplit.volume import Array, Grid
 
 COARSE_MM = 3.0
@@ -25,7 +26,7 @@ MOST_PARTS = 16
 COLUMNS = ("case", "structure", "part", "volume_ml", "centroid_x", "centroid_y", "centroid_z")
 
 
-def parts(labels: Array, names: Sequence[str], grid: Grid) -> pd.DataFrame:
+def parts(labels: Array, names: Sequence[str], grid: Grid) -> list[Row]:
     """The larger parts of every structure.
 
     Parameters
@@ -36,7 +37,7 @@ def parts(labels: Array, names: Sequence[str], grid: Grid) -> pd.DataFrame:
 
     Returns
     -------
-    table
+    rows
         `COLUMNS` but case, a row for each 26-connected part, the largest of a structure first;
         centroids in mm (LPS)
     """
@@ -52,12 +53,12 @@ def parts(labels: Array, names: Sequence[str], grid: Grid) -> pd.DataFrame:
     large = large[ml[large] >= LEAST_SHARE * whole[owner[large]]]
     large = large[np.lexsort((-ml[large], owner[large]))]
     centroids = grid.to_mm(sums[large, 1:] / sums[large, :1] * np.array(step))
-    rows = pd.DataFrame(
-        {
-            "structure": [names[label] for label in owner[large].tolist()],
-            "volume_ml": ml[large],
-            **{f"centroid_{axis}": centroids[:, i] for i, axis in enumerate("xyz")},
-        }
-    )
-    rows.insert(1, "part", rows.groupby("structure", sort=False).cumcount() + 1)
-    return rows[rows["part"] <= MOST_PARTS].reset_index(drop=True)
+    rows: list[Row] = []
+    number_of: Counter[int] = Counter()
+    measured = zip(owner[large].tolist(), ml[large].tolist(), centroids.tolist(), strict=True)
+    for label, volume, (x, y, z) in measured:
+        number_of[label] += 1
+        if number_of[label] <= MOST_PARTS:
+            values = (names[label], number_of[label], volume, x, y, z)
+            rows.append(dict(zip(COLUMNS[1:], values, strict=True)))
+    return rows

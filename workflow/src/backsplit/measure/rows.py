@@ -19,7 +19,7 @@ from backsplit.errors import Code, RunError
 from backsplit.store.disk import atomic_path
 
 if TYPE_CHECKING:
-    import pandas as pd
+    import numpy as np
 
 TEXT = frozenset(
     {"case", "source", "structure", "target", "host", "host_basis", "first", "second"}
@@ -33,11 +33,22 @@ FLAGS = frozenset({"touches_border"})
 Columns = Mapping[str, Sequence[str]]
 """Name of a table to its columns."""
 
+Row = Mapping[str, Any]
+"""Column to value."""
+
 Rows = dict[str, dict[str, list[Any]]]
 """Name of a table to column to values; None or NaN where there is nothing."""
 
 
-def write_rows(path: Path, case: str, tables: Mapping[str, pd.DataFrame], columns: Columns) -> None:
+def in_columns(rows: Sequence[Row], columns: Sequence[str]) -> dict[str, list[Any]]:
+    """Rows as column to values, None where a row has nothing.
+
+    For tables of a few rows: a data frame takes milliseconds to make and to take apart.
+    """
+    return {column: [row.get(column) for row in rows] for column in columns}
+
+
+def write_rows(path: Path, case: str, tables: Rows, columns: Columns) -> None:
     """Write a case's rows, atomically; the same rows give the same bytes.
 
     Parameters
@@ -48,12 +59,18 @@ def write_rows(path: Path, case: str, tables: Mapping[str, pd.DataFrame], column
     columns : of each table
     """
     rows: Rows = {}
-    for name, table in tables.items():
-        values = table.assign(case=case).reindex(columns=list(columns[name])).to_dict("list")
-        rows[name] = {str(column): list(of_column) for column, of_column in values.items()}
-    text = json.dumps(rows, ensure_ascii=False).encode()
+    for name, given in tables.items():
+        number = max(map(len, given.values()), default=0)
+        table = {**given, "case": [case] * number}
+        rows[name] = {column: table.get(column, [None] * number) for column in columns[name]}
+    text = json.dumps(rows, ensure_ascii=False, default=_plain).encode()
     with atomic_path(path) as temporary:
         temporary.write_bytes(isal_zlib.compress(text, 1, 16 + 15))
+
+
+def _plain(value: np.generic) -> object:
+    """Python's own number for one of NumPy's."""
+    return value.item()
 
 
 def join_rows(paths: Iterable[Path], columns: Columns) -> Rows:

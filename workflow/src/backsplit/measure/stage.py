@@ -21,7 +21,7 @@ from backsplit.measure.body import find_body
 from backsplit.measure.filled import in_label_map, in_segmentation
 from backsplit.measure.parts import COLUMNS as PARTS
 from backsplit.measure.parts import parts
-from backsplit.measure.rows import write_rows
+from backsplit.measure.rows import Row, Rows, in_columns, write_rows
 from backsplit.measure.table import COLUMNS, measure
 from backsplit.scheme.scheme import Classes, Scheme
 from backsplit.store import versions
@@ -171,7 +171,7 @@ class MeasureStage:
         require_finite(path, image.array)
         return image, read_labels(self._labels(case))
 
-    def tables(self, case: Case, image: Volume, labels: Volume) -> dict[str, pd.DataFrame]:
+    def tables(self, case: Case, image: Volume, labels: Volume) -> Rows:
         """Rows of a case for each of `TABLES`, without its id."""
         mine = list(self._lesions(case, image.grid, labels.array))
         ids = self.scheme.ids
@@ -183,30 +183,28 @@ class MeasureStage:
         del filled, whole
         drawn = self._composed(case).drawn
         body = find_body(image) if any(entry.written_voxels for entry in drawn) else None
-        tables = {
-            "measures": pd.concat(
-                [
-                    _field_of_view(image),
-                    found.assign(source="labels"),
-                    *self._measure_layers(case, image, mine),
-                ]
-            ),
-            "lesions": pd.DataFrame(
+        of_layers = self._measure_layers(case, image, mine)
+        few: dict[str, list[Row]] = {
+            "lesions": [
                 lesions.measure_lesion(
                     image.array, labels.array, image.grid, instance, names, entry, body
                 )
                 for entry, instance in mine
-            ),
-            "drawn": pd.DataFrame(
+            ],
+            "drawn": [
                 lesions.drawn_row(
                     entry, image.grid.voxel_ml, body.voxels if body else image.array.size
                 )
                 for entry in drawn
-            ),
-            "agreement": pd.DataFrame(self._compare_layers(case, image.grid)),
+            ],
+            "agreement": list(self._compare_layers(case, image.grid)),
             "parts": of_structures,
         }
-        return tables
+        measures = pd.concat([_field_of_view(image), found.assign(source="labels"), *of_layers])
+        return {
+            "measures": {str(name): list(values) for name, values in measures.items()},
+            **{name: in_columns(rows, TABLES[name][1:]) for name, rows in few.items()},
+        }
 
     def _measure_case(self, case: Case) -> MeasureDetails:
         image, labels = self.read(case)
@@ -219,8 +217,13 @@ class MeasureStage:
         else:  # of a run that drew; the report shows what is there
             self.results.picture(case.id).unlink(missing_ok=True)
         measures = tables["measures"]
-        found = measures[(measures["source"] == "labels") & (measures["voxels"] > 0)]
-        return MeasureDetails(structures=int((found["structure"] != BACKGROUND).sum()))
+        rows = zip(*(measures[name] for name in ("source", "structure", "voxels")), strict=True)
+        found = [
+            structure
+            for source, structure, voxels in rows
+            if source == "labels" and structure != BACKGROUND and voxels > 0
+        ]
+        return MeasureDetails(structures=len(found))
 
     def _overlaps(self, segmenter: str, case: Case) -> Mapping[int, tuple[int, ...]]:
         sidecar = self.results.segment(segmenter).sidecar(case.id)

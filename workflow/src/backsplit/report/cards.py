@@ -12,8 +12,7 @@ from PIL import Image
 
 from backsplit.config.quality import Severity
 from backsplit.report.facts import CaseFacts, LesionFacts
-from backsplit.report.pictures.encode import data_address, file_address
-from backsplit.report.pictures.montage import STRIP
+from backsplit.report.pictures.encode import STRIP, data_address, file_address
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.status import Status
 

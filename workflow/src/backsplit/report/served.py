@@ -11,7 +11,7 @@ from typing import Any
 from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.report.case_facts import PageFacts
-from backsplit.report.pictures.panels import Key
+from backsplit.report.pictures.key import Key
 from backsplit.report.render import ml, templates
 from backsplit.scheme.colours import as_hex, is_outlined
 from backsplit.scheme.scheme import Classes, Scheme

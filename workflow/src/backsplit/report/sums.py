@@ -24,7 +24,7 @@ from backsplit.report.facts import (
     StructureFacts,
     Unused,
 )
-from backsplit.report.pictures.panels import Key
+from backsplit.report.pictures.key import Key
 from backsplit.scheme.colours import as_hex
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import ComposeSidecar

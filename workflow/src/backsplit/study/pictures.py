@@ -13,7 +13,8 @@ from backsplit.cases.lesion import read_lesion
 from backsplit.cases.table import Case
 from backsplit.config.slices import LesionValues
 from backsplit.report.pictures.encode import data_address
-from backsplit.report.pictures.panels import Key, around, choose_window, cut, labelled, plain
+from backsplit.report.pictures.key import Key
+from backsplit.report.pictures.panels import around, choose_window, cut, labelled, plain
 from backsplit.report.pictures.planes import AXIAL, Focus, focus_on, oriented_box
 from backsplit.scheme.colours import as_hex
 from backsplit.volume import Array, Grid, read_labels, read_volume, require_same_grid

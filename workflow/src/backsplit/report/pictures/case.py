@@ -13,7 +13,8 @@ from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.report.facts import LesionFacts
 from backsplit.report.pictures.encode import packed, slices_address
-from backsplit.report.pictures.panels import Key, present
+from backsplit.report.pictures.key import Key
+from backsplit.report.pictures.panels import present
 from backsplit.report.pictures.thin import (
     RARE,
     Frame,

@@ -13,6 +13,8 @@ from PIL import Image, features
 
 from backsplit.volume import Array
 
+STRIP = "backsplit planes"
+"""Text in a picture's file: left, top, right, bottom of the labelled planes, and their mm."""
 QUALITY = 75
 """Of lossy WebP: a third of the bytes of a PNG."""
 SLICE_QUALITY = 60

@@ -13,10 +13,11 @@ from matplotlib.patheffects import withStroke
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from backsplit.report.pictures.encode import STRIP
+from backsplit.report.pictures.key import Key
 from backsplit.report.pictures.panels import (
     CT_WINDOW,
     LUNG_WINDOW,
-    Key,
     Slice,
     body_box,
     choose_window,
@@ -47,8 +48,6 @@ TICK = 14
 CROSS = (120, 220, 255)
 BAR = 120
 """Longest bar."""
-STRIP = "backsplit planes"
-"""Text in a picture's file: left, top, right, bottom of the labelled planes, and their mm."""
 
 
 @dataclass(frozen=True)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from backsplit.config.base import IGNORE
+from backsplit.report.pictures.key import Key
 from backsplit.report.pictures.planes import (
     AXIAL,
     Focus,
@@ -18,7 +17,7 @@ from backsplit.report.pictures.planes import (
     oriented_slice,
     pixel_spacing,
 )
-from backsplit.scheme.colours import FILL, Colour, is_outlined, label_colours
+from backsplit.scheme.colours import FILL
 from backsplit.volume import Array, Grid
 from backsplit.volume.intensity import is_ct
 
@@ -65,30 +64,6 @@ class Slice:
     def crop(self, rows: slice, columns: slice) -> Slice:
         """Give a part of it."""
         return Slice(self.grey[rows, columns], self.labels[rows, columns], self.spacing)
-
-
-@dataclass(frozen=True)
-class Key:
-    """What the ids mean: names and colours by id."""
-
-    names: Sequence[str]
-    target_count: int
-    colours: Sequence[Colour]
-    ignore_id: int | None
-
-    @classmethod
-    def of(cls, names: Sequence[str], target_count: int) -> Key:
-        """Key of a label map; the last of its names may be `ignore`."""
-        ignore_id = len(names) - 1 if names[-1] == IGNORE else None
-        return cls(names, target_count, label_colours(names, target_count), ignore_id)
-
-    def kind(self, label: int) -> str:
-        """How a label is drawn: as target, ignore, outline or structure."""
-        if label == self.ignore_id:
-            return "ignore"
-        if label <= self.target_count:
-            return "target"
-        return "outline" if is_outlined(self.names[label]) else "structure"
 
 
 def present(labels: Array, count: int) -> Array:
