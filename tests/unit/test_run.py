@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 from typer.testing import CliRunner
 
@@ -10,7 +12,7 @@ from backsplit.cli import run as verb
 from backsplit.flow.plan import Plan
 from backsplit.flow.project import open_project
 from backsplit.flow.summary import losses, summary
-from backsplit.flow.watch import Watch
+from backsplit.flow.watch import Job, Watch
 from backsplit.store.status import Outcome, Status, write_outcomes
 from support import flow
 
@@ -109,3 +111,26 @@ def test_status_says_what_decisions_and_verdicts_have_overtaken(project, monkeyp
     assert due() == []
     project.write(qc={"review": 0.5})
     assert due() == ["export"]
+
+
+@pytest.mark.parametrize(("added", "said"), [(1, False), (4, True)])
+def test_what_more_cases_would_take_is_said_after_most_of_them_only(
+    project, monkeypatch, added, said
+):
+    """Adding a case or two to many takes the time of the stages that look at all of them."""
+    monkeypatch.chdir(project.folder)
+    for number in range(4):
+        project.add(f"case{number}")
+    plan = Plan(open_project(project.write(run={"batch_size": 4})))
+    lines: list[str] = []
+    watch = Watch(plan, lines.append)
+    (batch,) = plan.batches
+    job = Job("compose", batch, None, None)
+    watch.started(job)
+    record = plan.project.results.job_record("compose", batch)
+    record.parent.mkdir(parents=True)
+    made = [json.dumps({"event": "case", "case": f"case{n}"}) for n in range(added)]
+    record.write_text("\n".join(made) + "\n")
+    watch.finished(job)
+    assert (watch.seconds_for(100) is not None) is said
+    assert lines[-1].startswith("[backsplit] compose:") and ("per case" in lines[-1]) is said
