@@ -3,7 +3,7 @@
     make pins        after an upgrade that all tests have passed
 
 constraints.txt has every package of the environment, for `pip install --constraint`. The conda
-environment has what `backsplit[slurm]` needs and no more; it repeats the versions, because
+environment has what `backsplit[dicom,slurm]` needs and no more; it repeats the versions, because
 Snakemake copies its file elsewhere before conda reads it, away from any file beside it.
 """
 
@@ -50,7 +50,7 @@ def main() -> None:
     head = "# The versions that every release is tested with: pip install -c envs/constraints.txt\n"
     (HERE / "constraints.txt").write_text(head + "".join(pins.values()), "utf-8")
     found: set[tuple[str, str]] = set()
-    needed(Requirement(f"{OURSELVES}[slurm]"), found)
+    needed(Requirement(f"{OURSELVES}[dicom,slurm]"), found)
     closure = {name for name, _ in found}
     lines = "".join(f"      - {pin}" for name, pin in pins.items() if name in closure)
     (HERE / "backsplit.yaml").write_text(CONDA + lines, "utf-8")

@@ -6,7 +6,7 @@ out: results/datasets
 
 
 rule export:
-    """Write nnU-Net's raw layout, and over its files data lists for MONAI and BIDS."""
+    """Write nnU-Net's raw layout, and from its files what else is asked for."""
     input:
         "<results>/qc/verdicts.tsv",
         "<results>/labels/labels.json",

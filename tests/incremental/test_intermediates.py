@@ -54,6 +54,9 @@ FILES = {
     "BIDS description": f"{BIDS}/dataset_description.json",
     "BIDS label": f"{BIDS}/derivatives/backsplit/sub-p0/anat/sub-p0_dseg.nii.gz",
     "BIDS record": f"{BIDS}/sourcedata/files.txt",
+    "segmentation": "datasets/segmentations/Tiny/a.seg.nrrd",
+    "note of segmentations": "datasets/segmentations/Tiny/files.json",
+    "table of segmentations": "datasets/segmentations/Tiny/left_out.tsv",
     "manifest": "manifest.json",
     "manifest table": "manifest.parquet",
     "page": "report/cases/b.html",
@@ -101,6 +104,7 @@ VERIFIED = (
     *("segment map", "label map", "cases", "label ids", "statuses", "measures", "lesions"),
     *("flags", "burden", "verdicts", "left out", "dataset.json", "nested dataset.json", "splits"),
     *("label of the data set", "nested label", "MONAI list", "BIDS description", "BIDS label"),
+    *("segmentation", "note of segmentations", "table of segmentations"),
 )
 
 

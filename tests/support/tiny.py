@@ -110,7 +110,10 @@ def settings() -> dict[str, Any]:
             "rules": {k: [{**BOOK, **rule}] for k, rule in RULES.items()},
             "decisions": "decisions.tsv",
         },
-        "export": {"bids": {"suffixes": {"mr": "T1w"}, "description": {"License": "CC0"}}},
+        "export": {
+            "bids": {"suffixes": {"mr": "T1w"}, "description": {"License": "CC0"}},
+            "segmentations": "seg_nrrd",
+        },
         "run": {"batch_size": 2, "device": "cpu", "pictures": False},
     }  # fmt: skip
     own["qc"]["rules"]["volume"].append({**BOOK, "of": "*", "low": 0, "high": 9})
@@ -194,6 +197,9 @@ class Tiny(Project):
         if parts[:2] == ("datasets", "bids"):
             mine = {project.config.unrestricted_name if limited else project.config.dataset.name}
             return project.config.export.bids is None or parts[2] not in mine
+        if parts[:2] == ("datasets", "segmentations"):
+            mine = project.config.unrestricted_name if limited else project.config.dataset.name
+            return not project.config.export.segmentations or parts[2] != mine
         if parts[0] == "datasets" and "_unrestricted" in parts[-1]:
             return not limited
         if parts[:2] in (("datasets", "monai"), ("datasets", "left_out.tsv")):

@@ -39,7 +39,8 @@ def test_conda_has_the_versions_that_everything_is_tested_with(conda, constraint
 
 def test_conda_has_all_that_the_package_asks_for(conda):
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    for line in (*project["dependencies"], *project["optional-dependencies"]["slurm"]):
+    extras = project["optional-dependencies"]
+    for line in (*project["dependencies"], *extras["slurm"], *extras["dicom"]):
         asked = Requirement(line)
         assert asked.specifier.contains(conda[canonicalize_name(asked.name)]), line
 

@@ -331,6 +331,7 @@ def key_changes() -> dict[str, Change | str | tuple[Setup, Change]]:
         "export.bids.mode": put("export.bids.mode", "copy"),
         "export.bids.suffixes": put("export.bids.suffixes", {"mr": "T2w"}),
         "export.bids.description": put("export.bids.description", {"Authors": ["me"]}),
+        "export.segmentations": put("export.segmentations", GONE),
         "export.only_unrestricted": put("export.only_unrestricted", True),
         "run": put("run", {"batch_size": 3, "pictures": False, "device": "cpu"}),
         "run.results": put("run.results", "results-elsewhere"),

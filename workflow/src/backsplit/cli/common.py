@@ -37,14 +37,15 @@ def chosen_config(context: typer.Context, given: Path) -> Path:
                 LAST_CONFIG.parent.mkdir(exist_ok=True)
                 LAST_CONFIG.write_text(f"{given.absolute()}\n", "utf-8")
         return given
-    found = next((path for path in _known_configs() if path.exists()), FIRST_CONFIGS[-1])
+    found = next((path for path in known_configs() if path.exists()), FIRST_CONFIGS[-1])
     if found.is_absolute() and found.is_relative_to(Path.cwd()):
         found = found.relative_to(Path.cwd())
     typer.echo(f"[backsplit] configuration: {found}", err=True)
     return found
 
 
-def _known_configs() -> Iterator[Path]:
+def known_configs() -> Iterator[Path]:
+    """Configurations that may be meant where none is given, the likeliest first."""
     with suppress(OSError, UnicodeDecodeError):
         yield Path(LAST_CONFIG.read_text("utf-8").strip())
     yield from FIRST_CONFIGS

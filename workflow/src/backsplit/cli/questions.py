@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
+from backsplit.cli.names import complete_cases, complete_segmenters
 
 app = typer.Typer()
 
@@ -16,7 +17,10 @@ app = typer.Typer()
 @app.command()
 def labels(
     segmenter: Annotated[
-        str | None, typer.Argument(help="List what this segmenter can label.")
+        str | None,
+        typer.Argument(
+            help="List what this segmenter can label.", autocompletion=complete_segmenters
+        ),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
@@ -80,7 +84,7 @@ def clean(
 
 @app.command()
 def explain(
-    case: Annotated[str, typer.Argument(help="Id of a case.")],
+    case: Annotated[str, typer.Argument(help="Id of a case.", autocompletion=complete_cases)],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
     """Print what happened to a case at each stage, and what its results were made from."""

@@ -15,6 +15,7 @@ from backsplit.cli.common import (
     LogOption,
     errors,
 )
+from backsplit.cli.names import complete_cases, complete_segmenters
 
 app = typer.Typer()
 
@@ -58,7 +59,12 @@ def cases(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
 
 @app.command()
 def segment(
-    segmenter: Annotated[str, typer.Argument(help="Name of a segmenter of the configuration.")],
+    segmenter: Annotated[
+        str,
+        typer.Argument(
+            help="Name of a segmenter of the configuration.", autocompletion=complete_segmenters
+        ),
+    ],
     config: ConfigOption = DEFAULT_CONFIG,
     batch: BatchOption = None,
     timings: Annotated[
@@ -110,7 +116,11 @@ def judge(
     log: LogOption = None,
     explain: Annotated[
         str | None,
-        typer.Option("--explain", help="Only print the numbers behind this case's rank."),
+        typer.Option(
+            "--explain",
+            help="Only print the numbers behind this case's rank.",
+            autocompletion=complete_cases,
+        ),
     ] = None,
 ) -> None:
     """Gather measures, flag what is wrong, rank the cases, give every case a verdict."""

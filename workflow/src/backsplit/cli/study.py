@@ -14,12 +14,15 @@ from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, LogOption, errors
 if TYPE_CHECKING:
     from backsplit.flow.study import StudyProject
     from backsplit.study.jobs import Job
+from backsplit.cli.names import complete_arms
 
 app = typer.Typer(
     help="Train arms that differ only in their labels, and compare them.", no_args_is_help=True
 )
 
-ArmOption = Annotated[str | None, typer.Option(help="Only this arm. Default: all.")]
+ArmOption = Annotated[
+    str | None, typer.Option(help="Only this arm. Default: all.", autocompletion=complete_arms)
+]
 FoldOption = Annotated[int | None, typer.Option(min=0, help="Only this fold. Default: all.")]
 SeedOption = Annotated[int | None, typer.Option(min=0, help="Only this seed. Default: all.")]
 

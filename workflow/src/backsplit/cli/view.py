@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
+from backsplit.cli.names import complete_cases
 
 app = typer.Typer()
 
@@ -17,7 +18,11 @@ app = typer.Typer()
 @app.command()
 def view(
     case: Annotated[
-        str | None, typer.Argument(help="Case to show first. Default: the first to review.")
+        str | None,
+        typer.Argument(
+            help="Case to show first. Default: the first to review.",
+            autocompletion=complete_cases,
+        ),
     ] = None,
     config: ConfigOption = DEFAULT_CONFIG,
     port: Annotated[

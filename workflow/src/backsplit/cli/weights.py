@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
+from backsplit.cli.names import complete_segmenters
 
 app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
 
@@ -40,7 +41,11 @@ def weights_verify(config: ConfigOption = DEFAULT_CONFIG) -> None:
 @app.command("accept")
 def weights_accept(
     segmenter: Annotated[
-        str, typer.Argument(help="A segmenter of the configuration, or a trained-model folder.")
+        str,
+        typer.Argument(
+            help="A segmenter of the configuration, or a trained-model folder.",
+            autocompletion=complete_segmenters,
+        ),
     ],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:

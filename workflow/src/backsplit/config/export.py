@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
-from pydantic import Field, JsonValue, model_validator
+from pydantic import BeforeValidator, Field, JsonValue, model_validator
 
 from backsplit.config.base import Section
 
@@ -84,6 +84,13 @@ class BidsExport(Section):
         return self.suffixes.get(channel) or known.get(plain.casefold().removesuffix("w"), plain)
 
 
+Segmentations = Literal["seg_nrrd", "dicom_seg"]
+
+
+def _as_tuple(value: object) -> object:
+    return () if value is None else (value,) if isinstance(value, str) else value
+
+
 class Export(Section):
     """Which trainers to write for."""
 
@@ -93,6 +100,17 @@ class Export(Section):
     )
     bids: BidsExport | None = Field(
         default=None, description="A BIDS data set; null for none, {} for one with the defaults."
+    )
+    segmentations: Annotated[
+        tuple[Segmentations, ...],
+        BeforeValidator(
+            _as_tuple, json_schema_input_type=Segmentations | tuple[Segmentations, ...] | None
+        ),
+    ] = Field(
+        default=(),
+        description="Each label map as a segmentation that opens with names and colours too: "
+        "`seg_nrrd` (.seg.nrrd, for 3D Slicer), `dicom_seg` (DICOM-SEG with codes of SNOMED CT, of "
+        "cases whose image is DICOM; needs highdicom), or a list of both.",
     )
     only_unrestricted: bool = Field(
         default=False,

@@ -61,6 +61,7 @@ def _export(
     from backsplit.export.bids import export_bids, remove_bids
     from backsplit.export.monai import export_monai, remove_lists
     from backsplit.export.nnunet import export_nnunet, same_ids
+    from backsplit.export.segmentations import export_segmentations, remove_segmentations
     from backsplit.judge.verdicts import Verdict
 
     results, scheme, config = project.results, written.scheme, written.config
@@ -78,10 +79,13 @@ def _export(
     write_tsv(left_out, results.left_out(variant))
     remove_lists(config, variant)
     remove_bids(config)
+    remove_segmentations(config)
     dataset = export_nnunet(config, scheme, cases, composed)
     export_monai(config, scheme, [case.id for case in cases], variant)
     export_bids(config, scheme, cases)
     say(f"[backsplit] export: {len(cases)} of {len(verdict)} cases in {dataset.folder}")
+    for line in export_segmentations(config, scheme, cases):
+        say(f"[backsplit] export: {line}")
     if unknown := read_json(dataset.json).get("unknown"):
         from backsplit.flow.lacking import COST_OF_UNKNOWN
 

@@ -19,6 +19,7 @@ from backsplit.errors import RunError
 from backsplit.export.bids import is_whole_bids
 from backsplit.export.monai import UNRESTRICTED, data_lists
 from backsplit.export.nnunet import NnUNetDataset, datasets
+from backsplit.export.segmentations import is_whole_segmentations
 from backsplit.flow.plan import Plan, forget_others, note_of
 from backsplit.flow.project import Project
 from backsplit.store.disk import atomic_path, remove_leftovers
@@ -158,6 +159,7 @@ def forget_incomplete(plan: Plan) -> list[Path]:
         and results.left_out(UNRESTRICTED if config.export.only_unrestricted else "").exists()
         and all(path.exists() for path in data_lists(config))
         and is_whole_bids(config)
+        and is_whole_segmentations(config)
     )
     if not whole and every[0].json.exists():
         removed.append(every[0].json)

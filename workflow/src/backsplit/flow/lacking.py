@@ -16,6 +16,7 @@ from backsplit.store.disk import is_there
 from backsplit.store.status import Status
 from backsplit.volume import read_labels
 from backsplit.volume.labels import segment_file
+from backsplit.volume.planes import is_dicom
 
 COST_OF_UNKNOWN = (
     "nnU-Net's own trainer learns nothing there, not even that they are not a lesion: train with "
@@ -34,6 +35,7 @@ def lacking(project: Project, checked: Sequence[Checked]) -> Iterator[Problem]:
     sound = [found for found in checked if found.status is Status.OK]
     if sound:
         yield from _targets(project, sound)
+        yield from _not_dicom(project, sound)
         for name in project.config.used_segmenters:
             yield from _labels(project, name, [found.case for found in sound])
 
@@ -64,6 +66,25 @@ def _targets(project: Project, sound: Sequence[Checked]) -> Iterator[Problem]:
             yield _problem(
                 project, f"targets.{target}", what, "correct its value, or remove the target"
             )
+
+
+def _not_dicom(project: Project, sound: Sequence[Checked]) -> Iterator[Problem]:
+    """Cases of which no DICOM-SEG can be written, where they are asked for."""
+    config = project.config
+    if "dicom_seg" not in config.export.segmentations:
+        return
+    channel = config.dataset.grid_channel
+    without = [f.case.id for f in sound if not is_dicom(f.case.images[channel])]
+    if without:
+        named = f"{', '.join(without[:3])}{', …' if len(without) > 3 else ''}"
+        yield Problem(
+            Code.DICOM_MISSING,
+            str(project.path),
+            f"the image of {len(without)} of {len(sound)} sound cases ({named}) is not DICOM; "
+            "they are exported without a DICOM-SEG, which would refer to it",
+            f"give their DICOM series as image_{channel}, or use seg_nrrd",
+            column="export.segmentations",
+        )
 
 
 def _labels(project: Project, segmenter: str, cases: Sequence[Case]) -> Iterator[Problem]:

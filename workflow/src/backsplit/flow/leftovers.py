@@ -25,6 +25,7 @@ from backsplit.export.nnunet import (
     exported_datasets,
     unrestricted_dataset,
 )
+from backsplit.export.segmentations import own_segmentations, segmentations_folder
 from backsplit.flow.project import Project
 from backsplit.store.disk import disk_errors
 from backsplit.store.locks import claim_run
@@ -210,6 +211,9 @@ class _Search:
         for folder in folders_in(results.all_bids):
             if folder.name not in self.bids:
                 found += own_files(folder)
+        for folder in folders_in(results.all_segmentations):
+            if folder.name not in self.segmentations:
+                found += own_segmentations(folder)
         for variant, wants in (
             ("", not self.config.export.only_unrestricted),
             (UNRESTRICTED, self.keeps_unrestricted),
@@ -248,6 +252,14 @@ class _Search:
             return set()
         by_hand = {self.config.unrestricted_name} if self.by_hand else set()
         return {bids_folder(self.config).name} | by_hand
+
+    @property
+    def segmentations(self) -> set[str]:
+        """Names of the data sets that there should be segmentations of."""
+        if not self.config.export.segmentations:
+            return set()
+        by_hand = {self.config.unrestricted_name} if self.by_hand else set()
+        return {segmentations_folder(self.config).name} | by_hand
 
     def _after(self, stage: StageFolder) -> Reason:
         there = self.files_in(stage.path)

@@ -10,6 +10,7 @@ from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case
 from backsplit.config.file import ConfigError
 from backsplit.errors import BacksplitError, Code, Problem, RunError
+from backsplit.export.dicom_seg import require_highdicom
 from backsplit.flow.project import Project
 from backsplit.segment.device import require_device
 from backsplit.store.disk import is_there, parts_of
@@ -56,6 +57,7 @@ def not_ready(project: Project, *, local: bool) -> list[Problem]:
     problems = project.weight_problems(hash_weights=True)
     problems += _decisions(project)
     problems += _files_of_no_case(project)
+    problems += _packages(project)
     if local:
         problems += _device(project)
     return problems
@@ -97,6 +99,16 @@ def _files_of_no_case(project: Project) -> Iterator[Problem]:
             "paths from {columns} are relative to the table",
         )
         yield project.problem(error, name)
+
+
+def _packages(project: Project) -> Iterator[Problem]:
+    """Optional packages that the configuration needs and this environment lacks."""
+    if "dicom_seg" in project.config.export.segmentations:
+        try:
+            require_highdicom()
+        except RunError as error:
+            key = "export.segmentations"
+            yield Problem(error.code, str(project.path), error.what, error.remedy, column=key)
 
 
 def _device(project: Project) -> Iterator[Problem]:

@@ -25,13 +25,14 @@ from backsplit.cases.table import Case, load_checked, open_table
 from backsplit.config.base import Section
 from backsplit.config.model import Config
 from backsplit.errors import Code, RunError
-from backsplit.export.bids import bids_description, bids_files, bids_sets
+from backsplit.export.bids import bids_description
 from backsplit.export.monai import UNRESTRICTED, data_lists
-from backsplit.export.nnunet import NnUNetDataset, datasets
+from backsplit.export.nnunet import datasets
+from backsplit.record.datasets import DatasetEntry, Row, dataset_entries, dataset_rows
 from backsplit.segment.licences import licences
 from backsplit.store.disk import atomic_path
-from backsplit.store.provenance import file_sha256, read_json, versions
-from backsplit.store.results import VOLUME_ENDING, Results, StageFolder
+from backsplit.store.provenance import file_sha256, versions
+from backsplit.store.results import Results, StageFolder
 from backsplit.store.sidecars import ComposeSidecar, Kind, SegmentSidecar, Sidecar, read_sidecar
 from backsplit.store.status import Status, outcomes_in
 from backsplit.store.tsv import read_rows
@@ -80,15 +81,6 @@ class Counts(Section):
     verdicts: dict[str, int]
     exported: int
     left_out: int
-
-
-class DatasetEntry(Section):
-    """One data set that a trainer reads."""
-
-    path: str = Field(description="Folder, or for MONAI file, from the results.")
-    format: Literal["nnU-Net v2", "MONAI", "BIDS"]
-    cases: int
-    labels: dict[str, int | list[int]]
 
 
 class FileTable(Section):
@@ -154,7 +146,7 @@ def write_manifest(config: Config) -> Manifest:
             exported=len(exported),
             left_out=left_out,
         ),
-        datasets=list(_datasets(config)),
+        datasets=list(dataset_entries(config)),
         files=FileTable(
             path=results.relative(results.manifest_files),
             rows=rows,
@@ -166,32 +158,6 @@ def write_manifest(config: Config) -> Manifest:
     return manifest
 
 
-def _datasets(config: Config) -> Iterator[DatasetEntry]:
-    """What each trainer reads."""
-    for dataset in datasets(config):
-        yield DatasetEntry(
-            path=config.results.relative(dataset.folder),
-            format="nnU-Net v2",
-            cases=len(dataset.cases()),
-            labels=read_json(dataset.json)["labels"],
-        )
-    for path in data_lists(config):
-        data_list = read_json(path)
-        yield DatasetEntry(
-            path=config.results.relative(path),
-            format="MONAI",
-            cases=data_list["numTraining"],
-            labels={name: int(label) for label, name in data_list["labels"].items()},
-        )
-    for folder, dataset in bids_sets(config).items():
-        yield DatasetEntry(
-            path=config.results.relative(folder),
-            format="BIDS",
-            cases=len(dataset.cases()),
-            labels=read_json(dataset.json)["labels"],
-        )
-
-
 def manifest_schema() -> str:
     """JSON schema of the manifest, as it ships with the package."""
     schema = Manifest.model_json_schema()
@@ -199,10 +165,6 @@ def manifest_schema() -> str:
     schema["title"] = "backsplit manifest"
     return json.dumps(schema, indent=1) + "\n"
 
-
-Row = tuple[str, str, str, str, str]
-"""case, kind, role, path, sha256. Paths of inputs start at the case table's folder, others at the
-results."""
 
 CHUNK_ROWS = 100_000
 
@@ -278,7 +240,7 @@ def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterat
             yield from _of_segmenter(config, segmenter, case, sidecars)
         if composed is not None:
             yield _output(results.labels, case, LABELS, composed, results)
-    yield from _of_datasets(config, linked)
+    yield from dataset_rows(config, linked)
     variant = UNRESTRICTED if config.export.only_unrestricted else ""
     for path in results.manifest_tables(variant):
         yield "", "table", path.stem, results.relative(path), file_sha256(path)
@@ -300,38 +262,6 @@ def _of_segmenter(config: Config, segmenter: str, case: Case, sidecars: _Sidecar
 def _output(folder: StageFolder, case: Case, kind: str, sidecar: Sidecar, results: Results) -> Row:
     written = sidecar.outputs["labels"]
     return case.id, kind, "labels", results.relative(folder.path / written.file), written.sha256
-
-
-def _of_datasets(config: Config, linked: dict[Path, str]) -> Iterator[Row]:
-    """Files of the data sets; what a link leads to is known already."""
-    results = config.results
-
-    def row(path: Path, role: str, case: str = "") -> Row:
-        known = linked.get(path.resolve()) if path.is_symlink() else None
-        sha256 = known or file_sha256(path)
-        if not path.is_symlink():
-            linked[path.resolve()] = sha256
-        return case, "dataset", role, results.relative(path), sha256
-
-    for dataset in datasets(config):
-        for path in dataset_files(dataset):
-            case = path.name.removesuffix(VOLUME_ENDING) if path.parent == dataset.labels else ""
-            yield row(path, path.parent.name, case)
-    yield from (row(path, "monai") for path in data_lists(config))
-    if config.export.bids is not None:
-        yield from (row(path, "bids") for path in bids_files(config))
-
-
-def dataset_files(dataset: NnUNetDataset) -> list[Path]:
-    """Every file that a data set has on the disk."""
-    folders = (dataset.folder, dataset.images, dataset.labels)
-    return [
-        path
-        for folder in folders
-        if folder.is_dir()
-        for path in sorted(folder.iterdir())
-        if not path.is_dir()
-    ]
 
 
 def _write_files(path: Path, rows: Iterator[Row]) -> int:

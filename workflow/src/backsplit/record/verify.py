@@ -15,7 +15,9 @@ from backsplit.errors import Code, RunError
 from backsplit.export.bids import bids_strangers
 from backsplit.export.monai import UNRESTRICTED, data_lists, monai_folder
 from backsplit.export.nnunet import NnUNetDataset
-from backsplit.record.manifest import INPUT, LABELS, SEGMENT, Manifest, dataset_files
+from backsplit.export.segmentations import foreign_segmentations
+from backsplit.record.datasets import dataset_files
+from backsplit.record.manifest import INPUT, LABELS, SEGMENT, Manifest
 from backsplit.record.names import names_differ, sample, wrong_names
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.provenance import file_sha256
@@ -139,7 +141,7 @@ def _strangers(manifest: Manifest, config: Config, known: set[Path]) -> Iterator
             for path in dataset_files(NnUNetDataset(config.results.root / entry.path)):
                 if path not in known:
                     yield f"{path} is not in the manifest"
-    for path in bids_strangers(config):
+    for path in (*bids_strangers(config), *foreign_segmentations(config)):
         if path not in known:
             yield f"{path} is not in the manifest"
     lists = {*data_lists(config, ""), *data_lists(config, UNRESTRICTED)}

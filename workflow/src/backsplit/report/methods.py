@@ -184,11 +184,14 @@ def _quality(config: Config, facts: ReportFacts) -> str:
     ]
     decided = sum(case.decided for case in facts.cases)
     by = f" The verdict on {_counted(decided, 'case')} was set by hand." if decided else ""
-    also = [
-        name
-        for name, wanted in (("MONAI", config.export.monai), ("BIDS", config.export.bids))
-        if wanted
-    ]
+    export = config.export
+    wanted = {
+        "MONAI": export.monai,
+        "BIDS": export.bids,
+        "3D Slicer": "seg_nrrd" in export.segmentations,
+        "DICOM-SEG": "dicom_seg" in export.segmentations,
+    }
+    also = [name for name, asked in wanted.items() if asked]
     layouts = f" and {_listed(also)}" if also else ""
     return (
         "Label maps were checked by rules of anatomy and against each other: of "

@@ -260,6 +260,15 @@ class Results:
         """Folder of the BIDS data sets."""
         return self.root / "datasets" / "bids"
 
+    def segmentations(self, name: str) -> Path:
+        """Folder of the segmentations of a data set."""
+        return self.all_segmentations / name
+
+    @property
+    def all_segmentations(self) -> Path:
+        """Folder of the folders of segmentations, one a data set."""
+        return self.root / "datasets" / "segmentations"
+
     @property
     def preprocessed(self) -> Path:
         """nnU-Net's preprocessed data sets, unless they go elsewhere."""

@@ -54,6 +54,11 @@ def is_dicom_file(path: Path) -> bool:
         return False
 
 
+def is_dicom(path: Path) -> bool:
+    """Whether an image is a folder of slices, or a multi-frame object."""
+    return path.is_dir() or is_dicom_file(path)
+
+
 def frame_count(data: Any) -> int:  # noqa: ANN401 (a pydicom Dataset)
     """Frames of an object.
 

@@ -65,6 +65,23 @@ def read_series(path: Path) -> Volume:
     return Volume(_narrow(array), grid)
 
 
+def series_headers(path: Path) -> tuple[list[Any], list[int]]:
+    """Headers of what a series consists of, without pixels; raises as `read_series`.
+
+    Returns
+    -------
+    headers, frames
+        Of slices in files of their own: a header each, in the order of the volume (z). Of a
+        multi-frame object: its one header. And for each z the place of its pixels: of the header,
+        or of the frame.
+    """
+    slices, _ = _sorted_slices(path)
+    frames = [s.frame for s in slices if s.frame is not None]
+    files = [slices[0].path] if frames else [s.path for s in slices]
+    headers = [dcmread(file, stop_before_pixels=True) for file in files]
+    return headers, frames or list(range(len(slices)))
+
+
 def _pixels(slices: Sequence[Slice]) -> Iterator[Array]:
     """Stored values of each slice, (rows, columns)."""
     opened: tuple[Path, Any] | None = None
