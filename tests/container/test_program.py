@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -123,6 +124,37 @@ def test_a_container_that_hangs_is_gone_afterwards(tmp_path):
     ((_, found),) = segmenter.label([marked_case(tmp_path, "a")])
     assert found.code is Code.TIME_LIMIT and time.monotonic() - begun < 60
     assert run("podman", "ps", "--all", "--quiet") == ""
+
+
+KILLED = """
+import sys
+sys.path[:0] = {path!r}
+from pathlib import Path
+import test_program
+from support.cases import marked_case
+case = marked_case(Path({folder!r}), "a")
+list(test_program.segmenter_of("sh", "-c", "sleep 600", "{{image}}").label([case]))
+"""
+
+
+def test_a_job_that_is_killed_leaves_no_container(tmp_path):
+    path = [str(Path(__file__).parent), str(ROOT / "tests")]
+    code = KILLED.format(path=path, folder=str(tmp_path))
+    temporary = tmp_path / "of the job"
+    temporary.mkdir()
+    job = subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": temporary})
+    begun = time.monotonic()
+    while not run("podman", "ps", "--quiet") and time.monotonic() - begun < 60:
+        time.sleep(0.2)
+    assert run("podman", "ps", "--quiet")
+    job.kill()
+    job.wait()
+    begun = time.monotonic()
+    while run("podman", "ps", "--all", "--quiet") and time.monotonic() - begun < 10:
+        time.sleep(0.2)
+    assert run("podman", "ps", "--all", "--quiet") == ""
+    print(f"the container is gone {time.monotonic() - begun:.1f} s after the job")
+    assert list(temporary.iterdir()) == []
 
 
 def test_two_versions_of_an_image_are_told_apart():

@@ -92,7 +92,8 @@ def test_docker_and_podman_get_the_folder_the_user_and_no_network(tmp_path, engi
     gpu = {"docker": ("--gpus", "device=1"), "podman": ("--device", "nvidia.com/gpu=1")}[engine]
     assert option(options, gpu[0]) == [gpu[1]]
     (name_of_container,) = option(options, "--name")
-    assert call.stop[1:] == ("rm", "--force", name_of_container)
+    at_once = ("--time", "0") if engine == "podman" else ()
+    assert call.stop[1:] == ("rm", "--force", *at_once, name_of_container)
     without = call_of(segmenter, folder).arguments
     assert not {"--gpus", "--device"} & set(without)
 

@@ -16,6 +16,7 @@ from backsplit.compose.layers import Layer
 from backsplit.compose.opinions import Ballot, ballots, decide
 from backsplit.config.slices import Merging
 from backsplit.scheme.scheme import Opinion, Scheme
+from backsplit.volume import Grid
 from support.composing import grid_of, lesion_of
 from support.examples import examples
 
@@ -31,10 +32,10 @@ WAYS = ("first", "union", "intersection", "majority", "staple")
 @st.composite
 def composed_cases(draw):
     """A scheme with opinions, and layers whose values may claim several structures."""
-    used = draw(st.permutations(SEGMENTERS))[: draw(st.integers(2, 4))]
+    used = draw(st.permutations(SEGMENTERS))[: draw(st.sampled_from([2, 3, 4, 4]))]
     opinions = {}
     for name in STRUCTURES:
-        sources = tuple(draw(st.permutations(used))[: draw(st.integers(1, len(used)))])
+        sources = tuple(draw(st.permutations(used))[: draw(st.sampled_from([1, 2, 4, 4]))])
         if len(sources) > 1:
             by = draw(st.sampled_from(WAYS if len(sources) > 2 else WAYS[:3]))
             opinions[name] = Opinion(sources, by, draw(st.sampled_from(["first", "ignore"])))
@@ -52,11 +53,16 @@ def composed_cases(draw):
         values = np.random.default_rng(seed).integers(0, 5, SHAPE).astype(np.uint8)
         layers.append(Layer(segmenter, values, claims))
         sources[segmenter] = {f"{name}-class": name for name in mine}
+    # some have looked at parts of the image only, and for each class in a part of its own
+    parts = {s: draw(boxes()) for s in used if draw(st.sampled_from([True, False, False]))}
     for name, opinion in opinions.items():
-        known = [draw(st.sampled_from(["all", "some", "all", "none"])) for _ in opinion.sources]
+        drawn = st.sampled_from(["all", "all", "some", "all", "none"])
+        known = [draw(drawn) for _ in opinion.sources]
         pairs = list(zip(opinion.sources, known, strict=True))
         asked[name] = Ballot(
-            tuple(s for s, k in pairs if k == "all"), tuple(s for s, k in pairs if k == "some")
+            tuple(s for s, k in pairs if k == "all"),
+            tuple(s for s, k in pairs if k == "some"),
+            {s: grids_of(parts[s]) for s, k in pairs if s in parts and k != "none"},
         )
     # who knows nothing of a structure claims nothing of it
     for number, layer in enumerate(layers):
@@ -66,10 +72,59 @@ def composed_cases(draw):
             and layer.name not in {*ballot.voters, *ballot.partial}
         }  # fmt: skip
         kept = {v: tuple(x for x in c if x not in barred) for v, c in layer.claims.items()}
-        layers[number] = Layer(layer.name, layer.values, {v: c for v, c in kept.items() if c})
+        values = layer.values.copy()
+        if layer.name in parts:
+            values[~np.any([inside(classes) for classes in parts[layer.name]], axis=0)] = 0
+        layers[number] = Layer(layer.name, values, {v: c for v, c in kept.items() if c})
     scheme = Scheme({"tumor": (1,)}, NAMES, sources, opinions=opinions)
     lesion = np.random.default_rng(draw(st.integers(0, 99))).integers(0, 4, SHAPE) == 1
-    return scheme, layers, asked, lesion.astype(np.uint8)
+    return scheme, layers, asked, lesion.astype(np.uint8), parts
+
+
+@st.composite
+def boxes(draw):
+    """Of each of one or two classes the boxes, (start, stop) by axis, that it was looked for in."""
+
+    def box():
+        ends = [sorted(draw(st.lists(st.integers(0, n), min_size=2, max_size=2))) for n in SHAPE]
+        return tuple((low, max(high, low + 1)) for low, high in ends)
+
+    return [[box() for _ in range(draw(st.integers(1, 2)))] for _ in range(draw(st.integers(1, 2)))]
+
+
+def inside(classes) -> np.ndarray:
+    """Voxels of all boxes of a class."""
+    index = np.indices(SHAPE)
+    return np.all(
+        [
+            (index[axis] >= low) & (index[axis] < high)
+            for box in classes
+            for axis, (low, high) in enumerate(box)
+        ],
+        axis=0,
+    )
+
+
+def grids_of(classes) -> tuple[tuple[Grid, ...], ...]:
+    """The boxes of each class as grids of voxels of the image."""
+    return tuple(
+        tuple(
+            dataclasses.replace(
+                grid_of(tuple(high - low for low, high in box)),
+                origin=tuple(float(low) for low, _ in reversed(box)),
+            )
+            for box in boxed
+        )
+        for boxed in classes
+    )
+
+
+def known_at(ballot, parts, at) -> Ballot:
+    """Who knows of a structure at a voxel: of all of its classes, or of some."""
+    looked = {s: [inside(classes)[at] for classes in parts[s]] for s in ballot.within}
+    voters = [s for s in ballot.voters if all(looked.get(s, [True]))]
+    partial = [s for s in (*ballot.voters, *ballot.partial) if any(looked.get(s, [True]))]
+    return Ballot(tuple(voters), tuple(s for s in partial if s not in voters))
 
 
 def staple_of(votes: list[np.ndarray]) -> np.ndarray:
@@ -86,15 +141,22 @@ def said_by(layer: Layer, label: int) -> np.ndarray:
     return np.isin(layer.values, [v for v, labels in layer.claims.items() if label in labels])
 
 
-def reference(scheme, layers, asked, lesion):
+def reference(scheme, layers, asked, lesion, parts):
     """The label map, and what became of every claim, by rules for one voxel at a time."""
     claims = {layer.name: layer for layer in layers}
+    known = {n: {at: known_at(b, parts, at) for at in np.ndindex(SHAPE)} for n, b in asked.items()}
     staples = {}
     for name, opinion in scheme.opinions.items():
-        if opinion.by == "staple" and len(asked[name].voters) >= 3:
-            votes = [said_by(claims[s], IDS[name]) for s in asked[name].voters]
+        for who in {(b.voters, b.partial) for b in known[name].values()}:
+            if opinion.by != "staple" or len(who[0]) < 3:
+                continue
+            where = np.zeros(SHAPE, bool)
+            for at, ballot in known[name].items():
+                where[at] = (ballot.voters, ballot.partial) == who
+            votes = [said_by(claims[s], IDS[name]) & where for s in who[0]]
             if np.any(votes):
-                staples[name] = staple_of(votes), np.all(np.any(votes, 0) == np.all(votes, 0))
+                alike = np.all(np.any(votes, 0) == np.all(votes, 0))
+                staples[name, who] = staple_of(votes), alike
     labels = np.zeros(SHAPE, int)
     heard, accounts = Counter(), Counter()
     ignoring = any(o.disagree == "ignore" for o in scheme.opinions.values())
@@ -102,7 +164,7 @@ def reference(scheme, layers, asked, lesion):
         said = {x.name: list(x.claims.get(int(x.values[at]), ())) for x in layers}
         left = {name: list(found) for name, found in said.items()}
         for name, opinion in scheme.opinions.items():
-            ballot, label = asked[name], IDS[name]
+            ballot, label = known[name][at], IDS[name]
             yes = [s for s in opinion.sources if label in said.get(s, ())]
             votes = [s in yes for s in opinion.sources if s in ballot.voters]
             for source in yes:
@@ -158,7 +220,9 @@ def fate_of(source, name, opinion, ballot, yes, votes, staples, at):
     elif opinion.by == "intersection":
         kept = all(votes)
     elif opinion.by == "staple" and len(votes) >= 3:
-        likely, alike = staples.get(name, (np.zeros(SHAPE), True))
+        likely, alike = staples.get(
+            (name, (ballot.voters, ballot.partial)), (np.zeros(SHAPE), True)
+        )
         kept = any(votes) and (alike or bool(likely[at] >= 0.5))
     elif 2 * sum(votes) == len(votes):
         kept = votes[0]
@@ -170,14 +234,14 @@ def fate_of(source, name, opinion, ballot, yes, votes, staples, at):
 @given(composed_cases())
 @examples(300)
 def test_each_way_is_as_the_rules_say_voxel_by_voxel_and_the_account_balances(drawn):
-    scheme, layers, asked, lesion = drawn
+    scheme, layers, asked, lesion, parts = drawn
     copies = [layer.values.copy() for layer in layers]
     grid = grid_of(SHAPE)
     rules = Rules(scheme, Merging(tuple(layer.name for layer in layers)))
     found = compose_case(
         grid, lesion_of(lesion, grid, {1: (1,)}), layers, {}, lambda: np.ones(SHAPE), rules, asked
     )
-    labels, heard, accounts = reference(scheme, layers, asked, lesion)
+    labels, heard, accounts = reference(scheme, layers, asked, lesion, parts)
     np.testing.assert_array_equal(found.labels, labels)
     np.testing.assert_array_equal(found.counts, np.bincount(labels.ravel(), minlength=IGNORE + 1))
     for one in found.heard:
@@ -205,18 +269,22 @@ def test_each_way_is_as_the_rules_say_voxel_by_voxel_and_the_account_balances(dr
 
 def test_the_reference_meets_every_way_with_and_without_ignoring():
     """What is drawn above has all of it: votes that differ, and sources that know some."""
-    seen = set()
+    seen, seen_in_parts = set(), set()
 
     @given(composed_cases())
     @examples(300)
     def look(drawn):
-        scheme, _, asked, _ = drawn
+        scheme, _, asked, _, _ = drawn
         for name, opinion in scheme.opinions.items():
             seen.add((opinion.by, opinion.disagree, min(len(asked[name].voters), 3)))
+            part = bool(asked[name].within)
+            seen_in_parts.add((opinion.by, opinion.disagree, part))
 
     look()
     assert {(by, d, n) for by in WAYS for d in ("first", "ignore") for n in range(1, 4)} <= seen
     assert 0 in {n for _, _, n in seen}
+    ways = {(by, d, part) for by in WAYS for d in ("first", "ignore") for part in (False, True)}
+    assert ways == seen_in_parts
 
 
 def masks_of(*texts: str) -> dict[str, np.ndarray]:

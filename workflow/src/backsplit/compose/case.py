@@ -112,7 +112,7 @@ def compose_case(
     excluded : unknown structures whose labels are wrong, and hidden; of the others what was found
         stays
     """
-    hearing = Hearing(rules.scheme, asked)
+    hearing = Hearing(rules.scheme, asked, grid)
     composer = Composer(grid.shape, rules.precedence)
     places = np.zeros(0, np.int64)
     if lesion is not None:

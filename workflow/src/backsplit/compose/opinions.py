@@ -3,7 +3,9 @@
 A segmenter's opinion on a structure is the union of its classes of that structure. It votes where
 it looked for all of them in the case. One that looked for some only is filled in by the others:
 what it found counts with the first that knows all of it, and nowhere else. One that failed, or
-looked for none, is not asked.
+looked for none, is not asked. Who looked at a part of the image only (a channel with a smaller
+field of view, a label file on a smaller grid) votes there: elsewhere each voxel is decided as if it
+had not been asked.
 
 What the rule gives to the structure stays claimed by the layers that found it; by `first`, by those
 that are followed alone. What else was found is set aside before the layers are laid down, as if it
@@ -14,17 +16,17 @@ stands above every structure. All is counted: `said = stands + set_aside + ignor
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from types import MappingProxyType
 
 import numpy as np
 
 from backsplit.compose.layers import Layer
 from backsplit.config.structures import FEWEST_VOTERS
 from backsplit.scheme.scheme import Opinion, Scheme
-from backsplit.volume import Array
+from backsplit.volume import Array, Grid
+from backsplit.volume.coverage import Box, Parts, covered_by_all
 from backsplit.volume.pieces import count_values
-
-Box = tuple[slice, slice, slice]
 
 STAPLE_ROUNDS = 100
 """Expectation and maximisation are repeated at most so often; they settle within some tens."""
@@ -38,10 +40,12 @@ class Ballot:
     ----------
     voters : segmenters that looked for all of their classes of it, the first counts most
     partial : those that looked for some of them
+    within : those that did so in parts of the image, and the parts of each of their classes
     """
 
     voters: tuple[str, ...]
     partial: tuple[str, ...] = ()
+    within: Mapping[str, tuple[Parts, ...]] = field(default_factory=dict)
 
     def first(self, sources: Sequence[str]) -> tuple[str, ...]:
         """The first that voted, and before it those that it fills in; all where none voted."""
@@ -69,11 +73,13 @@ class Hearing:
     ----------
     scheme : names and who decides
     ballots : structure to who knows of it in the case; those of one source are not in it
+    grid : of the layers
     """
 
-    def __init__(self, scheme: Scheme, ballots: Mapping[str, Ballot]) -> None:
+    def __init__(self, scheme: Scheme, ballots: Mapping[str, Ballot], grid: Grid) -> None:
         self.scheme = scheme
         self.ballots = ballots
+        self.grid = grid
         self.heard: list[Heard] = []
 
     def layers(self, layers: Iterable[Layer]) -> Iterator[Layer]:
@@ -82,9 +88,7 @@ class Hearing:
         Where votes are counted all layers are in memory at the same time, else one is.
         """
         counted = {
-            name: ballot
-            for name, ballot in self.ballots.items()
-            if not _is_first(self.scheme.opinions[name])
+            name: ballot for name, ballot in self.ballots.items() if not self._is_whole(name)
         }
         if counted:
             boxed = [_Boxed(layer) for layer in layers]
@@ -103,8 +107,7 @@ class Hearing:
         asked = {
             name: ballot.first(self.scheme.opinions[name].sources)
             for name, ballot in self.ballots.items()
-            if _is_first(self.scheme.opinions[name])
-            and layer.name in self.scheme.opinions[name].sources
+            if self._is_whole(name) and layer.name in self.scheme.opinions[name].sources
         }
         if not asked:
             return layer
@@ -131,19 +134,29 @@ class Hearing:
             self.heard += [Heard(name, each.layer.name, 0, 0, 0, 0) for each in mine]
             return
         masks = {each.layer.name: each.mask(label, box) for each in mine}
-        kept, unsure = decide(masks, ballot, opinion)
-        followed = ballot.first(opinion.sources) if opinion.by == "first" else opinion.sources
+        aside = {name: np.zeros_like(mask) for name, mask in masks.items()}
+        ignored = {name: np.zeros_like(mask) for name, mask in masks.items()}
+        for where, known in regions(masks, ballot, box, self.grid):
+            said = {name: mask & where for name, mask in masks.items()}
+            kept, unsure = decide(said, known, opinion)
+            first = opinion.by == "first"
+            followed = known.first(opinion.sources) if first else opinion.sources
+            for source, mask in said.items():
+                ignored[source] |= mask & unsure
+                aside[source] |= mask & ~unsure & ~(kept if source in followed else unsure)
         for each in mine:
-            said = masks[each.layer.name]
-            ignored = said & unsure
-            aside = said & ~unsure
-            if each.layer.name in followed:
-                aside &= ~kept
-            each.replace(label, box, aside, None)
-            each.replace(label, box, ignored, self.scheme.ignore_id)
-            voxels = [int(np.count_nonzero(mask)) for mask in (said, aside, ignored)]
+            source = each.layer.name
+            each.replace(label, box, aside[source], None)
+            each.replace(label, box, ignored[source], self.scheme.ignore_id)
+            voxels = [int(np.count_nonzero(m[source])) for m in (masks, aside, ignored)]
             stands = voxels[0] - voxels[1] - voxels[2]
-            self.heard.append(Heard(name, each.layer.name, voxels[0], stands, *voxels[1:]))
+            self.heard.append(Heard(name, source, voxels[0], stands, *voxels[1:]))
+
+    def _is_whole(self, name: str) -> bool:
+        """Whether whole opinions are taken or left, so that no voxel has to be looked at."""
+        opinion = self.scheme.opinions[name]
+        by_first = opinion.by == "first" and opinion.disagree == "first"
+        return by_first and not self.ballots[name].within
 
 
 def ballots(
@@ -151,6 +164,7 @@ def ballots(
     failed: Mapping[str, str],
     missing: Mapping[str, Mapping[str, str]],
     unknown: Collection[str] = (),
+    within: Mapping[str, Mapping[str, Parts]] = MappingProxyType({}),
 ) -> dict[str, Ballot]:
     """Who knows of each structure that several segmenters label.
 
@@ -160,6 +174,7 @@ def ballots(
     failed : segmenter that failed in this case to the reason
     missing : segmenter to its classes that nobody could look for in this case, and why
     unknown : structures that were excluded from this case; nobody is asked for them
+    within : segmenter to its classes that were looked for in parts of the image only
     """
     found = {}
     for name, opinion in scheme.opinions.items():
@@ -167,14 +182,61 @@ def ballots(
             continue
         voters: list[str] = []
         partial: list[str] = []
+        parts: dict[str, tuple[Parts, ...]] = {}
         for segmenter in opinion.sources:
             classes = [c for c, label in scheme.sources[segmenter].items() if label == name]
             lacking = [c for c in classes if c in missing.get(segmenter, {})]
             if segmenter in failed or len(lacking) == len(classes):
                 continue
             (partial if lacking else voters).append(segmenter)
-        found[name] = Ballot(tuple(voters), tuple(partial))
+            limits = within.get(segmenter, {})
+            looked_for = [c for c in classes if c not in lacking]
+            if any(c in limits for c in looked_for):
+                parts[segmenter] = tuple(limits.get(c, ()) for c in looked_for)
+        found[name] = Ballot(tuple(voters), tuple(partial), parts)
     return found
+
+
+def regions(
+    masks: Mapping[str, Array], ballot: Ballot, box: Box, grid: Grid
+) -> Iterator[tuple[Array, Ballot]]:
+    """Parts of a box in which the same sources know of a structure.
+
+    Parameters
+    ----------
+    masks : source to its opinion, bool arrays of the box
+    ballot : who knows of the structure in the case, and where
+    box : in the image
+    grid : of the image
+
+    Yields
+    ------
+    where, known
+        A part, bool array of the box, and who knows of the structure in it.
+    """
+    shape = next(iter(masks.values())).shape
+    if not ballot.within:
+        yield np.ones(shape, bool), ballot
+        return
+    none, some, every = range(3)
+    levels: dict[str, Array] = {}
+    pattern = np.zeros(shape, np.uint32)
+    for name, parts in ballot.within.items():
+        looked = [covered_by_all(grids, grid, box) for grids in parts]
+        most = every if name in ballot.voters else some
+        level = np.where(np.logical_or.reduce(looked), some, none)
+        level[np.logical_and.reduce(looked)] = most
+        level[masks[name] & (level == none)] = most  # edges are rounded: it has looked there
+        levels[name] = level
+        pattern = 3 * pattern + level.astype(np.uint32)
+    for code in np.unique(pattern).tolist():
+        where = pattern == code
+        at = np.unravel_index(np.argmax(where), where.shape)
+        here = {name: int(level[at]) for name, level in levels.items()}
+        voters = [name for name in ballot.voters if here.get(name, every) == every]
+        partial = [name for name in ballot.voters if here.get(name, every) == some]
+        partial += [name for name in ballot.partial if here.get(name, some) == some]
+        yield where, Ballot(tuple(voters), tuple(partial))
 
 
 def decide(masks: Mapping[str, Array], ballot: Ballot, opinion: Opinion) -> tuple[Array, Array]:
@@ -235,11 +297,6 @@ def _staple(votes: Sequence[Array], count: Array) -> Array:
     kept = count > 0
     kept[box] &= sitk.GetArrayFromImage(staple.Execute(images)) >= 0.5
     return np.asarray(kept)
-
-
-def _is_first(opinion: Opinion) -> bool:
-    """Whether whole opinions are taken or left, so that no voxel has to be looked at."""
-    return opinion.by == "first" and opinion.disagree == "first"
 
 
 class _Boxed:

@@ -39,6 +39,7 @@ from backsplit.volume import (
     save_nifti,
 )
 from backsplit.volume.body import body_mask, body_threshold
+from backsplit.volume.coverage import parts_of_classes
 from backsplit.work.batch import one_by_one
 
 
@@ -153,7 +154,8 @@ class ComposeStage:
         unknown = unknown_structures(self.scheme, failed, missing, excluded(case))
         hidden = excluded_structures(self.scheme, excluded(case))
         self._require_enough(case, failed, unknown)
-        asked = ballots(self.scheme, failed, missing, hidden)
+        within = {s: parts_of_classes(sidecar.coverage) for s, sidecar in sidecars.items()}
+        asked = ballots(self.scheme, failed, missing, hidden, within)
         with ThreadPoolExecutor(1) as ahead:
             layers = self._layers(case, grid, sidecars, ahead)
             lesion = read_lesion(case, self.inputs.lesions, grid)
@@ -263,9 +265,10 @@ class ComposeStage:
 
 
 def _masks(sidecar: SegmentSidecar) -> list[object]:
-    """What a fingerprint holds of where masks overlap and what nobody looked for."""
+    """What a fingerprint holds of where masks overlap and what nobody looked for, or where."""
     overlaps = {str(value): list(members) for value, members in sidecar.overlaps.items()}
-    return [overlaps, dict(sidecar.unknown)]
+    parts = [entry.model_dump(mode="json") for entry in sidecar.coverage]
+    return [overlaps, dict(sidecar.unknown), *parts]
 
 
 def _body(image: Path, grid: Grid) -> Array:

@@ -84,7 +84,8 @@ class Plan:
     def segment_key(self, segmenter: str, batch: str) -> str:
         """Changes with the segmenter's section and files, and `check_key`, for its label files."""
         section = self.config.segmenters[segmenter]
-        own = [versions.SEGMENT, section.what_labels(), self._own_files(segmenter)]
+        made_by = [versions.SEGMENT, versions.COVERAGE]
+        own = [*made_by, section.what_labels(), self._own_files(segmenter)]
         return digest([*own, self.check_key(batch)])
 
     @once

@@ -2,29 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import combinations
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid
+from backsplit.volume.coverage import covered_by_all
 from backsplit.volume.distance import distance_mm
 
 COLUMNS = ("case", "structure", "first", "second", "dice", "surface_mm", "hausdorff95_mm")
 
 
 def agreement(
-    layers: Mapping[str, tuple[Array, Claims]], names: Mapping[int, str], grid: Grid
+    layers: Mapping[str, tuple[Array, Claims]],
+    names: Mapping[int, str],
+    grid: Grid,
+    parts: Mapping[tuple[str, int], Sequence[Grid]] = MappingProxyType({}),
 ) -> Iterator[dict[str, Any]]:
-    """Compare every two segmenters on every structure that both can label.
+    """Compare every two segmenters on every structure that both can label, where both looked.
 
     Parameters
     ----------
     layers : segmenter to its label map, (z, y, x), and which ids its values claim
     names : id to structure
     grid : where the maps lie
+    parts : segmenter and id to the grids that it looked on, where these are not all of the image
 
     Yields
     ------
@@ -33,6 +39,8 @@ def agreement(
         mean distance between the surfaces, taken from both sides, and `hausdorff95_mm` the larger
         95th percentile of the two; NaN where one found nothing.
     """
+    z, y, x = grid.shape
+    whole = slice(0, z), slice(0, y), slice(0, x)
     for (first, (a, claims_a)), (second, (b, claims_b)) in combinations(layers.items(), 2):
         for label, name in names.items():
             values = [
@@ -41,8 +49,17 @@ def agreement(
             ]
             if not all(values):
                 continue
-            masks = np.isin(a, values[0]), np.isin(b, values[1])
-            yield {"structure": name, "first": first, "second": second, **compare(*masks, grid)}
+            mine, other = np.isin(a, values[0]), np.isin(b, values[1])
+            looked = {*parts.get((first, label), ()), *parts.get((second, label), ())}
+            if looked:
+                both = covered_by_all(looked, grid, whole)
+                mine, other = mine & both, other & both
+            yield {
+                "structure": name,
+                "first": first,
+                "second": second,
+                **compare(mine, other, grid),
+            }
 
 
 def compare(a: Array, b: Array, grid: Grid) -> dict[str, float]:

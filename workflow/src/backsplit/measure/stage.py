@@ -36,6 +36,7 @@ from backsplit.store.sidecars import (
     read_sidecar,
 )
 from backsplit.volume import Array, Grid, Volume, read_labels, read_volume
+from backsplit.volume.coverage import parts_of_classes
 from backsplit.volume.intensity import require_finite
 from backsplit.volume.pieces import places_of
 from backsplit.work.batch import one_by_one
@@ -225,11 +226,12 @@ class MeasureStage:
         ]
         return MeasureDetails(structures=len(found))
 
-    def _overlaps(self, segmenter: str, case: Case) -> Mapping[int, tuple[int, ...]]:
+    def _written(self, segmenter: str, case: Case) -> SegmentSidecar:
+        """What a segmenter says of its label map."""
         sidecar = self.results.segment(segmenter).sidecar(case.id)
         written = read_sidecar(sidecar, SegmentSidecar)
         written.require_classes(self.classes[segmenter])
-        return written.overlaps
+        return written
 
     def _measure_layers(
         self, case: Case, image: Volume, mine: Sequence[tuple[LesionEntry, Instance]]
@@ -237,7 +239,7 @@ class MeasureStage:
         """Measures of the classes that a segmenter found, or that a structure asks for."""
         for segmenter, path in self._layers(case).items():
             classes = {value: name for name, value in self.classes[segmenter].items()}
-            overlaps = self._overlaps(segmenter, case)
+            overlaps = self._written(segmenter, case).overlaps
             array = read_labels(path).array
             highest = max([*classes, *overlaps, int(array.max())])
             if overlaps:  # where masks overlap, the first stands
@@ -281,12 +283,17 @@ class MeasureStage:
         if not twice:
             return
         layers = {}
+        parts: dict[tuple[str, int], list[Grid]] = {}
         for segmenter, path in self._layers(case).items():
-            overlaps = self._overlaps(segmenter, case)
-            claims = self.scheme.claims(segmenter, self.classes[segmenter], overlaps)
+            written = self._written(segmenter, case)
+            claims = self.scheme.claims(segmenter, self.classes[segmenter], written.overlaps)
             layers[segmenter] = (read_labels(path).array, claims)
+            for name, grids in parts_of_classes(written.coverage).items():
+                if label := sources.get(segmenter, {}).get(name):
+                    mine = parts.setdefault((segmenter, self.scheme.ids[label]), [])
+                    mine += [grid for grid in grids if grid not in mine]
         names = {self.scheme.ids[structure]: structure for structure in sorted(twice)}
-        yield from agreement.agreement(layers, names, grid)
+        yield from agreement.agreement(layers, names, grid, parts)
 
 
 def _paired(

@@ -28,6 +28,7 @@ class Labelled:
     grid : that grid
     overlaps : value to the values that share its voxels, where masks overlap
     unknown : classes that nobody could look for in this case, and why
+    within : classes that were looked for in a part of the grid only, and the grid of that part
     notes : what a person should know, for the sidecar
     """
 
@@ -36,6 +37,7 @@ class Labelled:
     overlaps: Mapping[int, tuple[int, ...]] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    within: Mapping[str, Grid] = field(default_factory=dict)
 
 
 class Commercial(StrEnum):

@@ -55,7 +55,7 @@ class FilesSegmenter:
 
     def identity(self) -> dict[str, Any]:
         """Version of how files are put on one map."""
-        return {"method": 3}
+        return {"method": 4}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from backsplit.errors import CaseError, Code, shown
 from backsplit.segment.base import Labelled
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_label_map, stack_masks
+from backsplit.volume.coverage import covers
 from backsplit.volume.pieces import count_values
 
 
@@ -28,7 +29,8 @@ class LabelFiles:
     Attributes
     ----------
     labels : name to value in one file; or names, of a binary file each
-    missing : what a binary file, or a segment by name, that is not there means
+    missing : what a binary file, or a segment by name, that is not there means, and voxels of the
+        image that are not on a file's grid
     placing : which grids the files may be on
     """
 
@@ -62,12 +64,20 @@ class LabelFiles:
         """
         if isinstance(self.labels, tuple):
             return self._binaries(paths, grid, case)
-        return self._multilabel(self._read(paths["labels"], grid, case), paths["labels"])
+        labels, part = self._read(paths["labels"], grid, case)
+        found = self._multilabel(labels, paths["labels"])
+        return found if part is None else replace(found, within=dict.fromkeys(self.classes, part))
 
-    def _read(self, path: Path, grid: Grid, case: Case) -> LabelMap:
+    def _read(self, path: Path, grid: Grid, case: Case) -> tuple[LabelMap, Grid | None]:
+        """A file on the image's grid, and its own grid where the rest of the image is unknown.
+
+        A file of named segments is cropped to what they hold, so that the rest is known.
+        """
         wanted = None if isinstance(self.labels, tuple) else self.labels.values()
-        label_map = read_label_map(path, grid, wanted, is_mask=wanted is None)
-        return put_on_grid(path, label_map, grid, case, self.placing)
+        labels = read_label_map(path, grid, wanted, is_mask=wanted is None)
+        known = bool(labels.names) or self.missing == "absent" or covers(labels.grid, grid)
+        placed = put_on_grid(path, labels, grid, case, self.placing)
+        return placed, None if known else labels.grid
 
     def _multilabel(self, labels: LabelMap, path: Path) -> Labelled:
         values, lacking = self._values_in(labels, path)
@@ -144,17 +154,20 @@ class LabelFiles:
             )
         notes: list[str] = []
         faults: dict[str, CaseError] = {}
+        within: dict[str, Grid] = {}
 
         def masks() -> Iterator[tuple[int, Array]]:
             for name, value in self.classes.items():
                 if name in lacking:
                     continue
                 try:
-                    labels = self._read(paths[name], grid, case)
+                    labels, part = self._read(paths[name], grid, case)
                     mask = _as_mask(labels, paths[name], name)
                 except CaseError as error:
                     faults[name] = error
                     continue
+                if part is not None:
+                    within[name] = part
                 notes.extend(labels.notes)
                 yield value, mask
 
@@ -162,7 +175,7 @@ class LabelFiles:
         if faults and len(faults) + len(lacking) == len(paths):
             raise next(iter(faults.values()))
         unknown = self._unknown(lacking) | {n: f"{e.code}: {e.what}" for n, e in faults.items()}
-        return Labelled(array, grid, overlaps, unknown, _geometry_notes(notes))
+        return Labelled(array, grid, overlaps, unknown, _geometry_notes(notes), within)
 
 
 def _as_mask(labels: LabelMap, path: Path, name: str) -> Array:

@@ -95,7 +95,8 @@ class Launcher:
         first, *others = arguments
         before, after = inside[:-1], inside[-1]
         call = (engine, *before, "--entrypoint", first, after, *others)
-        return Call(call, os.environ, (engine, "rm", "--force", name))
+        at_once = ["--time", "0"] if podman else []  # it waits ten seconds otherwise
+        return Call(call, os.environ, (engine, "rm", "--force", *at_once, name))
 
     def require(self, arguments: Sequence[str]) -> None:
         """Look whether the program, or the engine and the image, are there.

@@ -18,8 +18,9 @@ from backsplit.segment.weights import require_accepted
 from backsplit.store import versions
 from backsplit.store.provenance import file_sha256, input_sha256, plain
 from backsplit.store.results import StageFolder
-from backsplit.store.sidecars import SegmentDetails
-from backsplit.volume import Array, read_geometry, write_labels
+from backsplit.store.sidecars import CoverageEntry, SegmentDetails
+from backsplit.volume import Array, Grid, read_geometry, read_grid, write_labels
+from backsplit.volume.coverage import covers
 from backsplit.volume.resample import require_overlap, resample_labels
 from backsplit.work.batch import attempt
 
@@ -68,12 +69,16 @@ class SegmentStage:
         image = case.images[self.grid_channel]
         paths = {"grid": image, **self.segmenter.inputs(case)}
         inputs = {role: input_sha256(path) for role, path in paths.items()}
+        grid = read_grid(image)
+        read = {path for path in paths.values() if path in case.images.values()} - {image}
+        in_part = any(not covers(read_grid(path), grid) for path in read)
         return {
             "stage": "segment",
             "version": versions.SEGMENT,
             "inputs": inputs,
             "config": self.inputs,
             "classes": self.classes,
+            **({"coverage": versions.COVERAGE} if in_part else {}),
             **self.identity,
         }
 
@@ -90,9 +95,13 @@ class SegmentStage:
         geometry = read_geometry(image)
         grid = geometry.grid
         array, notes = labelled.array, dict(labelled.notes)
+        within = {name: [part] for name, part in labelled.within.items()}
         if not labelled.grid.is_same(grid):  # its channel has a grid of its own
             require_overlap(f"the label map of {self.key}", labelled.grid, grid)
             array = resample_labels(array, labelled.grid, grid)
+            if not covers(labelled.grid, grid):
+                for name in self.classes:
+                    within.setdefault(name, []).append(labelled.grid)
             notes["resampled"] = f"from {labelled.grid.describe()} to the image's grid"
         with self.segmenter.timings.phase("write"):
             write_labels(self.outputs(case)["labels"], array, grid, geometry.like(image))
@@ -103,6 +112,7 @@ class SegmentStage:
             unknown=dict(labelled.unknown),
             voxels=self._count(array, labelled.overlaps),
             notes=notes,
+            coverage=_coverage(within),
         )
 
     def _count(self, array: Array, overlaps: Mapping[int, tuple[int, ...]]) -> dict[str, int]:
@@ -115,3 +125,21 @@ class SegmentStage:
                 if member in names:
                     voxels[names[member]] += int(counts[value])
         return {name: count for name, count in voxels.items() if count}
+
+
+def _coverage(within: Mapping[str, Sequence[Grid]]) -> tuple[CoverageEntry, ...]:
+    """Parts of the image with the classes that were looked for in each of them only."""
+    classes: dict[Grid, list[str]] = {}
+    for name, grids in within.items():
+        for grid in grids:
+            classes.setdefault(grid, []).append(name)
+    return tuple(
+        CoverageEntry(
+            classes=tuple(names),
+            size=grid.size,
+            spacing=grid.spacing,
+            origin=grid.origin,
+            direction=grid.direction,
+        )
+        for grid, names in classes.items()
+    )

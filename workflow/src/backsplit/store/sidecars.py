@@ -76,6 +76,21 @@ class Sidecar(Entry):
     outputs: dict[str, Written]
 
 
+class CoverageEntry(Entry):
+    """A part of the image, and classes that were looked for there only.
+
+    Attributes
+    ----------
+    size, spacing, origin, direction : the grid of that part, as `volume.Grid` has them
+    """
+
+    classes: tuple[str, ...]
+    size: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    origin: tuple[float, float, float]
+    direction: tuple[float, ...]
+
+
 class SegmentDetails(Entry):
     """What a segmenter found in a case.
 
@@ -86,6 +101,7 @@ class SegmentDetails(Entry):
     unknown : classes that nobody could look for in this case, and why
     voxels : of each class that has any; where masks overlap, each of them counts
     notes : what a person should know
+    coverage : parts of the image outside of which classes are unknown
     """
 
     segmenter: str
@@ -94,6 +110,7 @@ class SegmentDetails(Entry):
     unknown: dict[str, str]
     voxels: dict[str, int]
     notes: dict[str, Any]
+    coverage: tuple[CoverageEntry, ...] = ()
 
     def require_classes(self, classes: Mapping[str, int]) -> None:
         """Refuse a label map that was written with other classes than are asked for.

@@ -5,6 +5,8 @@ come out otherwise, and nothing else.
 """
 
 SEGMENT = 3
+COVERAGE = 1
+"""Where a segmenter has looked; of cases whose channel does not cover the image."""
 COMPOSE = 9
 MEASURE = 11
 PICTURE = 2

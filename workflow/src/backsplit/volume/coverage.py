@@ -1,0 +1,88 @@
+"""Which voxels of an image lie on another grid: what lies elsewhere, nobody has looked at there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from backsplit.store.sidecars import CoverageEntry
+from backsplit.volume.grid import Array, Grid
+from backsplit.volume.same_lattice import find_lattice
+
+Box = tuple[slice, slice, slice]
+
+Parts = tuple[Grid, ...]
+"""Grids that a class was looked for on, each of them; all of the image where there are none."""
+
+SLACK_VOXELS = 1e-4
+"""A centre this close to the edge of a grid is inside it: what rounding of headers makes of it."""
+
+
+def parts_of_classes(entries: Iterable[CoverageEntry]) -> dict[str, Parts]:
+    """Classes that were looked for in a part of the image only, and the grids that say in which."""
+    found: dict[str, Parts] = {}
+    for entry in entries:
+        grid = Grid(entry.size, entry.spacing, entry.origin, entry.direction)
+        for name in entry.classes:
+            found[name] = (*found.get(name, ()), grid)
+    return found
+
+
+def covers(grid: Grid, reference: Grid) -> bool:
+    """Whether every voxel of the reference has its centre in a voxel of the grid.
+
+    Both are boxes, so that the corners decide.
+    """
+    lattice = find_lattice(grid, reference)
+    if lattice is None:
+        index = grid.to_index(reference.corners_mm())
+        return all(bool(_inside(index[:, axis], grid.shape[axis]).all()) for axis in range(3))
+    return all(
+        first <= 0 and first + length >= whole
+        for first, length, whole in zip(lattice.offset, lattice.shape, reference.shape, strict=True)
+    )
+
+
+def covered(grid: Grid, reference: Grid, box: Box) -> Array:
+    """Voxels of the reference whose centres are in a voxel of the grid.
+
+    Parameters
+    ----------
+    grid : what may cover them
+    reference : grid of the image
+    box : part of the image that is asked for
+
+    Returns
+    -------
+    covered
+        bool (z, y, x), of the box
+    """
+    places = [np.arange(side.start, side.stop) for side in box]
+    lattice = find_lattice(grid, reference)
+    if lattice is not None:
+        z, y, x = (
+            (place >= first) & (place < first + length)
+            for place, first, length in zip(places, lattice.offset, lattice.shape, strict=True)
+        )
+        return np.asarray(z[:, None, None] & y[:, None] & x)
+    # the index on the grid is linear in that on the reference: one term an axis
+    origin = grid.to_index(reference.to_mm(np.zeros(3)))
+    steps = grid.to_index(reference.to_mm(np.eye(3))) - origin
+    result = np.ones([len(place) for place in places], bool)
+    for axis, length in enumerate(grid.shape):
+        z, y, x = (place * step for place, step in zip(places, steps[:, axis], strict=True))
+        result &= _inside(origin[axis] + z[:, None, None] + y[:, None] + x, length)
+    return result
+
+
+def covered_by_all(parts: Iterable[Grid], reference: Grid, box: Box) -> Array:
+    """Voxels of a box that lie on each of some grids; all of them for none."""
+    shape = [side.stop - side.start for side in box]
+    masks = [covered(grid, reference, box) for grid in parts]
+    return np.asarray(np.logical_and.reduce([np.ones(shape, bool), *masks]))
+
+
+def _inside(index: Array, length: int) -> Array:
+    """Whether continuous indices along an axis are in one of its voxels."""
+    return np.asarray((index >= -0.5 - SLACK_VOXELS) & (index <= length - 0.5 + SLACK_VOXELS))
