@@ -7,6 +7,7 @@ import io
 import shutil
 import threading
 import time
+import webbrowser
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,7 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Page
 
+from backsplit.cli.view import opened_by_file
 from backsplit.flow.project import open_project
 from backsplit.flow.view import Desk, serve
 from backsplit.store.decisions import read_choices
@@ -112,3 +114,27 @@ def test_what_was_chosen_last_is_what_the_table_has(project, monkeypatch, chromi
     server.server_close()
     assert pressed == ["reject"]
     assert read_choices(opened.config.decisions_path) == {"a": ("reject", "")}
+
+
+def test_the_file_that_opens_the_viewer_leads_to_it(project, monkeypatch, chromium):
+    """What `--open` gives to a browser, which does not show the token on its command line."""
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    project.write()
+    desk = Desk(project.to_verdicts())
+    opened: list[str] = []
+    monkeypatch.setattr(webbrowser, "open", opened.append)
+    server = serve(desk, 0)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    address = f"http://127.0.0.1:{server.server_address[1]}/{desk.token}/case/a"
+    page = chromium.new_page()
+    page.set_default_timeout(120_000)
+    with opened_by_file(address, desk.project.results.root):
+        while not opened:
+            time.sleep(0.05)
+        page.goto(opened[0])
+        page.wait_for_url(address)
+        assert page.title() == "a"
+    page.close()
+    server.shutdown()
+    server.server_close()

@@ -9,8 +9,11 @@ import pytest
 from totalsegmentator import registry
 
 from backsplit.config.model import Config
+from backsplit.flow.project import open_project
 from backsplit.segment.base import Commercial, Licence
 from backsplit.segment.licences import licences
+from backsplit.store.tsv import read_rows
+from support import flow
 from support.project import load, save
 
 
@@ -129,6 +132,32 @@ def test_the_unrestricted_data_set_equals_one_without_restricted_segmenters(proj
     names = {path.name: json.loads(path.read_text())["labels"] for path in lists.iterdir()}
     assert "liver" in names["datalist.json"].values()
     assert "liver" not in names["datalist_unrestricted.json"].values()
+
+
+def test_a_case_that_restricted_segmenters_alone_label_is_left_out_with_the_reason(
+    project, monkeypatch
+):
+    monkeypatch.chdir(project.folder)
+    two_sources(project, cases=2)
+    project.settings["segmenters"].pop("tissue")
+    project.settings["structures"] = {"liver": "a/liver", "spleen": "b/spleen"}
+    project.settings["compose"] = {}
+    (project.folder / "spleen" / "case_1.nii.gz").unlink()
+    config = project.write()
+    flow.check(config, None, 1, print)
+    opened = open_project(config)
+    for segmenter in "ab":
+        flow.segment(opened, segmenter, None, print)
+    flow.compose(opened, None, print)
+    flow.cases(opened, print)
+    flow.measure(opened, None, print)
+    flow.judge(opened, print)
+    flow.export(opened, print, only_unrestricted=True)
+    (row,) = read_rows(project.results / "datasets" / "left_out_unrestricted.tsv")
+    assert row["case"] == "case_1" and row["rules"] == "NOTHING_LABELLED"
+    assert "every segmenter failed (b: " in row["reason"]
+    flow.export(opened, print)  # with it, the case is labelled
+    assert not [*read_rows(project.results / "datasets" / "left_out.tsv")]
 
 
 def test_a_fully_restricted_data_set_is_refused(project):

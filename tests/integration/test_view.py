@@ -13,8 +13,10 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import pandas as pd
 import pytest
@@ -24,6 +26,7 @@ from backsplit.errors import RunError
 from backsplit.flow.project import open_project
 from backsplit.flow.view import Desk, serve
 from backsplit.store.decisions import read_choices, write_choice
+from backsplit.store.disk import private_file
 from backsplit.store.locks import claimed
 from support import flow
 from support.project import Project, load
@@ -270,23 +273,66 @@ def test_choices_are_kept_in_a_table_that_was_not_there(tmp_path):
     assert read_choices(tmp_path / "qc" / "decisions.tsv") == {"a": ("accept", "y")}
 
 
-def test_the_command_says_where_and_how_from_elsewhere(finished):
+@contextlib.contextmanager
+def running(finished, *options: str, **variables: str):
+    """The command, up to the line with the tunnel: its process, the address, the tunnel."""
     # as on a terminal, also where the tests were started in the background, without Ctrl-C
     heard = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
     command = [sys.executable, "-c", f"{heard}; from backsplit.cli import app; app()"]
-    command += ["view", "a", "--config", "config.yaml", "--port", "0"]
-    environment = {**os.environ, "PYTHONUNBUFFERED": "1"}
+    command += ["view", "a", "--config", "config.yaml", "--port", "0", *options]
+    environment = {**os.environ, "PYTHONUNBUFFERED": "1", **variables}
     with subprocess.Popen(
         command, cwd=finished.folder, env=environment, stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT, text=True,
-    ) as running:  # fmt: skip
-        address, tunnel = running.stdout.readline(), running.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]+/case/a)$", address.strip())
+    ) as process:  # fmt: skip
+        try:
+            address, tunnel = process.stdout.readline(), process.stdout.readline()
+            yield process, address.split()[-1], tunnel
+        finally:
+            process.send_signal(signal.SIGINT)
+            process.stdout.read()  # to its last line
+
+
+def test_the_command_says_where_and_how_from_elsewhere(finished):
+    with running(finished) as (process, address, tunnel):
+        found = re.search(r"http://127\.0\.0\.1:(\d+)(/[\w-]+/case/a)$", address)
         assert found and f"ssh -N -L {found[1]}:127.0.0.1:{found[1]} " in tunnel
         assert ask(int(found[1]), found[2])[0] == 200
-        running.send_signal(signal.SIGINT)
-        rest = running.stdout.read()
-    assert running.returncode == 0 and "ended" in rest
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert process.returncode == 0 and "stopped" in rest
+
+
+def test_a_browser_is_opened_without_the_token_on_its_command_line(finished, tmp_path):
+    """Any user can list the command lines of others."""
+    seen, browser = tmp_path / "seen", tmp_path / "browser"
+    browser.write_text(f'#!/bin/sh\nprintf "%s\\n" "$@" > {seen}.part; mv {seen}.part {seen}\n')
+    browser.chmod(0o755)
+    with running(finished, "--open", BROWSER=str(browser)) as (process, address, _):
+        for _ in range(600):
+            if seen.exists():
+                break
+            time.sleep(0.1)
+        (given,) = seen.read_text().split()
+        token = address.split("/")[3]
+        assert given.startswith("file:///") and token not in given
+        page = Path(unquote(urlsplit(given).path))
+        assert page.stat().st_mode & 0o777 == 0o600
+        assert f'content="0; url={address}"' in page.read_text()
+        listed = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        assert token.encode() not in listed
+    assert process.returncode == 0 and not page.exists()
+    assert page.is_relative_to(finished.results) and not list(finished.results.glob(".part-*"))
+
+
+def test_where_others_could_read_the_file_no_browser_is_opened(finished, monkeypatch):
+    monkeypatch.setattr(os, "fstat", lambda handle: os.stat_result((0o100644, *range(1, 10))))
+    with (
+        pytest.raises(PermissionError, match="others could read"),
+        private_file(finished.results, ".html", "secret"),
+    ):
+        pass
+    assert not list(finished.results.glob(".part-*"))
 
 
 def test_no_case_is_said_with_a_command_that_can_be_pasted(project, monkeypatch):

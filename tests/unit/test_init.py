@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -121,6 +122,9 @@ def test_nothing_is_overwritten(tmp_path):
     assert caught.value.code is Code.WOULD_OVERWRITE
     assert (tmp_path / "config.yaml").read_bytes() == before
     assert (tmp_path / "README.md").read_text() == "mine"  # the configuration says the same
+    command = caught.value.remedy.split("`")[1]  # it starts over, when pasted
+    subprocess.run(command, shell=True, check=True)
+    started(root, tmp_path)
 
 
 def test_a_folder_that_is_none_is_refused(tmp_path):

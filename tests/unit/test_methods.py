@@ -82,7 +82,12 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
     assert "spleen is the union of what mr and net labelled; voxels on which they dis" in text
     assert "aorta was taken from the first of net and mr that could label it in the case." in text
     assert "As an exception, cord had precedence over tumor." in text
+    assert "Licences of the labels: mr: " in text and "tissue: none" not in text
     assert "net: CC-BY-4.0 (commercial use: yes)" in text
+    data["segmenters"] = {"tissue": data["segmenters"]["tissue"]}  # whose labels need no licence
+    data["structures"], data["compose"] = {"fat": "tissue/fat"}, {}
+    alone = methods(config := Config.model_validate(data), gather(config, scheme)).paragraphs
+    assert all(alone) and "icence" not in " ".join(alone)
 
 
 def test_the_text_is_on_the_page_and_nothing_in_it_is_markup(results):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from totalsegmentator.registry import get_task_classes
 from backsplit.config.model import Config
 from backsplit.flow.project import Project
 from backsplit.start.anatomy import STRUCTURES, structures_for
-from backsplit.start.found import Found, FoundCase
+from backsplit.start.found import Found, FoundCase, Given
 from backsplit.start.names import channel_of, name_of
 from backsplit.start.proposal import Summary, Where, config_text, propose
 from backsplit.start.region import Part, View, view_of
@@ -31,6 +32,17 @@ def of_size(root: Path, mm: tuple[float, float, float], direction=(1, 0, 0, 0, 1
     spacing = tuple(side / count for side, count in zip(mm, array.shape[::-1], strict=True))
     path = save(root / "a.nii.gz", array, spacing, direction=direction)
     return Found("x", [FoundCase("a", {"mr": path}, None)], ["mr"], {"lesion": 1})
+
+
+def test_where_nothing_else_tells_the_part_of_the_body_drawn_anatomy_does(tmp_path):
+    drawn = {"organs": Given("{case}.nii.gz", ["brainstem", "parotid_left", "Larynx"])}
+    of_head = of_size(tmp_path, (500, 280, 320))
+    assert view_of(of_head, tmp_path).parts == [Part.TRUNK]
+    view = view_of(replace(of_head, given=drawn), tmp_path)
+    assert view.parts == [Part.HEAD_NECK] and view.sure
+    assert view.why == "names of drawn anatomy: larynx, parotid"
+    named = replace(of_head, given=drawn, labels={"prostate_tumor": 1})
+    assert view_of(named, tmp_path).parts == [Part.PELVIS]
 
 
 @pytest.mark.parametrize(

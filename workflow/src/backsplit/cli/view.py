@@ -5,12 +5,18 @@ from __future__ import annotations
 import getpass
 import platform
 import shlex
+import webbrowser
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from threading import Thread
 from typing import Annotated
 
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
 from backsplit.cli.names import complete_cases
+from backsplit.store.disk import private_file
 
 app = typer.Typer()
 
@@ -54,11 +60,34 @@ def view(
         )
         again = f"`backsplit run -c {shlex.quote(str(desk.project.path))}`"
         say(f"[backsplit] view: Ctrl-C stops it; {again} applies the decisions, to the export too")
-        if open_browser:
-            typer.launch(address)
         try:
-            server.serve_forever()
+            with ExitStack() as until_the_end:
+                until_the_end.callback(server.server_close)
+                if open_browser:
+                    try:
+                        until_the_end.enter_context(
+                            opened_by_file(address, desk.project.results.root)
+                        )
+                    except OSError as error:
+                        say(f"[backsplit] view: open the address yourself ({error.strerror})")
+                server.serve_forever()
         except KeyboardInterrupt:
             say("[backsplit] view: stopped")
-        finally:
-            server.server_close()
+
+
+@contextmanager
+def opened_by_file(address: str, folder: Path) -> Iterator[None]:
+    """Open a browser at an address that no command line shows: other users can list those.
+
+    The browser is given a file that leads there, and that only its owner can read. It lies in the
+    results, because browsers in a sandbox (snap) see no /tmp.
+    """
+    page = (
+        '<!DOCTYPE html><meta charset="utf-8"><meta name="referrer" content="no-referrer">'
+        f'<meta http-equiv="refresh" content="0; url={address}"><title>backsplit view</title>'
+        f'<a href="{address}">backsplit view</a>'
+    )
+    with private_file(folder, ".html", page) as path:
+        # a browser in the terminal would keep the server from starting
+        Thread(target=webbrowser.open, args=(path.absolute().as_uri(),), daemon=True).start()
+        yield

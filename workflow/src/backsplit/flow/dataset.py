@@ -68,14 +68,20 @@ def _export(
     verdict = read_tsv(results.verdicts)
     rejected = set(verdict[verdict["verdict"] == Verdict.REJECT]["case"])
     stage = "compose --only-unrestricted" if variant else "compose"
-    done = {
-        row.case
+    outcomes = [
+        row
         for batch in project.table.batches
         for row in read_outcomes(composed.table(batch), stage)
-        if row.status is Status.DONE
-    }
+    ]
+    done = {row.case for row in outcomes if row.status is Status.DONE}
     cases = [c.case for c in load_checked(project.table) if c.case.id in done - rejected]
-    left_out = verdict[~verdict["case"].isin({case.id for case in cases})]
+    left_out = verdict[~verdict["case"].isin({case.id for case in cases})].copy()
+    # a case that composes only with restricted segmenters has a verdict that says nothing of it
+    lost = {row.case: row for row in outcomes if row.status is Status.FAILED}
+    kept = left_out["case"].isin(lost.keys() - rejected)
+    for column, why in (("rules", "code"), ("reason", "message")):
+        said = left_out["case"].map(lambda case, why=why: getattr(lost.get(case), why, ""))
+        left_out[column] = left_out[column].where(~kept, said)
     write_tsv(left_out, results.left_out(variant))
     remove_lists(config, variant)
     remove_bids(config)

@@ -52,13 +52,14 @@ def methods(config: Config, facts: ReportFacts) -> Methods:
     config : the configuration
     facts : what came out; versions and weights are those that labels were made with
     """
-    paragraphs = (
+    every = (
         _data(config, facts),
         " ".join(_segmenters(config, facts)),
         " ".join(_composing(config, facts)),
         _quality(config, facts),
         _licences(config),
     )
+    paragraphs = tuple(filter(None, every))
     cited = re.findall(r"\\cite\{(\w+)\}", " ".join(paragraphs))
     return Methods(paragraphs, _bibtex(dict.fromkeys(cited)))
 
@@ -205,8 +206,9 @@ def _licences(config: Config) -> str:
     told = [
         f"{name}: {licence.name} (commercial use: {licence.commercial})"
         for name, licence in licences(config).items()
+        if not isinstance(config.segmenters[name], Threshold)  # whose labels have no licence
     ]
-    return f"Licences of the labels: {'; '.join(told)}."
+    return f"Licences of the labels: {'; '.join(told)}." if told else ""
 
 
 def _cite(key: str) -> str:

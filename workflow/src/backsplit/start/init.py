@@ -209,13 +209,14 @@ def init(root: Path, target: Target, found: Found, say: Say, *, split: bool = Fa
         WOULD_OVERWRITE; LAYOUT_UNKNOWN where images hold several channels, and `split` is not set.
     """
     into = target.into
-    for path in (into / TABLE, *map(target.config, target.sources)):
-        if path.exists():
-            raise RunError(
-                Code.WOULD_OVERWRITE,
-                f"{path} exists",
-                "name another folder with --into; or only add rows for new cases with --update",
-            )
+    written = (into / TABLE, *map(target.config, target.sources))
+    if there := [str(path) for path in written if path.exists()]:
+        raise RunError(
+            Code.WOULD_OVERWRITE,
+            f"{there[0]} exists",
+            f"to start over, first run `rm {shlex.join(there)}`; or name another folder with "
+            "--into; or only add rows for new cases with --update",
+        )
     left = left_out(root, found)
     ids = case_ids([case.id for case in found.cases])
     if needs_split(found):

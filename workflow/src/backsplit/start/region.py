@@ -43,7 +43,7 @@ _WORDS = {
     "gbm meningioma meningiomas isles stroke strokes wmh bmets hippocampus pituitary vestibular "
     "schwannoma ich intracerebral",
     Part.HEAD_NECK: "neck hecktor headneck larynx laryngeal pharynx oropharynx oropharyngeal "
-    "nasopharynx nasopharyngeal npc hnscc thyroid parotid tongue openkbp",
+    "nasopharynx nasopharyngeal npc hnscc thyroid parotid parotids mandible tongue openkbp",
     Part.BREAST: "breast breasts mamma mammary ispy",
     Part.THORAX: "lung lungs thorax thoracic chest nsclc sclc pulmonary pleural covid mediastinal "
     "mediastinum esophagus esophageal oesophagus heart cardiac luna lndb",
@@ -76,9 +76,9 @@ class View:
 def view_of(found: Found, root: Path) -> View:
     """What a data set's images show.
 
-    What is known of the layout counts most, then names of labels, then of the folder, then the
-    size of the images. An image from the head to the thighs is one of the whole body whatever is
-    drawn in it.
+    What is known of the layout counts most, then names of labels, of the folder, of cases and of
+    drawn anatomy, then the size of the images. An image from the head to the thighs is one of the
+    whole body whatever is drawn in it.
     """
     size = extent_mm(found)
     shown = "" if size is None else " x ".join(f"{side:.0f}" for side in size)
@@ -91,6 +91,7 @@ def view_of(found: Found, root: Path) -> View:
         ("names of labels", [*found.labels, *found.own_files]),
         ("names of the data set", [found.title, root.resolve().name]),
         ("names of cases", [case.id for case in found.cases[:LOOKED_AT]]),
+        ("names of drawn anatomy", [n for given in found.given.values() for n in given.names]),
     ):
         if told := parts_of(names):
             said = ", ".join(sorted({word for _, word in told}))

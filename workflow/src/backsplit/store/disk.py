@@ -91,6 +91,28 @@ def atomic_path(path: Path) -> Iterator[Path]:
         os.close(handle)
 
 
+@contextmanager
+def private_file(folder: Path, suffix: str, text: str) -> Iterator[Path]:
+    """Keep a text for the block in a file that its owner alone can read.
+
+    After a kill `remove_leftovers` removes it.
+
+    Raises
+    ------
+    OSError
+        It cannot be written, or the file system has no permissions.
+    """
+    handle, path = _open_temporary(folder / f"private{suffix}")
+    try:
+        if os.fstat(handle).st_mode & 0o077:
+            raise PermissionError(errno.EPERM, "others could read the file", str(path))
+        os.write(handle, text.encode())
+        yield path
+    finally:
+        path.unlink(missing_ok=True)
+        os.close(handle)
+
+
 def _open_temporary(path: Path) -> tuple[int, Path]:
     """Make a file that is locked for as long as its writer lives."""
     suffix = "".join(path.suffixes[-2:])
