@@ -86,16 +86,26 @@ def test_a_setting_that_there_is_not_is_refused():
     assert refused.value.code is Code.TRAINING_UNSUITED and "study.training" in str(refused.value)
 
 
-def test_another_paper_makes_the_page_again_and_no_network():
-    def keys(**given) -> StudyKeys:
-        of = SimpleNamespace(study=Study.model_validate({"arms": {"one": {}}, **given}), jobs=())
-        return StudyKeys(SimpleNamespace(export_key=lambda: "data"), of)
+def plan_keys(**given) -> StudyKeys:
+    """Keys of a study with one arm."""
+    section = Study.model_validate({"arms": {"one": {}}, **given})
+    of = SimpleNamespace(study=section, jobs=(), reference="one", arm=lambda name: Arm(name, ()))
+    return StudyKeys(SimpleNamespace(export_key=lambda: "data"), of)
 
-    of_study = {"reference": "one"}
-    for made in (first := keys(), other := keys(paper="kits23")):
-        vars(made.study).update(of_study, arm=lambda name: Arm(name, ()))
+
+def test_another_paper_makes_the_page_again_and_no_network():
+    first, other = plan_keys(), plan_keys(paper="kits23")
     assert first.compare() != other.compare()
     assert first.train("one", 0, 0) == other.train("one", 0, 0)
+
+
+def test_with_another_nnunet_networks_are_trained_again_and_labels_stay(monkeypatch):
+    keys, given = plan_keys(), study(one={})
+    before = keys.labels("one"), keys.train("one", 0, 0), key(given)
+    for module in ("flow.study_keys", "study.jobs"):
+        monkeypatch.setattr(f"backsplit.{module}.versions", lambda name: {name: "99.0"})
+    after = keys.labels("one"), keys.train("one", 0, 0), key(given)
+    assert [old == new for old, new in zip(before, after, strict=True)] == [True, False, False]
 
 
 def test_of_arms_with_the_same_network_one_is_trained_before_the_others():

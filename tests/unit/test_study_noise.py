@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from backsplit.demo.phantoms import make_phantom
-from backsplit.study.arms import Control, Noise
+from backsplit.study.arms import NOISE_REVISION, Control, Noise
 from backsplit.study.control import controlled
 from backsplit.study.noise import beneath, generator, kept_dice, noisy
 
@@ -89,6 +90,17 @@ def test_draws_depend_on_seed_and_case_alone(labels, donor):
             assert not any(np.array_equal(other, first) for other in others)
     blobs = [controlled(labels, SPACING, IDS, CONTROLS[1], case, *donor) for case in "aab"]
     assert np.array_equal(blobs[0], blobs[1]) and not np.array_equal(blobs[0], blobs[2])
+
+
+def test_labels_that_noise_makes_change_only_with_their_revision(labels, donor):
+    """The key of a set has the revision: labels that changed without it would be taken for the same.
+
+    Where this fails and the change is wanted, raise NOISE_REVISION and note its digest here.
+    """
+    made = [noisy(labels, SPACING, IDS, noise, "case") for noise in NOISES]
+    made += [controlled(labels, SPACING, IDS, control, "case", *donor) for control in CONTROLS]
+    digest = hashlib.sha256(b"".join(each.tobytes() for each in made)).hexdigest()
+    assert (NOISE_REVISION, digest[:12]) == (1, "5b510479ef23")
 
 
 def test_draws_are_those_of_every_process():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import sha256
 from itertools import pairwise
@@ -97,7 +98,7 @@ def test_of_a_patient_outside_the_share_all_anatomy_is_unknown(source):
     (arm,) = arms(study(arm={"share": 0.5})).values()
     made = label_set(arm, source)
     outside = [case for case in ("p0", "p1", "p2", "p3") if case not in made.known]
-    assert len(made.known) == 3 and outside
+    assert len(made.known & {*source.splits[0]["train"]}) == 2 and outside
     for case in outside:
         found, whole = made.labels(case)[1], load(source.labels(case))
         assert (found[whole != 1] == IGNORE).all() and made.described()["unknown"][case] == [
@@ -105,15 +106,47 @@ def test_of_a_patient_outside_the_share_all_anatomy_is_unknown(source):
         ]
 
 
-def test_a_smaller_share_is_part_of_a_larger_one(source):
-    shares = [source.known_patients(share) for share in (0.1, 0.4, 0.7, 1.0)]
-    assert [len(known) for known in shares] == [1, 3, 5, 6]
-    assert all(few < many for few, many in pairwise(shares))
+def folds_of(source: Source, patients: int, validated: Sequence[int]) -> Source:
+    """The source with other patients; a fold validates so many of them, the next one the next."""
+    names = [f"p{i:03d}" for i in range(patients)]
+    ends = np.cumsum(validated).tolist()
+    splits = [
+        {"train": names[:start] + names[end:], "val": names[start:end]}
+        for start, end in zip([0, *ends], ends, strict=False)
+    ]
+    return replace(source, patients={name: name for name in names}, splits=splits)
+
+
+FOLDS = {
+    "five folds": (80, (16, 16, 16, 16, 16)),
+    "few patients": (12, (3, 3, 2, 2, 2)),
+    "a third held out": (80, (27,)),
+    "folds of different sizes": (60, (40, 5, 5)),
+}
+
+
+@pytest.mark.parametrize("folds", FOLDS.values(), ids=FOLDS.keys())
+def test_a_share_is_that_of_the_patients_that_each_fold_trains_on(source, folds):
+    given = folds_of(source, *folds)
+    for share in (0.05, 0.1, 0.25, 0.5, 0.9):
+        known = given.known_patients(share)
+        for split in given.splits:
+            mine, wanted = len(known & {*split["train"]}), share * len(split["train"])
+            assert wanted - 1e-9 <= mine < wanted + 2
+
+
+@pytest.mark.parametrize("folds", FOLDS.values(), ids=FOLDS.keys())
+def test_a_smaller_share_is_part_of_a_larger_one(source, folds):
+    given = folds_of(source, *folds)
+    shares = [given.known_patients(share) for share in (0.05, 0.1, 0.4, 0.7, 1.0)]
+    assert all(few <= many for few, many in pairwise(shares)) and len(shares[0]) < len(shares[2])
+    assert shares[-1] == {*given.patients}  # held-out patients too: nothing is unknown then
 
 
 def test_a_share_is_not_rounded_up_by_the_last_digit(source):
-    hundred = replace(source, patients={f"p{i}": f"p{i}" for i in range(100)})
-    assert len(hundred.known_patients(0.07)) == 7  # 0.07 * 100 is above 7 in binary
+    hundred = folds_of(source, 120, (20,))
+    trained = {*hundred.splits[0]["train"]}
+    assert len(hundred.known_patients(0.07) & trained) == 7  # 0.07 * 100 is above 7 in binary
 
 
 def test_complete_leaves_out_of_the_training_what_is_not_and_validates_the_same(source):
@@ -159,6 +192,16 @@ def test_the_key_of_a_set_is_what_it_is_made_from_not_its_arm(source):
     assert len(set(keys.values())) == len(keys) - 2
     other = label_set(arms(given)["one"], source).key({**files, "p0": {"a": "changed"}})
     assert other != keys["one"]
+
+
+def test_with_another_revision_of_noise_the_sets_that_have_any_are_made_again(source, monkeypatch):
+    files = {case: {"a": case} for case in source.cases}
+    given = study(one={}, noisy={"noise": {"grow_mm": 3}}, control={"control": "blobs"})
+    sets = {name: label_set(arm, source) for name, arm in arms(given).items()}
+    before = {name: made.key(files) for name, made in sets.items()}
+    monkeypatch.setattr("backsplit.study.sets.NOISE_REVISION", -1)
+    changed = {name for name, made in sets.items() if made.key(files) != before[name]}
+    assert changed == {"noisy", "control"}
 
 
 def test_a_data_set_that_was_exported_again_is_told_from_what_was_preprocessed(source):

@@ -107,7 +107,9 @@ class ArmSection(Section):
         default=None, description="Several arms, each without one of these structures."
     )
     share: Share = Field(
-        default=1.0, description="Share of the patients whose anatomy is known, drawn at random."
+        default=1.0,
+        description="Share of a fold's training patients whose anatomy is known, drawn at random, "
+        "rounded up."
     )
     complete: bool = Field(
         default=False,

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 from backsplit import __version__
 from backsplit.flow.plan import Plan
 from backsplit.flow.study import StudyProject
-from backsplit.store.provenance import digest, plain
+from backsplit.store.provenance import digest, plain, versions
+from backsplit.study.arms import NOISE_REVISION
 from backsplit.study.jobs import REVISION
 
 
@@ -34,13 +35,14 @@ class StudyKeys:
         return digest([self.plan.export_key(), given.configuration, given.planner, small])
 
     def labels(self, arm: str) -> str:
-        """Changes with an arm, and with `preprocess`."""
-        return digest([plain(self.study.arm(arm)), self.preprocess()])
+        """Changes with an arm, with how its labels are made, and with `preprocess`."""
+        return digest([plain(self.study.arm(arm)), self.preprocess(), NOISE_REVISION])
 
     def train(self, arm: str, fold: int, seed: int) -> str:
-        """Changes with how is trained, and with the labels; with the arm that it starts from."""
+        """Changes with how is trained, nnU-Net included, with labels, and the arm it starts from."""
         given, start = self.study.study, self.study.arm(arm).start
-        how = [given.budget.model_dump(mode="json"), given.training, str(given.trained), REVISION]
+        how = [given.budget.model_dump(mode="json"), given.training, str(given.trained)]
+        how += [REVISION, versions("nnunetv2")]
         before = start and self.train(start, fold, seed)
         return digest([self.labels(arm), fold, seed, how, before])
 

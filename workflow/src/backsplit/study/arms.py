@@ -15,6 +15,10 @@ Unknown = Literal["marginal", "ignore", "background"]
 NoiseKind = Literal["grow", "shrink", "shift", "jitter", "elastic", "drop", "swap"]
 ControlKind = Literal["shuffled", "blobs"]
 
+NOISE_REVISION = 1
+"""Of what noise and controls make of labels. Raise it when that changes: sets of labels that have
+any are made again, and their networks trained again (tests/unit/test_study_noise.py reminds)."""
+
 
 @dataclass(frozen=True)
 class Noise:
@@ -60,7 +64,8 @@ class Arm:
     name : of the arm, unique in the study; of an arm that stands for several (`nested`,
         `leave_one_out`) with what it is after an underscore: `nested_2`, `without_liver`
     structures : auxiliary labels, in the order of their ids; none: the lesions alone
-    share : of the patients whose anatomy is known; of the others every structure is unknown
+    share : of a fold's training patients whose anatomy is known; in the others every structure is
+        unknown
     complete : train only on cases in which every structure of the configuration is known
     unknown : what voxels of unknown anatomy are
     noise, control : what is done to the auxiliary labels

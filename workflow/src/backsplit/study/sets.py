@@ -23,7 +23,7 @@ from backsplit.export.files import image_name, label_name, link_or_copy
 from backsplit.export.nnunet import NnUNetDataset
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import digest, plain, write_json
-from backsplit.study.arms import Arm, Control, Noise
+from backsplit.study.arms import NOISE_REVISION, Arm, Control, Noise
 from backsplit.study.control import controlled
 from backsplit.study.noise import kept_dice, noisy
 from backsplit.study.source import Source
@@ -149,10 +149,11 @@ class LabelSet:
             case: [digests[case], self.table(case).tolist(), self.hidden(case)]
             for case in self.source.cases
         }
-        donors = self.control and [self.donor(case) for case in self.source.cases]
-        return digest(
-            plain([cases, self.described(), self.splits(), self.noise, self.control, donors])
-        )
+        made = plain([cases, self.described(), self.splits(), self.noise, self.control])
+        if self.noise is not None or self.control is not None:
+            donors = self.control and [self.donor(case) for case in self.source.cases]
+            made += [donors, NOISE_REVISION]
+        return digest(made)
 
     def labels(self, case: str) -> tuple[Array, Array]:
         """Labels of a case as they are, and with what is done to the structures; (z, y, x)."""

@@ -69,15 +69,40 @@ class Source:
 
     @cached_property
     def drawn_patients(self) -> list[str]:
-        """Patients in the order of shares: a smaller share is part of a larger one."""
+        """Patients in the order of shares: a smaller share is part of a larger one.
+
+        Patients of every fold are spread evenly over it, so that a share of it is about the same
+        share of those that each fold trains on.
+        """
         names = sorted(set(self.patients.values()))
-        order = np.random.default_rng(SPLIT_SEED).permutation(len(names))
-        return [names[i] for i in order]
+        rng = np.random.default_rng(SPLIT_SEED)
+        validated = [{self.patients[case] for case in one["val"]} for one in self.splits]
+        groups: dict[tuple[bool, ...], list[str]] = {}
+        for name in rng.permutation(names).tolist():
+            groups.setdefault(tuple(name in some for some in validated), []).append(name)
+        placed = [
+            ((rank + 0.5) / len(group), name)
+            for group in groups.values()
+            for rank, name in enumerate(group)
+        ]
+        return [name for _, name in sorted(placed, key=lambda each: each[0])]
 
     def known_patients(self, share: float) -> set[str]:
-        """The share of the patients whose anatomy an arm knows, rounded up."""
-        count = math.ceil(round(share * len(self.drawn_patients), 6))  # 0.07 of 100 is 7, not 8
-        return set(self.drawn_patients[:count])
+        """Patients whose anatomy an arm knows: as few as give every fold its share, rounded up.
+
+        It is a share of the patients that a fold trains on, not of all.
+        """
+        if share == 1:
+            return set(self.drawn_patients)
+        trained = [{self.patients[case] for case in one["train"]} for one in self.splits]
+        missing = [math.ceil(round(share * len(some), 6)) for some in trained]  # 0.07 of 100: 7
+        known: set[str] = set()
+        for name in self.drawn_patients:
+            if max(missing) <= 0:
+                break
+            known.add(name)
+            missing = [n - (name in some) for n, some in zip(missing, trained, strict=True)]
+        return known
 
     def require_unchanged(self, digests: Mapping[str, Mapping[str, str]]) -> None:
         """Hold the label maps against what was preprocessed.

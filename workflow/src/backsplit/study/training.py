@@ -117,6 +117,8 @@ def train(training: Training, each: Callable[[int, float], None]) -> Trained:
     """
     if (done := training.network()) is not None:
         return done
+    if training.augmenters == 0:
+        _use_one_thread()
     trainer = _trainer(training)
     latest = training.fold / LATEST
     if latest.exists():
@@ -134,6 +136,13 @@ def train(training: Training, each: Callable[[int, float], None]) -> Trained:
     done = training.network()
     assert done is not None  # nnU-Net wrote it at the end
     return done
+
+
+def _use_one_thread() -> None:
+    """Threads add up in an order that depends on their number; one gives the same network again."""
+    import torch
+
+    torch.set_num_threads(1)
 
 
 def _trainer(training: Training) -> Any:  # noqa: ANN401
