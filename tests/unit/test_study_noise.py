@@ -93,7 +93,7 @@ def test_draws_depend_on_seed_and_case_alone(labels, donor):
 
 
 def test_labels_that_noise_makes_change_only_with_their_revision(labels, donor):
-    """The key of a set has the revision: labels that changed without it would be taken for the same.
+    """A set's key has the revision: labels that changed without it would pass for the same.
 
     Where this fails and the change is wanted, raise NOISE_REVISION and note its digest here.
     """

@@ -39,7 +39,7 @@ class StudyKeys:
         return digest([plain(self.study.arm(arm)), self.preprocess(), NOISE_REVISION])
 
     def train(self, arm: str, fold: int, seed: int) -> str:
-        """Changes with how is trained, nnU-Net included, with labels, and the arm it starts from."""
+        """Changes with labels, settings and nnU-Net, and with the arm that it starts from."""
         given, start = self.study.study, self.study.arm(arm).start
         how = [given.budget.model_dump(mode="json"), given.training, str(given.trained)]
         how += [REVISION, versions("nnunetv2")]
