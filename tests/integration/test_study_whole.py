@@ -278,3 +278,17 @@ def test_a_study_that_is_not_there_is_said_to_be_missing(studied):
         assert "has no section `study`" in done.stdout + done.stderr
     finally:
         studied.write(study=given)
+
+
+def test_a_data_set_is_preprocessed_again_beside_those_of_the_arms(studied):
+    """They have one number, which nnU-Net would not plan: as after an image that was replaced."""
+    held = json.loads((folder(studied) / "plan.json").read_text())
+    main = next((studied.results / "datasets" / "nnunet").glob("Dataset301*")).name
+    note = folder(studied) / "preprocessed" / main / "study_plan.json"
+    note.write_text(json.dumps({**held, "key": "of other images"}))
+    studied.run("study", "preprocess")
+    assert json.loads((folder(studied) / "plan.json").read_text()) == held
+    assert {path.name for path in ready(studied, main).glob("*.pkl")} == {
+        f"p{number}.pkl" for number in range(5)
+    }
+    assert not list((folder(studied) / "preprocessed").glob(".*"))

@@ -228,8 +228,8 @@ def preprocess(study: StudyProject, processes: int, say: Say) -> None:
     """Plan with every label, and preprocess the images once."""
     from functools import partial
 
-    from backsplit.study.preprocess import small_plans
-    from backsplit.train.plans import Planning, plan
+    from backsplit.study.preprocess import plan_apart, small_plans
+    from backsplit.train.plans import Planning
 
     given, source, folder = study.study, study.source, study.folder
     planner = PLANNERS.get(given.planner, given.planner)
@@ -265,7 +265,7 @@ def preprocess(study: StudyProject, processes: int, say: Say) -> None:
     folder.plan.unlink(missing_ok=True)
     shutil.rmtree(ready, ignore_errors=True)
     say(f"[backsplit] study: nnU-Net plans and preprocesses {source.dataset.folder.name}")
-    path = plan(source.dataset, planning)
+    path = plan_apart(source.dataset, planning)
     plans = {key: held for key, held in read_json(path).items() if key != "dataset_name"}
     content = {
         "key": key,

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from copy import deepcopy
+from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from backsplit.errors import Code, RunError
 from backsplit.export.nnunet import NnUNetDataset
 from backsplit.store.provenance import read_json
 from backsplit.study.sets import LabelSet
-from backsplit.train.plans import Relabel, by_table
+from backsplit.train.plans import Planning, Relabel, by_table, plan
 from backsplit.volume import Array
 
 SMALLEST_SIDE = 4
@@ -75,6 +77,19 @@ def _require_configuration(plans: Mapping[str, Any], configuration: str) -> None
             f"{configuration}",
             "name one of them in study.configuration",
         )
+
+
+def plan_apart(dataset: NnUNetDataset, planning: Planning) -> Path:
+    """Plan and preprocess the data set with every label; returns its plan.
+
+    The data sets of the arms have its number, and nnU-Net refuses to plan where it finds a number
+    twice: it does so in a folder of its own, which is then moved.
+    """
+    planning.preprocessed.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(prefix=".plan_", dir=planning.preprocessed) as apart:
+        made = plan(dataset, replace(planning, preprocessed=Path(apart) / "preprocessed"))
+        folder = made.parent.rename(planning.folder(dataset))
+    return folder / made.name
 
 
 def relabelled(
