@@ -109,7 +109,7 @@ class ArmSection(Section):
     share: Share = Field(
         default=1.0,
         description="Share of a fold's training patients whose anatomy is known, drawn at random, "
-        "rounded up."
+        "rounded up.",
     )
     complete: bool = Field(
         default=False,
