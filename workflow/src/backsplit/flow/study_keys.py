@@ -41,8 +41,8 @@ class StudyKeys:
     def train(self, arm: str, fold: int, seed: int) -> str:
         """Changes with labels, settings and nnU-Net, and with the arm that it starts from."""
         given, start = self.study.study, self.study.arm(arm).start
-        how = [given.budget.model_dump(mode="json"), given.training, str(given.trained)]
-        how += [REVISION, versions("nnunetv2")]
+        by = [REVISION, versions("nnunetv2")]
+        how = [given.budget.model_dump(mode="json"), given.training, str(given.trained), *by]
         before = start and self.train(start, fold, seed)
         return digest([self.labels(arm), fold, seed, how, before])
 
