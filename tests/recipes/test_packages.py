@@ -136,3 +136,22 @@ def test_vibesegmentator(wheels):
     unused = {value for value, name in table.items() if name.startswith("unused")}
     expected = {name: value for value, name in table.items() if value not in unused}
     assert RECIPES["vibe"]["labels"] == expected and len(unused) == 1
+
+
+FREESURFER = {"inferior_lateral_ventricle": "inf_lat_vent", "accumbens": "accumbens_area",
+              "ventral_dc": "ventraldc", "thalamus": "thalamus_proper", "third": "3rd",
+              "fourth": "4th"}  # fmt: skip
+"""Words of the recipe, and of FreeSurfer's table."""
+
+
+def test_synthseg(wheels):
+    """Its values are FreeSurfer's, whose table MNE ships; which of them it has, nothing on PyPI."""
+    lines = (wheels("mne") / "mne" / "data" / "FreeSurferColorLUT.txt").read_text().splitlines()
+    rows = [line.split() for line in lines if line[:1].isdigit()]
+    table = {row[1].lower().replace("-", "_"): int(row[0]) for row in rows}
+    for name, value in RECIPES["synthseg"]["labels"].items():
+        for ours, theirs in FREESURFER.items():
+            name = name.replace(ours, theirs)  # noqa: PLW2901
+        assert table[name] == value
+    sides = [n for n in RECIPES["synthseg"]["labels"] if n.startswith("left_")]
+    assert {n.replace("left_", "right_") for n in sides} <= set(RECIPES["synthseg"]["labels"])

@@ -90,8 +90,8 @@ class Command(Licensed):
     )
     missing: Literal["unknown", "absent"] = Field(
         default="unknown",
-        description="What a missing file of a class means: the class was not looked for "
-        "(unknown), or is not in the patient (absent).",
+        description="What a missing file of a class means, and voxels outside a file on a smaller "
+        "grid: the class was not looked for there (unknown), or is not there (absent).",
     )
     version_command: tuple[str, ...] = Field(
         default=(),
