@@ -96,6 +96,31 @@ def test_what_lies_elsewhere_or_never_ends_is_no_output(tmp_path, how):
     assert found.code is Code.OUTPUT_MISSING and "not a file in its working folder" in found.what
 
 
+DETACHED = """
+import os, sys
+from pathlib import Path
+Path(sys.argv[2]).write_text(
+    "NRRD0004\\ntype: uint8\\ndimension: 3\\nsizes: 24 20 12\\nencoding: raw\\n"
+    "space: left-posterior-superior\\nspace directions: (2,0,0) (0,2,0) (0,0,3)\\n"
+    "space origin: (-40,-50,60)\\ndata file: data.raw\\n\\n"
+)
+place = Path(sys.argv[2]).with_name("data.raw")
+(place.symlink_to if sys.argv[4:] else place.hardlink_to)(sys.argv[1])
+"""
+
+
+def test_voxels_beside_a_header_are_not_read_through_a_link_that_leads_out(tmp_path, temporary):
+    """A file of any format may be called .nii.gz, and a link may show a file of the machine."""
+    secret = temporary / "secret"
+    secret.write_bytes(b"\1" * (24 * 20 * 12))
+    command = [sys.executable, "-c", DETACHED, str(secret), "{output}", "{image}"]
+    cases = [marked_case(tmp_path, "a")]
+    assert (labelled(cases, command=command)["a"].array == 1).all()
+    found = labelled(cases, command=[*command, "link"])["a"]
+    assert found.code is Code.FILE_MISSING and "not beside it" in found.what
+    secret.unlink()
+
+
 LOCKED = """
 import os, sys
 os.makedirs("deep/er/still")

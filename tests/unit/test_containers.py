@@ -85,6 +85,7 @@ def test_docker_and_podman_get_the_folder_the_user_and_no_network(tmp_path, engi
     options = arguments[:at]
     assert option(options, "--network") == ["none"] and option(options, "--pull") == ["never"]
     assert option(options, "--entrypoint") == ["label"] and "--rm" in options
+    assert option(options, "--security-opt") == ["no-new-privileges"]
     (mount,) = option(options, "--mount")
     assert next(csv.reader([mount])) == ["type=bind", f"source={folder}", "target=/backsplit"]
     assert option(options, "--user") == [f"{os.getuid()}:{os.getgid()}"]

@@ -65,6 +65,7 @@ def test_classes(tmp_path, labels, order, expected):
         ({"background": 0, "a": 1.5}, None),
         ({"background": 0, "a": -1}, None),
         ({"background": 0, "a": 70000}, None),
+        ({"background": 0, "a\x1b[2J": 1}, None),
         ({"background": 0, "a": [1, [2]]}, [1]),
     ],
 )

@@ -273,7 +273,8 @@ def test_each_file_that_could_run_is_accepted_or_not_used(bundle, cases, weights
     ((_, found),) = segmenter_of(folder).label(cases[:1])
     assert not isinstance(found, CaseError), found
     assert not mark.exists()
-    for name in ("scripts/other.py", "scripts/fast.so", "models/more.pt", "configs/more/a.json"):
+    added = ("scripts/other.py", "scripts/fast.so", "models/more.pt", "configs/more/a.json")
+    for name in (*added, "extra/state.PKL"):
         path = folder / name
         path.parent.mkdir(exist_ok=True)
         path.write_text(name)
@@ -327,6 +328,10 @@ def test_what_is_no_bundle_is_told(bundle, weights, tmp_path):
         (broken / name).write_bytes((bundle / name).read_bytes())
     lacking = {k: v for k, v in INFERENCE.items() if k != "inferer"}
     (broken / "configs" / "inference.json").write_text(json.dumps(lacking))
+    assert refused(broken) is Code.MODEL_INVALID
+    told = (bundle / "configs" / "metadata.json").read_text()
+    (broken / "configs" / "inference.json").write_text(json.dumps(INFERENCE))
+    (broken / "configs" / "metadata.json").write_text(told.replace('"bone"', '"bo\\u001bne"'))
     assert refused(broken) is Code.MODEL_INVALID
 
 

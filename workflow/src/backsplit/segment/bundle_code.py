@@ -8,8 +8,11 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-MODULES = (".py", ".pyc", ".so", ".pyd")
+MODULES = (".py", ".pyc", ".so", ".pyd", ".zip", ".egg", ".whl")
 """What Python imports."""
+
+LOADED = (".pt", ".pth", ".ts", ".ckpt", ".pkl", ".pickle", ".joblib", ".npy", ".npz", ".onnx")
+"""What a configuration may load from anywhere in its bundle; most of it can hold code."""
 
 
 def may_run(path: Path) -> bool:
@@ -19,7 +22,8 @@ def may_run(path: Path) -> bool:
     """
     if "__pycache__" in path.parts:
         return False
-    return path.parts[0] in ("configs", "models") or path.suffix in MODULES
+    kind = path.suffix.lower()
+    return path.parts[0] in ("configs", "models") or kind in (*MODULES, *LOADED)
 
 
 def only_sources() -> None:

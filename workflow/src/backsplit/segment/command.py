@@ -30,7 +30,7 @@ from backsplit.segment.label_table import read_label_table
 from backsplit.segment.launch import ASK_S, Launcher
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.outputs import NOBODY, Outputs
-from backsplit.segment.program import Ended, run_program, working_folder
+from backsplit.segment.program import Ended, cut_links, run_program, working_folder
 from backsplit.segment.timing import Timings
 from backsplit.store.tsv import one_line
 from backsplit.volume import read_geometry, read_grid, read_volume, save_nifti
@@ -317,6 +317,7 @@ class CommandSegmenter:
             grid = read_grid(case.images[self.channels[0]])
             images = self._images(case, folder)
             written = self.outputs.of_case(case, folder, images, owners, all_classes=all_classes)
+            cut_links(folder)
             try:
                 found = self._files.read(written, grid, case)
             except CaseError as error:

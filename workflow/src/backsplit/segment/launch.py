@@ -277,6 +277,7 @@ def _apptainer(image: str, folder: Path, gpu: str) -> list[str]:
 def _docker(image: str, folder: Path, gpu: str, name: str, *, podman: bool) -> list[str]:
     """Arguments of Docker or Podman, the image last; what the program writes is ours."""
     arguments = ["run", "--rm", "--name", name, "--network", "none", "--pull", "never"]
+    arguments += ["--security-opt", "no-new-privileges"]
     arguments += ["--mount", _mount(folder, "target"), "--workdir", str(INSIDE)]
     arguments += ["--env", f"TMPDIR={INSIDE / TEMPORARY}"]
     arguments += ["--user", f"{os.getuid()}:{os.getgid()}"]

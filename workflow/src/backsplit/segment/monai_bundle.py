@@ -86,10 +86,13 @@ class MonaiBundleSegmenter:
                 "`bundle` must be a bundle's folder whose metadata.json has "
                 "network_data_format.outputs.pred.channel_def",
             ) from None
-        if len(set(named.values())) < len(named) or not all(0 <= v <= MOST_LABEL for v in named):
+        readable = all(name.strip() and name.isprintable() for name in named.values())
+        in_range = all(0 <= value <= MOST_LABEL for value in named)
+        if len(set(named.values())) < len(named) or not (readable and in_range):
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{path} gives a name twice, or a channel number beyond the range of a label map",
+                f"{path} gives a name twice or an unprintable one, or a channel number beyond the "
+                "range of a label map",
                 "use another bundle",
             )
         return named

@@ -104,6 +104,13 @@ class NnUNetSegmenter:
         return classes
 
     def _id(self, name: str, value: Any) -> int:  # noqa: ANN401
+        if not (name.strip() and name.isprintable()):
+            raise RunError(
+                Code.MODEL_INVALID,
+                f"{self.config.model}/dataset.json has the label {shown(name)!r}, which is not a "
+                "printable name",
+                "use another model",
+            )
         if not isinstance(value, int) or not 1 <= value <= MOST_LABEL:
             raise RunError(
                 Code.MODEL_INVALID,

@@ -40,6 +40,19 @@ def working_folder() -> Iterator[Path]:
         _remove(folder)
 
 
+def cut_links(folder: Path) -> None:
+    """Remove links that lead out of a working folder: no reader follows them to other files.
+
+    A program in a container sees nothing of the machine, and a link is not to show it to us.
+    """
+    for place, folders, names in os.walk(folder):
+        for path in (Path(place, name) for name in (*folders, *names)):
+            real = Path(os.path.realpath(path))
+            if path.is_symlink() and not real.is_relative_to(folder):
+                with suppress(OSError):
+                    path.unlink()
+
+
 def _remove(folder: Path) -> None:
     """Remove a folder, read-only parts too; nothing that a link in it leads to is touched."""
     with suppress(OSError):
