@@ -108,7 +108,8 @@ def test_a_channel_with_a_smaller_field_of_view_is_not_asked_outside_of_it(proje
     project.settings["dataset"]["channels"] = ["ct", "mr"]
     bands = {"kind": "threshold", "channel": "mr", "bands": {"body": [50, None]}, "within": "image"}
     project.settings["segmenters"] = {"a": bands, "b": project.settings["segmenters"]["b"]}
-    found, _ = composed(project, ["a/body", "b/liver"])
+    found, sidecar = composed(project, ["a/body", "b/liver"])
+    assert "a looked at a part of the image only, for body" in sidecar["summary"]
     coverage = json.loads((project.results / "segment" / "a" / "one.json").read_text())["coverage"]
     assert [entry["classes"] for entry in coverage] == [["body"]]
     expected = OWN["b"].copy()

@@ -24,7 +24,7 @@ from backsplit.store.sidecars import (
 from backsplit.volume import Grid
 
 SHOWN = 8
-"""Lines about overridden voxels in the summary; `overruled` has all of them."""
+"""Lines about overridden voxels in the summary, of which `overruled` has all; names in a line."""
 
 
 def details(
@@ -52,7 +52,7 @@ def details(
     ml = grid.voxel_ml
     sources = rules.scheme.sources
     return ComposeDetails(
-        summary=tuple(_summary(composed, rules, ml, notes)),
+        summary=(*_summary(composed, rules, ml, notes), *_coverage(found)),
         voxel_ml=round(ml, 9),
         voxels={name: int(composed.counts[i]) for name, i in rules.scheme.ids.items()},
         drawn=drawn,
@@ -132,6 +132,18 @@ def _opinions(composed: ComposedCase, rules: Rules, ml: float) -> Iterator[str]:
                 + ["voxels on which they disagree are `ignore`"] * bool(unsure)
             )
         )
+
+
+def _coverage(found: Mapping[str, SegmentDetails]) -> Iterator[str]:
+    """Segmenters that looked at a part of the image only."""
+    for segmenter, told in found.items():
+        classes = list(dict.fromkeys(name for part in told.coverage for name in part.classes))
+        if classes:
+            more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
+            yield (
+                f"{segmenter} looked at a part of the image only, for "
+                f"{', '.join(classes[:SHOWN])}{more}"
+            )
 
 
 def _why(o: Overruled, rules: Rules) -> str:

@@ -10,7 +10,6 @@ by itself, so that one case that it cannot do costs neither the others nor the t
 from __future__ import annotations
 
 import logging
-import subprocess
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -27,20 +26,17 @@ from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
 from backsplit.segment.label_files import LabelFiles
 from backsplit.segment.label_table import read_label_table
-from backsplit.segment.launch import ASK_S, Launcher
+from backsplit.segment.launch import Launcher
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.outputs import NOBODY, Outputs
 from backsplit.segment.program import Ended, cut_links, run_program, working_folder
 from backsplit.segment.timing import Timings
-from backsplit.store.tsv import one_line
 from backsplit.volume import read_geometry, read_grid, read_volume, save_nifti
 from backsplit.work.batch import attempt, one_by_one
 
 log = logging.getLogger(__name__)
 
 GRID_CODES = (Code.GRID_MISMATCH, Code.GRID_NO_OVERLAP)
-LONGEST_VERSION = 300
-
 FRUITLESS = 2
 """After so many runs over a folder that gave no labels each case is run by itself."""
 
@@ -130,10 +126,10 @@ class CommandSegmenter:
 
     def identity(self) -> dict[str, Any]:
         """The program's files or image, its version, and what else its labels depend on."""
-        version = self._version()
+        asked = self.section.version_command
         return {
             "method": 1,
-            "versions": {} if version is None else {self.program: version},
+            "versions": {self.program: self.launcher.version(asked)} if asked else {},
             "program": {
                 **self.launcher.identity(self.section.command),
                 "depends_on": [self.launcher.sha256(path) for path in self.section.depends_on],
@@ -360,42 +356,3 @@ class CommandSegmenter:
             f"{self.program} failed with exit status {ended.status} on {on}{said}",
             "see the log, and run the program by hand on this image",
         )
-
-    def _version(self) -> str | None:
-        """What `version_command` prints.
-
-        Raises
-        ------
-        RunError
-            PROGRAM_MISSING: it fails or prints nothing.
-        """
-        command = self.section.version_command
-        if not command:
-            return None
-        self.launcher.require(command)
-        with working_folder() as folder:
-            call = self.launcher.call(command, folder, "cpu")
-            try:
-                done = subprocess.run(  # noqa: S603 (a list, no shell)
-                    call.arguments,
-                    cwd=folder,
-                    env=dict(call.environment),
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=ASK_S,
-                    check=False,
-                )
-                said = one_line(done.stdout.strip() or done.stderr.strip())
-                told = "" if done.returncode else said[:LONGEST_VERSION]
-            except (OSError, subprocess.TimeoutExpired) as error:
-                told, said = "", str(error)
-        if not told:
-            raise RunError(
-                Code.PROGRAM_MISSING,
-                f"`version_command` ({shown(' '.join(command))}) does not print a version"
-                f" ({shown(said) or 'it prints nothing'})",
-                "correct it, or install the program",
-            )
-        return told

@@ -17,8 +17,10 @@ from typing import Any
 from backsplit.config.command import Container
 from backsplit.errors import Code, RunError, shown
 from backsplit.segment.device import gpu_name
+from backsplit.segment.program import working_folder
 from backsplit.store.disk import file_times, files_below, is_there
 from backsplit.store.provenance import digest, file_sha256
+from backsplit.store.tsv import one_line
 
 INSIDE = PurePosixPath("/backsplit")
 """Where a container finds the program's working folder."""
@@ -31,6 +33,8 @@ OPTIONS = ("APPTAINER", "SINGULARITY")
 
 PLACES = ("CACHEDIR", "TMPDIR", "CONFIGDIR")
 """How those of them end that only say where Apptainer keeps files of its own."""
+
+LONGEST_VERSION = 300
 
 ASK_S = 120.0
 """How long a container engine, or a program that is asked for its version, may take to answer."""
@@ -155,6 +159,42 @@ class Launcher:
                     f"{path} changed while this job was running it",
                     "run again; the labels of the old version will be replaced",
                 )
+
+    def version(self, command: Sequence[str]) -> str:
+        """What a command prints, which tells versions of the program apart.
+
+        Raises
+        ------
+        RunError
+            PROGRAM_MISSING: it fails or prints nothing.
+        """
+        self.require(command)
+        with working_folder() as folder:
+            call = self.call(command, folder, "cpu")
+            try:
+                done = subprocess.run(  # noqa: S603 (a list, no shell)
+                    call.arguments,
+                    cwd=folder,
+                    env=dict(call.environment),
+                    stdin=subprocess.DEVNULL,
+                    capture_output=True,
+                    text=True,
+                    errors="replace",
+                    timeout=ASK_S,
+                    check=False,
+                )
+                said = one_line(done.stdout.strip() or done.stderr.strip())
+                told = "" if done.returncode else said[:LONGEST_VERSION]
+            except (OSError, subprocess.TimeoutExpired) as error:
+                told, said = "", str(error)
+        if not told:
+            raise RunError(
+                Code.PROGRAM_MISSING,
+                f"`version_command` ({shown(' '.join(command))}) does not print a version"
+                f" ({shown(said) or 'it prints nothing'})",
+                "correct it, or install the program",
+            )
+        return told
 
     def _find(self, program: str) -> str:
         """The path of a program, as it is found now and for the rest of the job.
