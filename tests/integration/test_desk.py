@@ -6,15 +6,20 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from backsplit.errors import RunError
 from backsplit.flow.project import open_project
+from backsplit.flow.ready import needed_bytes, require_space
+from backsplit.store.status import outcomes_in
 from support import flow
 from support.incremental import Engine
 from support.project import ROOT, load, save
@@ -214,6 +219,44 @@ def test_an_error_of_a_job_is_whole_on_the_terminal_and_not_tried_again(mixed):
     record = mixed.results / "provenance/jobs/segment/given/00001.jsonl"
     events = [json.loads(line)["event"] for line in record.read_text().splitlines()]
     assert events.count("start") == 1 and events[-1] == "error"
+
+
+def test_a_case_without_its_label_file_is_told_where_the_path_comes_from(project, monkeypatch):
+    """The path is one of the configuration: nothing in the case table could be corrected."""
+    monkeypatch.chdir(project.folder)
+    project.settings["segmenters"]["given"] = ORGANS
+    project.settings["structures"]["cord"] = "given/cord"
+    for case in ("a", "b"):
+        project.add(case)
+        organs(project, case, 1, 2)
+    (project.folder / "organs" / "b.nii.gz").unlink()
+    config = project.write()
+    flow.check(config, None, 1, print)
+    flow.segment(open_project(config), "given", None, print)
+    rows = {row.case: row for row in outcomes_in(project.results / "segment/given/00001.tsv")}
+    assert rows["a"].status == "done" and rows["b"].code == "FILE_MISSING"
+    assert rows["b"].message.startswith("organs/b.nii.gz does not exist; add it; or correct ")
+    assert "this segmenter's `path`" in rows["b"].message
+
+
+def test_a_full_disk_stops_a_run_before_any_job_and_done_cases_need_no_space(project, monkeypatch):
+    monkeypatch.chdir(project.folder)
+    for case in ("a", "b"):
+        project.add(case)
+    config = project.write()
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e6))
+    with pytest.raises(RunError, match=r"would need about 0\.0 GB more") as raised:
+        require_space(open_project(config))
+    assert raised.value.code == "DISK_FULL" and "run.results" in raised.value.remedy
+    needed = needed_bytes(open_project(config))
+    project.write(export={"nnunet": {"mode": "copy"}})  # the images too
+    images = sum(path.stat().st_size for path in (project.folder / "images").iterdir())
+    assert needed_bytes(open_project(config)) == pytest.approx(needed + images, abs=2)
+    project.write(export={})
+    Engine(config).run()
+    written = sum(p.stat().st_size for p in project.results.rglob("*") if p.is_file())
+    assert written < needed  # of these volumes nearly all is what a case has beside its maps
+    require_space(open_project(config))
 
 
 def test_an_intact_data_set_verifies_whatever_its_paths_are_relative_to(project, monkeypatch):

@@ -64,6 +64,12 @@ class LabelFiles:
         """
         if isinstance(self.labels, tuple):
             return self._binaries(paths, grid, case)
+        if not is_there(paths["labels"]):
+            raise CaseError(
+                Code.FILE_MISSING,
+                f"{paths['labels']} does not exist",
+                "add it; or correct this segmenter's `path`, or the column that it names",
+            )
         labels, part = self._read(paths["labels"], grid, case)
         found = self._multilabel(labels, paths["labels"])
         return found if part is None else replace(found, within=dict.fromkeys(self.classes, part))
