@@ -25,9 +25,9 @@ from backsplit.flow.plan import Plan
 from backsplit.flow.project import open_project
 from backsplit.record.verify import verify
 from backsplit.scheme.scheme import Scheme
-from backsplit.volume import read_grid, read_label_map
+from backsplit.volume import read_grid, read_label_map, read_volume
 from support import flow
-from support.dicom import TILTED, write_series
+from support.dicom import TILTED, make_slices, stored, write_series
 from support.project import ct_like, load, save
 
 SIZED = {"dicom": (12, 20, 24), "nifti": (12, 20, 24)}
@@ -288,6 +288,35 @@ def test_a_series_without_what_the_standard_asks_for_costs_its_dicom_seg_alone(e
         shutil.rmtree(series)
         kept.rename(series)
         export()
+
+
+def test_frames_of_a_multi_frame_object_are_those_of_its_own_order(tmp_path):
+    raw = stored()
+    slices = list(make_slices(raw, TILTED))
+    order = np.random.default_rng(0).permutation(len(slices))
+    enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(
+        [slices[z] for z in order], hd.UID(), 9, hd.UID(), 1
+    )
+    enhanced.save_as(tmp_path / "image.dcm")
+    grid = read_grid(tmp_path / "image.dcm")
+    array = np.random.default_rng(1).integers(0, 3, grid.shape).astype(np.uint8)
+    scheme = Scheme({"tumor": (1,)}, ("background", "tumor", "liver"), {"net": {"liver": "liver"}})
+    made_by = {"tumor": None, "liver": dicom_seg.NETWORK}
+    names = {1: ("tumor", (255, 230, 0)), 2: ("liver", (9, 99, 9))}
+    dicom_seg.save_dicom_seg(
+        tmp_path / "seg.dcm", tmp_path / "image.dcm", array, names, meanings(scheme), made_by, "x"
+    )
+    ours = read_label_map(tmp_path / "seg.dcm", grid)
+    for label, (name, _) in names.items():
+        np.testing.assert_array_equal(ours.array == ours.names[name], array == label)
+    seg = hd.seg.segread(tmp_path / "seg.dcm")
+    frames = [int(frame) + 1 for frame in range(len(order))]
+    found = seg.get_pixels_by_source_frame(enhanced.SOPInstanceUID, frames, segment_numbers=[2])
+    where = read_volume(tmp_path / "image.dcm").array
+    pixels = enhanced.pixel_array.astype(int) - 1024  # each frame is the slice that it shows
+    for frame, stored_frame in zip(found[..., 0], pixels, strict=True):
+        (z,) = (z for z in range(len(where)) if np.array_equal(where[z], stored_frame))
+        np.testing.assert_array_equal(frame, array[z] == 2)
 
 
 def test_sides_and_places_have_their_codes():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+import warnings
 from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
@@ -93,34 +94,36 @@ def save_dicom_seg(
     planes = np.zeros((max(len(headers), max(frames) + 1), *array.shape[1:]), array.dtype)
     planes[frames] = array
     try:
-        made = highdicom.seg.Segmentation(
-            source_images=headers,
-            pixel_array=planes,
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=[
-                _described(label, name, colour, meanings[name], made_by[name])
-                for label, (name, colour) in names.items()
-            ],
-            series_instance_uid=_uid(mark, "series"),
-            series_number=SERIES_NUMBER,
-            sop_instance_uid=_uid(mark, "instance"),
-            instance_number=1,
-            manufacturer="backsplit",
-            manufacturer_model_name="backsplit",
-            software_versions=__version__,
-            device_serial_number="none",
-            content_label="BACKSPLIT",
-            content_description="Lesions and anatomy",
-            series_description="backsplit: lesions and anatomy",
-        )
+        with warnings.catch_warnings():  # of the series' own headers, which are taken over
+            warnings.simplefilter("ignore")
+            made = highdicom.seg.Segmentation(
+                source_images=headers,
+                pixel_array=planes,
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=[
+                    _described(label, name, colour, meanings[name], made_by[name])
+                    for label, (name, colour) in names.items()
+                ],
+                series_instance_uid=_uid(mark, "series"),
+                series_number=SERIES_NUMBER,
+                sop_instance_uid=_uid(mark, "instance"),
+                instance_number=1,
+                manufacturer="backsplit",
+                manufacturer_model_name="backsplit",
+                software_versions=__version__,
+                device_serial_number="none",
+                content_label="BACKSPLIT",
+                content_description="Lesions and anatomy",
+                series_description="backsplit: lesions and anatomy",
+            )
+            _without_now(made, headers[0], mark)
+            made.save_as(path, enforce_file_format=True)
     except (AttributeError, KeyError, ValueError, TypeError) as error:
         raise CaseError(
             Code.DICOM_MISSING,
             f"{image} cannot be referred to by a DICOM-SEG ({type(error).__name__}: {error})",
             "complete the headers of the series, or use the .seg.nrrd or the label map",
         ) from None
-    _without_now(made, headers[0], mark)
-    made.save_as(path, enforce_file_format=True)
 
 
 def _described(
