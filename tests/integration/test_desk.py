@@ -74,6 +74,7 @@ def test_a_run_is_quiet_names_what_it_lost_and_says_so_by_its_exit_status(mixed)
     assert "refused: 1 (odd), LABEL_UNDECLARED" in text
     assert "failed in segment given: 1 (torn), FILE_UNREADABLE" in text
     assert "to review: 1 (torn)" in text and "exported: 3 of 4 cases, results/datasets" in text
+    assert sum(line.startswith("[backsplit]     torn: ") for line in said) == 1  # what leads
     assert "report: results/report/index.html" in text
     assert "`backsplit retry -c config.yaml`" in text and "took " in text
     # nothing of the engine's, and nothing twice

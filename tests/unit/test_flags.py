@@ -239,6 +239,8 @@ def test_two_kinds_take_the_place_of_what_single_cases_show():
     assert ("", "sacrum", "systematic_two_kinds") in keys(flags)
     mine = [key for key in keys(flags) if key[1] == "sacrum" and key[0]]
     assert not [key for key in mine if key[2].startswith("cohort_")]
+    fault = flags[flags["rule"] == "systematic_two_kinds"].iloc[0]
+    assert fault["example"] in names_of(8) and (flags[flags["case"] != ""]["example"] == "").all()
 
 
 def test_a_source_of_images_is_no_source_of_labels():

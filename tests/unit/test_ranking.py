@@ -29,7 +29,8 @@ NOBODY = pd.DataFrame(columns=list(DECISION_COLUMNS), dtype=str)
 def flags_of(*rows):
     """Flags of (case, subject, rule, severity, score)."""
     full = [
-        (c, s, rule, severity, "", "", f"{s} {rule}", score) for c, s, rule, severity, score in rows
+        (c, s, rule, severity, "", "", f"{s} {rule}", score, "")
+        for c, s, rule, severity, score in rows
     ]
     return pd.DataFrame(full, columns=SCORED_COLUMNS)
 

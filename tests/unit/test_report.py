@@ -14,12 +14,15 @@ import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from backsplit.config.quality import Severity
 from backsplit.report import cards
 from backsplit.report.case_facts import gather_pages
 from backsplit.report.dataset_page import write_report
+from backsplit.report.facts import Flag, led
 from backsplit.report.pictures.encode import STRIP
 from support.report import (
     EVIL,
+    FLAGS,
     Page,
     make_config,
     make_results,
@@ -116,6 +119,36 @@ def test_a_case_to_look_at_has_its_page(page):
     broken = page[page.index('id="case-broken"') :].split("</article>")[0]
     assert "Its page could not be drawn: gone &lt;img" in broken and "cases/" not in broken
     assert "cases/.." not in page and 'id="case-.' not in page  # no id, no address
+
+
+def test_one_reason_leads_and_the_others_fold():
+    def flag(severity, message):
+        return Flag("a", "liver", "volume", Severity(severity), "", "", message)
+
+    flags = [flag("info", "i"), flag("warn", "w1"), flag("warn", "w2"), flag("review", "r")]
+    leading, rest = led(flags, "w2")
+    assert [f.message for f in leading] == ["w2"] and [f.message for f in rest] == ["r", "w1", "i"]
+    assert [f.message for f in led(flags, "")[0]] == ["r"]
+    assert led(flags[:1], "") == ([], flags[:1]) and led([], "x") == ([], [])
+
+
+def test_a_card_shows_what_leads_and_folds_the_rest(tmp_path):
+    config = make_config(tmp_path)
+    make_results(config.run.results)
+    rows = [["worry", "review", "volume", "kidney: 100 ml"]]
+    flags = [["worry", "kidney", "holes", "review", "", "", "kidney: 100 ml"],
+             ["worry", "liver", "pair", "warn", "", "", "liver: odd"],
+             ["worry", "liver", "side", "review", "", "", "liver: left"]]  # fmt: skip
+    write_table(config.results.verdicts, ["case", "verdict", "rules", "reason"], rows)
+    write_table(config.results.flags, FLAGS, flags)
+    write_report(config, make_scheme())
+    card = (
+        config.results.report.read_text("utf-8").split('id="case-worry"')[1].split("</article>")[0]
+    )
+    before, _, folded = card.partition('<details class="folded">')
+    assert "kidney: 100 ml" in before and "liver:" not in before
+    assert "2 more" in folded and folded.index("liver: left") < folded.index("liver: odd")
+    assert gather_pages(config, make_scheme())["worry"].leading == 1
 
 
 def test_only_measured_cases_get_a_page(tmp_path):

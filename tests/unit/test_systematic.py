@@ -7,9 +7,9 @@ import pytest
 
 from backsplit.config.quality import AnatomyRules
 from backsplit.judge.cube import Cube
-from backsplit.judge.systematic import Fault, exchanged, split
+from backsplit.judge.systematic import Fault, exchanged, split, typical
 from backsplit.judge.verdicts import FLAG_COLUMNS
-from support.cohort import cohort, names_of
+from support.cohort import absent, cohort, names_of
 
 
 def flags(cases, subject="liver", rule="volume"):
@@ -36,8 +36,23 @@ def test_half_of_the_cases_and_five_make_a_fault(bad, cases, said):
             "case": "", "subject": "liver", "rule": "systematic_volume", "severity": "review",
             "value": fault.where, "expected": "more",
             "message": f"liver is wrong in {fault.where}: its mapping, or its segmenter, not the "
-            "cases; e.g. c00: liver of c00",
+            "cases; e.g. c00: liver of c00", "example": "c00",
         }  # fmt: skip
+
+
+def test_the_example_is_the_case_whose_volume_is_typical():
+    table = cohort(9)
+    volumes = {name: 100.0 + 10 * n for n, name in enumerate(names_of(9))}
+    chosen = table["structure"] == "liver"
+    table.loc[chosen, "volume_ml"] = table[chosen]["case"].map(volumes)
+    cubes = {"labels": Cube.of(table), "organs": Cube.of(table)}
+    assert typical("liver", names_of(9), cubes) == "c04"
+    assert typical("organs/liver", names_of(5), cubes) == "c02"
+    assert typical("liver", [], cubes) == typical("liver of c01", names_of(3), cubes) == ""
+    gone = {"labels": Cube.of(absent(table, names_of(4), "liver"))}
+    assert typical("liver", names_of(4), gone) == "" and typical("liver", names_of(6), gone)
+    (fault,), _ = split(flags(names_of(7)), present(9), {}, lambda subject, cases: max(cases))
+    assert fault.example == "c06" and "e.g. c06: liver of c06" in fault.message
 
 
 def test_only_cases_that_have_the_structure_count():

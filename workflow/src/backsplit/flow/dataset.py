@@ -132,10 +132,13 @@ def _pages(project: Project, threads: int, say: Say, recorder: Recorder) -> None
 def report(project: Project, say: Say) -> None:
     """Write report/index.html."""
     from backsplit.report.dataset_page import write_report
+    from backsplit.report.fault_pictures import examples
+    from backsplit.report.read import read_flags
 
     scheme = project.scheme
     with job(project.results, "report", say):
-        write_report(project.config, scheme)
+        shown = {flag.example for flag in examples(read_flags(project.results))}
+        write_report(project.config, scheme, project.table.with_ids(shown) if shown else ())
     say(f"[backsplit] report: {project.results.report}")
 
 

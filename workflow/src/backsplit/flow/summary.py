@@ -77,9 +77,15 @@ def summary(plan: Plan, watch: Watch, *, whole: bool) -> Iterator[str]:
         )
         return
     verdicts = list(read_rows(results.verdicts))
-    review = [row["case"] for row in verdicts if row["verdict"] == "review"]
+    sent = sorted(
+        (row for row in verdicts if row["verdict"] == "review"), key=lambda row: int(row["rank"])
+    )
+    review = [row["case"] for row in sent]
     if review:
         yield f"[backsplit]   to review: {len(review)} ({named(review)})"
+    for row in sent[:MOST_NAMED]:
+        if row["reason"]:
+            yield f"[backsplit]     {row['case']}: {row['reason']}"
     exported = int(read_json(folder / "dataset.json")["numTraining"])
     yield f"[backsplit] exported: {exported} of {len(plan.table)} cases, {folder}"
     yield f"[backsplit] next: open {results.report} and {_next(len(review), lost, config)}"

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -18,12 +20,9 @@ from backsplit.judge.mapping import looks_like, one_side, several_parts, two_gro
 from backsplit.judge.place import off_from_others
 from backsplit.judge.ranking import NOTABLE
 from backsplit.judge.symmetry import lopsided
-from backsplit.judge.systematic import Fault, Groups, exchanged, split
+from backsplit.judge.systematic import LABELS, Fault, Groups, exchanged, split, typical
 from backsplit.judge.verdicts import FLAG_COLUMNS, SCORED_COLUMNS
 from backsplit.volume.intensity import is_ct
-
-LABELS = "labels"
-"""Source of what was composed; the others are segmenters."""
 
 AT_THE_END_MM = 10.0
 
@@ -74,7 +73,8 @@ def all_flags(
     flags = without_echoes(without_off(flags, settings.off), sources)
     flags = without_unused(flags, sources)
     minor = flags["score"] < NOTABLE
-    faults, single = split(flags[~minor], _present(cubes), groups)
+    choose = partial(typical, cubes=cubes)
+    faults, single = split(flags[~minor], _present(cubes), groups, choose)
     few = []
     if LABELS in cubes:
         faults = exchanged(faults, cubes[LABELS], rules, ct)
@@ -84,10 +84,11 @@ def all_flags(
         ]
         faults, single = _with_odd(faults, single, odd)
         few = [flag_too_few(cubes[LABELS], groups, settings.cohort)]
-    said = pd.DataFrame([fault.flag() for fault in faults], columns=FLAG_COLUMNS)
+    shown = [replace(f, example=f.example or choose(f.subject, f.cases)) for f in faults]
+    said = pd.DataFrame([fault.flag() for fault in shown], columns=SCORED_COLUMNS)
     whole = without_off(pd.concat([said, *few]), settings.off)
     every = pd.concat([whole, single, flags[minor]], ignore_index=True)
-    return every.reindex(columns=SCORED_COLUMNS)
+    return every.reindex(columns=SCORED_COLUMNS).fillna({"example": ""})
 
 
 def cubes_of(measures: pd.DataFrame, targets: Sequence[str]) -> dict[str, Cube]:

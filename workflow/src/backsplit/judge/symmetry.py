@@ -87,7 +87,7 @@ def _fault(name: str, side: str, other: str, hit: Sequence[str], sided: dict[str
         f"mapped to it, or the one on the {side} should not be"
     )
     expected = "a counterpart of each part on the other side"
-    return Fault(name, "lopsided", where, frozenset(hit), expected, message)
+    return Fault(name, "lopsided", where, frozenset(hit), expected, message, example=example)
 
 
 def _sides(rows: pd.DataFrame, middle: float) -> Sided:

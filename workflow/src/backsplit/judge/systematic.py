@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
 import pandas as pd
 
 from backsplit.config.quality import AnatomyRules, Severity
@@ -26,8 +27,14 @@ EXCHANGE_CASES = 5
 MOST_EXCHANGED = 12
 """Where more structures than this are wrong everywhere, it is not for two names."""
 
+LABELS = "labels"
+"""Source of what was composed; the others are segmenters."""
+
 Groups = Mapping[str, Mapping[str, Sequence[str]]]
 """Column of the case table to {value: cases}."""
+
+Choose = Callable[[str, frozenset[str]], str]
+"""Of a subject and some cases: the one that shows best what is wrong."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +48,7 @@ class Fault:
     cases : which
     expected, message : what should be, and all in words
     partner : the other structure that it speaks of, if any
+    example : the case that shows it best
     """
 
     subject: str
@@ -50,6 +58,7 @@ class Fault:
     expected: str
     message: str
     partner: str = ""
+    example: str = ""
 
     def flag(self) -> dict[str, str]:
         """A flag without a case."""
@@ -61,11 +70,43 @@ class Fault:
             "value": self.where,
             "expected": self.expected,
             "message": self.message,
+            "example": self.example,
         }
 
 
+def typical(subject: str, cases: Iterable[str], cubes: Mapping[str, Cube]) -> str:
+    """The case in which the volume of a structure is nearest to the median of some cases.
+
+    Parameters
+    ----------
+    subject : structure, or segmenter/class
+    cases : which cases
+    cubes : source to its measures
+
+    Returns
+    -------
+    case
+        Empty where none of the cases has a voxel of it.
+    """
+    source, _, name = subject.rpartition("/")
+    cube = cubes.get(source or LABELS)
+    if cube is None or name not in cube.structures:
+        return ""
+    j, chosen = cube.structures.index(name), frozenset(cases)
+    volumes = {
+        case: float(cube["volume_ml"][i, j])
+        for i, case in enumerate(cube.cases)
+        if case in chosen and cube.there[i, j]
+    }
+    middle = float(np.median(list(volumes.values()))) if volumes else 0.0
+    return min(volumes, key=lambda case: abs(volumes[case] - middle), default="")
+
+
 def split(
-    flags: pd.DataFrame, present: Mapping[str, set[str]], groups: Groups
+    flags: pd.DataFrame,
+    present: Mapping[str, set[str]],
+    groups: Groups,
+    choose: Choose = lambda _, cases: min(cases),
 ) -> tuple[list[Fault], pd.DataFrame]:
     """Take what is wrong nearly everywhere out of the flags of single cases.
 
@@ -74,6 +115,7 @@ def split(
     flags : of single cases
     present : subject to the cases that have it
     groups : column of the case table to {value: cases}
+    choose : of a subject and cases: the one that is an example
 
     Returns
     -------
@@ -93,7 +135,8 @@ def split(
             hit, others = bad & members, everyone - members
             often = len(hit) >= max(SYSTEMATIC_CASES, SYSTEMATIC_SHARE * len(members))
             if often and len(bad & others) <= ELSEWHERE_SHARE * len(others):
-                example = mine[mine["case"].isin(hit)].iloc[0]
+                case = choose(str(subject), frozenset(hit)) or min(hit)
+                example = mine[mine["case"] == case].iloc[0]
                 faults.append(_fault(str(rule), example, name, hit, len(members)))
                 explained = hit
                 break
@@ -180,4 +223,5 @@ def _fault(rule: str, example: pd.Series, group: str, hit: set[str], members: in
         f"{subject} is wrong in {where}: its mapping, or its segmenter, not the cases; "
         f"e.g. {example['case']}: {example['message']}"
     )
-    return Fault(subject, rule, where, frozenset(hit), str(example["expected"]), message)
+    expected, case = str(example["expected"]), str(example["case"])
+    return Fault(subject, rule, where, frozenset(hit), expected, message, example=case)

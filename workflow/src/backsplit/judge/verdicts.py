@@ -18,7 +18,7 @@ from backsplit.store.status import Outcome, Status
 from backsplit.store.tsv import read_table
 
 FLAG_COLUMNS = ["case", "subject", "rule", "severity", "value", "expected", "message"]
-SCORED_COLUMNS = [*FLAG_COLUMNS, "score"]
+SCORED_COLUMNS = [*FLAG_COLUMNS, "score", "example"]
 VERDICT_COLUMNS = ["case", "verdict", "rules", "by", "note", "score", "rank", "reason"]
 DECISION_COLUMNS = ("case", "decision", "note")
 
@@ -223,7 +223,8 @@ def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame)
     written = written.assign(order=order).sort_values(
         ["order", "score"], ascending=[True, False], kind="stable"
     )
-    return written[SCORED_COLUMNS].reset_index(drop=True)
+    written = written.reindex(columns=SCORED_COLUMNS).fillna({"example": ""})
+    return written.reset_index(drop=True)
 
 
 def below_the_line(flags: pd.DataFrame, verdict: pd.DataFrame) -> int:

@@ -9,7 +9,6 @@ from typing import Any
 import pandas as pd
 
 from backsplit.config.model import Config
-from backsplit.config.quality import Severity
 from backsplit.judge.verdicts import Verdict
 from backsplit.report.facts import CaseFacts, Flag, LesionFacts
 from backsplit.report.gather import gather_cases, ready_cases
@@ -65,7 +64,8 @@ class PageFacts:
     ----------
     verdict : accept, review or reject
     decided, note : a person gave the verdict, and what they wrote to it
-    flags : what speaks against the case, the worst first
+    flags : what speaks against the case, what leads first, then by severity
+    leading : how many of them lead: 1, or 0 where there are only notes
     absent : structures without a voxel
     columns : the row of the case table
     before, after : cases whose pages come before and after this one, in the table's order; empty
@@ -79,6 +79,7 @@ class PageFacts:
     decided: bool
     note: str
     flags: tuple[Flag, ...]
+    leading: int
     absent: tuple[str, ...]
     columns: Mapping[str, str]
     lesions: tuple[LesionFacts, ...]
@@ -89,7 +90,7 @@ class PageFacts:
 
     @property
     def subjects(self) -> list[str]:
-        """What the flags speak of, the worst first; not all of it can be seen."""
+        """What the flags speak of, what leads first; not all of it can be seen."""
         return list(dict.fromkeys(f.subject for f in self.flags if f.severity in SEVERITIES))
 
     def about(self, subject: str) -> list[Flag]:
@@ -149,8 +150,7 @@ def _page(
     rows: pd.DataFrame,
     compared: pd.DataFrame | None,
 ) -> PageFacts:
-    order = {severity: place for place, severity in enumerate((*SEVERITIES, Severity.INFO))}
-    flags = sorted(case.flags, key=lambda flag: order.get(flag.severity, len(order)))
+    leading, rest = case.leading, case.folded
     return PageFacts(
         dataset=config.dataset.name,
         dataset_id=config.dataset.id,
@@ -158,7 +158,8 @@ def _page(
         verdict=case.verdict,
         decided=case.decided,
         note=case.note,
-        flags=tuple(flags),
+        flags=(*leading, *rest),
+        leading=len(leading),
         absent=case.absent,
         columns=case.columns,
         lesions=tuple(lesions),

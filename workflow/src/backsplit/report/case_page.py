@@ -132,8 +132,7 @@ def _flagged(facts: PageFacts, view: CaseView) -> Iterator[Finding]:
         for number, layer in enumerate(view.layers):
             values = layer.values_of(subject)
             if values:
-                said = [flag.message.removeprefix(f"{subject}: ") for flag in facts.about(subject)]
-                words = "; ".join(said)
+                words = facts.about(subject)[0].message.removeprefix(f"{subject}: ")
                 yield Finding(subject, words, number, values)
 
 

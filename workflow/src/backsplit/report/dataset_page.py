@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from backsplit.cases.table import Case
 from backsplit.config.model import Config
 from backsplit.report.cards import Card, Strip, make_cards, make_strips
-from backsplit.report.facts import CaseFacts, LesionFacts, ReportFacts
+from backsplit.report.facts import CaseFacts, Flag, LesionFacts, ReportFacts
+from backsplit.report.fault_pictures import FaultPicture, draw_faults, examples
 from backsplit.report.figures import draw_matrix, draw_strips, lay_out_matrix, lay_out_strips
 from backsplit.report.gather import gather
 from backsplit.report.methods import Methods, methods
@@ -30,7 +32,7 @@ VOLUMES_MOST = 30_000
 """Cells of the table of volumes; `measures.parquet` has them all."""
 
 
-def write_report(config: Config, scheme: Scheme) -> None:
+def write_report(config: Config, scheme: Scheme, cases: Sequence[Case] = ()) -> None:
     """Write the report from what lies in the results folder.
 
     Beside the page come, for reports that are put together elsewhere, `figures/distributions.svg`,
@@ -40,14 +42,18 @@ def write_report(config: Config, scheme: Scheme) -> None:
     ----------
     config : the configuration; `run.results` is read
     scheme : names and ids
+    cases : those that are examples of faults of the data set, for a picture of each
     """
     results = config.results
     facts = gather(config, scheme)
+    faults = draw_faults(config, scheme, cases, examples(facts.flags))
     cards = make_cards(facts.cases, facts.lesions, scheme)
     texts = {
         results.distributions: draw_strips(lay_out_strips(facts.distributions)),
         results.overruled: draw_matrix(lay_out_matrix(facts.overruled)),
-        results.report: render(facts, cards, make_strips(facts.cases), methods(config, facts)),
+        results.report: render(
+            facts, cards, make_strips(facts.cases), methods(config, facts), faults
+        ),
     }
     write_lesions(facts.lesions, results.lesions)
     for path, text in texts.items():
@@ -68,6 +74,7 @@ def render(
     cards: Mapping[str, Card],
     strips: Mapping[str, Strip],
     methods: Methods | None = None,
+    faults: Mapping[Flag, FaultPicture] | None = None,
 ) -> str:
     """Lay the facts out as HTML.
 
@@ -77,6 +84,7 @@ def render(
     cards : what the cases are found by
     strips : their small pictures
     methods : the text for a paper, where there is one
+    faults : pictures of faults of the data set
     """
     columns = [structure for structure in facts.structures if structure.cases]
     measured = [case for case in facts.cases if case.measured]
@@ -86,6 +94,7 @@ def render(
         "page.js.j2",
         facts=facts,
         methods=methods,
+        faults=faults or {},
         structures=facts.structures,
         cards=cards,
         pictures=strips,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ NOT_JUDGED = "not judged"
 
 @dataclass(frozen=True)
 class Flag:
-    """One row of `flags.tsv`."""
+    """One row of `flags.tsv`; `example`: the case that shows a fault of the data set best."""
 
     case: str
     subject: str
@@ -24,6 +24,27 @@ class Flag:
     value: str
     expected: str
     message: str
+    example: str = ""
+
+
+def led(flags: Sequence[Flag], reason: str) -> tuple[list[Flag], list[Flag]]:
+    """Part the flags of a case into the one that leads, and the rest by severity.
+
+    Parameters
+    ----------
+    flags : of one case
+    reason : message of the one that leads, as `verdicts.tsv` has it; empty: the worst leads
+
+    Returns
+    -------
+    leading, rest
+        Notes (`info`) lead nothing.
+    """
+    order = (Severity.REJECT, Severity.REVIEW, Severity.WARN, Severity.INFO)
+    worst = sorted(flags, key=lambda flag: (flag.message != reason, order.index(flag.severity)))
+    count = int(bool(worst) and worst[0].severity is not Severity.INFO)
+    rest = sorted(worst[count:], key=lambda flag: order.index(flag.severity))
+    return worst[:count], rest
 
 
 @dataclass(frozen=True)
@@ -103,6 +124,7 @@ class CaseFacts:
     page_problem : why the case has no page though it should
     rank : place in the order in which cases are best looked at, from 1; 0 before they are judged
     score : -log10 of the chance that an ordinary case is as odd
+    reason : message of the flag that leads
     """
 
     id: str
@@ -126,6 +148,7 @@ class CaseFacts:
     page_problem: str
     rank: int = 0
     score: float = 0.0
+    reason: str = ""
 
     @property
     def weight(self) -> int:
@@ -133,10 +156,14 @@ class CaseFacts:
         return sum(flag.severity is not Severity.INFO for flag in self.flags)
 
     @property
-    def worst_first(self) -> list[Flag]:
-        """Flags by severity."""
-        order = (Severity.REJECT, Severity.REVIEW, Severity.WARN, Severity.INFO)
-        return sorted(self.flags, key=lambda flag: order.index(flag.severity))
+    def leading(self) -> list[Flag]:
+        """The flag that leads, if any."""
+        return led(self.flags, self.reason)[0]
+
+    @property
+    def folded(self) -> list[Flag]:
+        """All other flags, the worst first."""
+        return led(self.flags, self.reason)[1]
 
     @property
     def lesion_ml(self) -> float:

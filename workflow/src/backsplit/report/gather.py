@@ -149,6 +149,7 @@ def gather_cases(
             page_problem=page.message if page and page.status is Status.FAILED else "",
             rank=int(verdict.get("rank") or 0),
             score=float(verdict.get("score") or 0),
+            reason=str(verdict.get("reason") or ""),
         )
         found.append(facts)
     return found

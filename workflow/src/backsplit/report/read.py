@@ -10,7 +10,7 @@ import pandas as pd
 
 from backsplit.config.quality import Severity
 from backsplit.errors import Code, RunError
-from backsplit.judge.verdicts import FLAG_COLUMNS
+from backsplit.judge.verdicts import FLAG_COLUMNS, SCORED_COLUMNS
 from backsplit.report.facts import Flag, LesionFacts
 from backsplit.store.results import Results, StageFolder
 from backsplit.store.sidecars import Kind, Known, read_sidecar
@@ -79,11 +79,14 @@ def read_unknown(results: Results, ready: Sequence[str]) -> Mapping[str, int]:
 
 def read_flags(results: Results) -> list[Flag]:
     """Every row of `flags.tsv`."""
-    table = read_text_table(results.flags, FLAG_COLUMNS)
+    table = read_text_table(results.flags, SCORED_COLUMNS)
+    examples = table["example"].tolist() if "example" in table else [""] * len(table)
     found = []
-    for row in table[FLAG_COLUMNS].to_numpy():
+    for row, example in zip(table[FLAG_COLUMNS].to_numpy(), examples, strict=True):
         case, subject, rule, severity, value, expected, message = map(str, row)
-        found.append(Flag(case, subject, rule, Severity(severity), value, expected, message))
+        found.append(
+            Flag(case, subject, rule, Severity(severity), value, expected, message, str(example))
+        )
     return found
 
 
