@@ -177,6 +177,12 @@ def test_a_name_that_yaml_takes_for_something_else_is_refused_and_quoted_taken(t
         assert config.structures[name].of == ("organs/spleen",)
 
 
+def test_the_key_off_needs_no_quotes(tmp_path):
+    for key in ("off", "'off'"):
+        config = _load(tmp_path, f"{GOOD}qc:\n  {key}: [side]\n")
+        assert config.qc.off == ("side",)
+
+
 def test_values_mean_what_they_mean_to_snakemake_which_reads_the_same_file(tmp_path):
     """YAML 1.1 of PyYAML, in which `y` and `1e3` are text."""
     values = "yes no on off y n 010 0o10 1e3 1.0e+3 1_000 12:30 ~ 'no'"

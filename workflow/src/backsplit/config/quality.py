@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from backsplit.config.base import OneOrMore, Section
 
@@ -177,3 +178,11 @@ class Quality(Section):
         description="Your own verdicts: case, decision (accept, review, reject), note. They win. "
         "Default: qc/decisions.tsv in the results.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _off_as_yaml_reads_it(cls, given: object) -> object:
+        """Take the key `off`, which YAML 1.1 reads as false, for what it is."""
+        if not isinstance(given, Mapping):
+            return given
+        return {"off" if key is False else key: value for key, value in given.items()}
