@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
+import shlex
 import subprocess
 import sys
 from fnmatch import fnmatchcase
@@ -20,9 +20,13 @@ from totalsegmentator.registry import get_task_classes
 from backsplit.demo.evaluation import STRUCTURES
 from backsplit.demo.phantoms import DEMO_CASES, make_phantom
 from backsplit.segment.weights import demo_weights, require_accepted
+from support.documents import commands
 from support.project import ROOT, load
 
 pytestmark = pytest.mark.slow
+
+TUTORIAL = commands("docs/tutorial-phantoms.md")
+RUN = "backsplit run --config demo/config.yaml"
 
 
 def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -39,11 +43,11 @@ def call(folder: Path, *command: str) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory) -> Path:
-    """What `make demo` does, in a folder of its own."""
+    """What the first tutorial says up to its first run, in a folder of its own."""
     folder = tmp_path_factory.mktemp("demo")
-    shutil.copytree(ROOT / "config", folder / "config")
-    call(folder, "backsplit", "demo", "make", "demo")
-    call(folder, "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2")
+    for line in TUTORIAL[: TUTORIAL.index(RUN) + 1]:
+        if not line.startswith("pip "):
+            call(folder, *shlex.split(line))
     return folder
 
 
@@ -59,7 +63,8 @@ def test_the_data_set_is_whole_and_lesions_intact(demo):
         np.testing.assert_array_equal(np.where(labels <= 2, labels, 0), truth)
     verdicts = pd.read_csv(demo / "results" / "qc" / "verdicts.tsv", sep="\t")
     assert list(verdicts["verdict"]) == ["accept"] * 6
-    again = call(demo, "snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2")
+    command = ["snakemake", "-s", str(ROOT / "Snakefile"), "--cores", "2"]
+    again = call(demo, *command, "--configfile", "demo/config.yaml")
     assert "Nothing to be done" in again.stderr
     assert not list((demo / "home").rglob(".totalsegmentator"))  # a home of ours, not the user's
 
@@ -101,6 +106,30 @@ def test_labels_equal_those_of_totalsegmentator_s_own_command(demo, tmp_path):
     theirs = np.asarray(nib.load(tmp_path / "theirs.nii.gz").dataobj).transpose(2, 1, 0)
     ours = load(demo / "results" / "segment" / "organs" / "phantom_04.nii.gz")
     np.testing.assert_array_equal(ours, theirs)
+
+
+def test_the_readme_starts_with_the_commands_of_the_tutorial():
+    assert set(TUTORIAL[:2]) | {RUN} == set(commands("README.md")[:3])
+
+
+def test_the_tutorial_goes_on_with_a_structure_more(demo):
+    """Last: it changes the data set."""
+    told, again, study = TUTORIAL[TUTORIAL.index(RUN) + 1 :]
+    explained = call(demo, *shlex.split(told)).stdout
+    assert "segment organs" in explained and "sha256" in explained
+    config = demo / "demo" / "config.yaml"
+    text = config.read_text()
+    assert text.count("  spleen: organs/spleen\n") == 1
+    config.write_text(text.replace("  spleen:", "  stomach: organs/stomach\n  spleen:"))
+    segmented = demo / "results" / "segment" / "organs" / "phantom_01.nii.gz"
+    before = segmented.stat().st_mtime_ns
+    assert again == RUN
+    said = call(demo, *shlex.split(again))
+    assert "compose: 6/6" in said.stderr and "segment" not in said.stderr
+    assert segmented.stat().st_mtime_ns == before
+    described = demo / "results" / "datasets" / "nnunet" / "Dataset500_Phantoms" / "dataset.json"
+    assert "stomach" in json.loads(described.read_text())["labels"]
+    assert study == "make study"
 
 
 def test_the_shipped_weights_are_small_and_those_that_were_recorded():

@@ -180,7 +180,11 @@ def test_weights_that_nobody_accepted_stop_the_run_before_any_job(project):
 @pytest.mark.parametrize(
     ("change", "code", "words"),
     [
-        ({"qc": {"decisions": "decided.tsv"}}, "TABLE_INVALID", "'nobody' is in no row"),
+        (
+            {"qc": {"decisions": "decided.tsv"}},
+            "TABLE_INVALID",
+            "'nobody' is not in the case table",
+        ),
         ({"run": {"device": "cuda:9"}}, "DEVICE_MISSING", "run.device is cuda:9"),
         ({"segmenters": "organ"}, "FILE_MISSING", "none of the 2 cases has such a file"),
     ],

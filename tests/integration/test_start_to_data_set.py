@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
 import shutil
+import subprocess
+import sys
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -17,6 +21,7 @@ from typer.testing import CliRunner
 from backsplit.cli import app
 from backsplit.start.names import case_ids
 from support import downloads, nbia
+from support.documents import commands
 from support.incremental import Engine
 from support.project import load
 from support.scans import SHAPE, Scan, class_of, volume
@@ -176,3 +181,31 @@ def hold_against(config: dict, labels: dict, found: Scan, written: np.ndarray) -
                 assert (written[mask & ~lesions] == labels[structure]).all(), (organ, structure)
                 seen += 1
     assert seen >= 3
+
+
+def test_the_commands_of_the_tutorial_on_kits23(tmp_path, monkeypatch):
+    """What needs the download, TotalSegmentator's weights or a training is tested elsewhere."""
+    monkeypatch.chdir(tmp_path)
+    scans = downloads.kits23(Path("kits23"))
+    shown = commands("docs/tutorial-kits23.md")
+    start, checked, run, protocol, price = [
+        line
+        for line in shown
+        if line.startswith("backsplit ") and line.split()[1] not in ("weights", "train")
+    ]
+
+    def call(line: str, status: int = 0) -> str:
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        done = subprocess.run(
+            shlex.split(line), env={**os.environ, "PATH": path, "HOME": str(tmp_path)},
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == status, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    assert "layout kits" in call(start) and "to decide:" in call(protocol)
+    config = as_files(yaml.safe_load(Path("mine/config.yaml").read_text()), scans, Path("truth"))
+    Path("mine/config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    assert "3 cases, 0 refused" in call(checked, 3)  # the files lack most of 117 classes
+    assert "exported: 3 of 3 cases" in call(run)
+    assert "trainings" in call(price)

@@ -63,7 +63,9 @@ def test_nnunet_alone_predicts_the_same_with_a_packed_model(tmp_path, monkeypatc
     other = trainer_of(nnUNetTrainerBackSplitSegResNet, name)
     other.run_training()
     told = call(other.output_folder_base, tmp_path / "c", ok=False)
-    assert "(code TRAINING_UNSUITED)" in told and "nnU-Net alone cannot build it" in told
+    assert (
+        "(code TRAINING_UNSUITED)" in told and "nnU-Net cannot build it without backsplit" in told
+    )
     assert not (tmp_path / "b").exists() and not (tmp_path / "c").exists()
 
 

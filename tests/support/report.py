@@ -87,7 +87,7 @@ def make_results(results: Path) -> None:
         ["broken", "ok", "", "", "c.nii.gz", ""],
         ["worry", "ok", "", "", "d.nii.gz", ""],
         ["</script><script>alert(2)</script>", "refused", "CASE_ID_INVALID", EVIL, EVIL, EVIL],
-        ["../../secret", "refused", "CASE_ID_INVALID", "is no case id", "e.nii.gz", ""],
+        ["../../secret", "refused", "CASE_ID_INVALID", "is not a valid case id", "e.nii.gz", ""],
         ["small", "refused", "CASE_ID_DUPLICATE", "stands twice", "e.nii.gz", ""],
     ]
     columns = ["case", "status", "code", "message", "image_ct", "note"]

@@ -54,6 +54,17 @@ def nnunet_folder(
     return root
 
 
+def model(folder: Path, labels: dict[str, int], folds=("fold_0", "fold_1")) -> Path:
+    """A trained-model folder by its names, with empty checkpoints."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for fold in folds:
+        (folder / fold).mkdir(parents=True)
+        (folder / fold / "checkpoint_final.pth").touch()
+    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
+    (folder / "plans.json").write_text("{}")
+    return folder
+
+
 def found_in(root: Path, **wanted: object):
     return find(root, Wanted(**wanted))
 

@@ -94,7 +94,7 @@ def test_channels_have_the_suffix_that_bids_has_for_them(channel, suffix):
 @pytest.mark.parametrize(
     ("section", "said"),
     [
-        ({"suffixes": {"mr": "T1w"}}, "'mr' is no channel"),
+        ({"suffixes": {"mr": "T1w"}}, "'mr' is not a channel"),
         ({"suffixes": {"t1": "T1w/../x"}}, "is not like"),
         ({"suffixes": {"t1": "FLAIR", "flair": "FLAIR"}}, "t1 and flair have the suffix 'FLAIR'"),
         ({"suffixes": {"t1": "flair"}}, "t1 and flair have the suffix"),

@@ -52,7 +52,7 @@ def test_what_belongs_together_in_bids_is_not_guessed(tmp_path):
     config, report, said = started(tmp_path)
     assert config.dataset.channels == ("t1w",) and statuses(report) == ["refused", "ok"]
     assert any("sub-01_ses-1 has 2 files for t1w" in line for line in section(said, "to decide"))
-    assert any("flair is not there for every case" in x for x in section(said, "left out"))
+    assert any("flair does not exist for every case" in x for x in section(said, "left out"))
 
 
 def test_a_file_that_holds_a_mask_is_no_image_whatever_it_is_called(tmp_path):

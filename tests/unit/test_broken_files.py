@@ -99,9 +99,9 @@ HEADER = "NRRD0004\ntype: short\ndimension: 3\nsizes: 2 2 2\nspace: left-posteri
     [
         ("a.nrrd", HEADER + "x" * 50000 + "\n\n", "more than 10000 bytes"),
         ("a.nrrd", HEADER + "encoding: ascii\n\n", "encoding 'ascii'"),
-        ("a.nhdr", HEADER + "data file: ../secret.raw\n\n", "not beside it"),
-        ("a.nhdr", HEADER + "data file: /etc/passwd\n\n", "not beside it"),
-        ("a.mhd", "NDims = 3\nElementDataFile = ..\\secret.raw\n", "not beside it"),
+        ("a.nhdr", HEADER + "data file: ../secret.raw\n\n", "not next to it"),
+        ("a.nhdr", HEADER + "data file: /etc/passwd\n\n", "not next to it"),
+        ("a.mhd", "NDims = 3\nElementDataFile = ..\\secret.raw\n", "not next to it"),
         ("a.nrrd", HEADER + "# a comment\n" * 60_000, "without an end"),
     ],
 )

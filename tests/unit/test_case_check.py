@@ -54,19 +54,20 @@ def test_all_that_is_wrong_with_a_case_is_said(project, configured):
     assert problems[3].what == "is empty" and problems[3].value == ""
     assert said[1].message == (
         "image_ct: is empty; give the path of the image; lesion: is empty; "
-        "give the lesion file, or `none` where the patient has no lesion"
+        "give the lesion file, or `none` if the patient has no lesion"
     )
 
 
+INVALID = "is not a valid case id"
 RESERVED = "is a reserved name (backsplit or Windows)"
 
 
 @pytest.mark.parametrize(
     ("case", "said"),
     [
-        ("a", None), ("A.b_c-9", None), ("x" * 128, None), ("x" * 129, "is no case id"),
-        ("", "is no case id"), ("-a", "is no case id"), ("a..b", "is no case id"),
-        ("a/b", "is no case id"), ("ä", "is no case id"),
+        ("a", None), ("A.b_c-9", None), ("x" * 128, None), ("x" * 129, INVALID),
+        ("", INVALID), ("-a", INVALID), ("a..b", INVALID),
+        ("a/b", INVALID), ("ä", INVALID),
         ("labels", RESERVED), ("Con", RESERVED), ("lpt1.x", RESERVED), ("labels2", None),
     ],
 )  # fmt: skip
@@ -107,7 +108,7 @@ def test_channels_have_to_overlap_and_may_have_grids_of_their_own(project, confi
     config = configured(dataset=project.settings["dataset"] | {"channels": ["ct", "pet"]})
     problems, said = checked(config, threads=1)
     assert codes(problems) == [("far", "image_pet", "GRID_NO_OVERLAP")]
-    assert said[0].message == "pet is on a grid of its own (7x6x6 voxels of 9x9x9 mm)"
+    assert said[0].message == "pet has its own grid (7x6x6 voxels of 9x9x9 mm)"
     assert said[2].message == ""
 
 
@@ -138,4 +139,4 @@ def test_a_file_that_breaks_a_reader_is_one_problem(project, configured, monkeyp
     monkeypatch.setattr("backsplit.cases.check.check_lesion", broken)
     problems, _ = checked(configured())
     assert codes(problems) == [("a", "lesion", "INTERNAL")]
-    assert "could not be looked at (ZeroDivisionError: by zero)" in problems[0].what
+    assert "could not be checked (ZeroDivisionError: by zero)" in problems[0].what

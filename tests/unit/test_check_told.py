@@ -156,4 +156,4 @@ def test_exit_status_is_how_bad_it_is(project):
     (project.results / "qc" / "decisions.tsv").write_text("case\tdecision\nzz\taccept\n")
     project.write(targets={"tumor": 1, "cyst": 2})
     said = checked(project, 1)
-    assert "decisions.tsv" in said and "'zz' is in no row of the case table" in said
+    assert "decisions.tsv" in said and "'zz' is not in the case table" in said

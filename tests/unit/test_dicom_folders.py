@@ -112,7 +112,7 @@ def test_localizers_that_say_so_are_left_aside(folder, uid):
 
     second(folder, stored()[:2], edit, cosines=SAGITTAL, uid=uid)
     (note,) = read_geometry(folder).notes
-    assert "left aside" in note and "b000-" in note
+    assert "ignored, not slices" in note and "b000-" in note
     np.testing.assert_array_equal(read_volume(folder).array, stored())
 
 
@@ -181,7 +181,7 @@ def test_an_object_without_geometry_is_no_image_and_no_lesion(tmp_path):
     capture(tmp_path / "shots" / "a.dcm")
     assert code_of(tmp_path / "shots") is Code.ORIENTATION_UNKNOWN
     one = next(iter(write_series(tmp_path / "series", stored()).iterdir()))
-    assert code_of(one) is Code.NOT_3D and "give the folder" in said(one)
+    assert code_of(one) is Code.NOT_3D and "use the folder" in said(one)
 
 
 def test_frames_without_positions_are_refused(tmp_path):

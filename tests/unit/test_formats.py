@@ -249,7 +249,7 @@ def test_what_a_nrrd_header_says_in_vain_is_refused(tmp_path, changes, said):
     [
         ({"ElementDataFile": "LIST"}, "several files"),
         ({"ElementDataFile": "a%02d.raw"}, "several files"),
-        ({"ElementDataFile": "/etc/passwd"}, "not beside it"),
+        ({"ElementDataFile": "/etc/passwd"}, "not next to it"),
         ({"BinaryData": "False"}, "as text"),
         ({"BinaryData": "maybe"}, "maybe"),
         ({"ElementType": "MET_FLOAT_ARRAY"}, "not numbers"),

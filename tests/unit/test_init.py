@@ -69,7 +69,7 @@ def test_it_ends_with_what_was_found_left_out_and_has_to_be_decided(folder):
         (["--image", "a b={case}.nii.gz"], "is not NAME=PATTERN"),
         ([*IMAGES, *IMAGES], "names ct twice"),
         ([*IMAGES, *LESION, *LESION], "2 times without a target"),
-        ([*IMAGES, *LESION, "--label", "liver=one"], "is no whole number"),
+        ([*IMAGES, *LESION, "--label", "liver=one"], "is not a whole number"),
         (
             ["--preset", "kits23", "--labels", "organs={case}/o.nii.gz"],
             "cannot be combined with --preset",
@@ -87,7 +87,9 @@ def test_what_does_not_go_together_is_refused(folder, arguments, said):
 def test_a_preset_of_another_data_set_is_refused(folder):
     nnunet_folder(folder / "data")
     done = command("--preset", "kits23")
-    assert done.exit_code == 1 and "holds no KiTS23: it was recognised as nnunet" in done.output
+    assert (
+        done.exit_code == 1 and "is not a KiTS23 folder: it was recognised as nnunet" in done.output
+    )
 
 
 def test_cases_of_other_names_than_the_presets_are_asked_about(folder):

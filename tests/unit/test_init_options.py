@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import shlex
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from typer.testing import CliRunner
 
 from backsplit.cli import app
 from backsplit.config.file import load_config
-from support.start import nnunet_folder, volume
+from support.start import model, nnunet_folder, volume
 
 IMAGES = ["--image", "ct={case}/ct.nii.gz", "--lesion", "{case}/gtv.nii.gz"]
 
@@ -29,16 +28,6 @@ def add(case: str) -> None:
     volume(Path("data") / case / "ct.nii.gz")
     volume(Path("data") / case / "gtv.nii.gz", 1)
     volume(Path("data") / case / "organs.nii.gz", 4, 7)
-
-
-def model(folder: Path, labels: dict[str, int], folds=("fold_0", "fold_1")) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    for fold in folds:
-        (folder / fold).mkdir(parents=True)
-        (folder / fold / "checkpoint_final.pth").touch()
-    (folder / "dataset.json").write_text(json.dumps({"labels": labels}))
-    (folder / "plans.json").write_text("{}")
-    return folder
 
 
 def init(*arguments: str, ok: bool = True) -> str:

@@ -147,7 +147,7 @@ def test_an_empty_cell_and_an_empty_file_are_said(project, configured):
     cases = read_cases(config := configured())
     problems, (checked,) = check_cases(cases, cases, checking(config), project.folder / "c.tsv")
     assert not problems
-    assert "a_cyst.nii.gz holds no lesion voxel; write `none`" in checked.message
+    assert "a_cyst.nii.gz has no lesion voxel; write `none`" in checked.message
 
 
 def test_a_column_beside_lesion_takes_its_target_out_of_it(project, configured):
@@ -166,8 +166,8 @@ def test_a_column_beside_lesion_takes_its_target_out_of_it(project, configured):
 @pytest.mark.parametrize(
     ("columns", "targets", "needle"),
     [
-        (["lesion", "lesion_tumour"], {"tumor": 1}, "lesion_tumour, which is no target's"),
-        (["lesion", "lesion_tumor"], {"tumor": 1}, "beside one for each target"),
+        (["lesion", "lesion_tumour"], {"tumor": 1}, "lesion_tumour, which belongs to no target"),
+        (["lesion", "lesion_tumor"], {"tumor": 1}, "and one for each target"),
         (["lesion_tumor"], {"tumor": 1, "cyst": 2}, "lacks the column lesion"),
         (["lesion"], {"tumor": 1, "cyst": 1}, "share the value 1"),
         (["lesion", "lesion_cyst"], {"tumor": 1, "cyst": 1}, None),

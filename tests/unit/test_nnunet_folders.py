@@ -70,8 +70,8 @@ def test_images_and_labels_that_a_description_lists(tmp_path):
     [
         (["c_1_0000.nii.gz"], ["c_1.nii.gz", "c_2.nii.gz"], "labels of cases that have no image"),
         (["c_1_0000.nii.gz", "c_1_0001.nii.gz"], ["c_1.nii.gz"], "dataset.json has no channel 1"),
-        (["c_1_0000.nii.gz", "c_1_0000.nii"], ["c_1.nii.gz"], "is there too"),
-        (["c_1_0000.nii.gz"], ["c_1.nii.gz", "c_1.nii"], "is there too"),
+        (["c_1_0000.nii.gz", "c_1_0000.nii"], ["c_1.nii.gz"], "exists too"),
+        (["c_1_0000.nii.gz"], ["c_1.nii.gz", "c_1.nii"], "exists too"),
     ],
 )
 def test_what_is_no_case_is_said(tmp_path, images, labels, why):

@@ -149,7 +149,7 @@ def test_names_that_collide_are_numbered_and_unclear_ones_are_said(tmp_path):
     assert config.targets == {"lesion": (3,)}
     assert config.segmenters["given"].labels == {"label": 1, "label_2": 2, "fat": 4}
     assert config.structures["fat"].of == ("given/fat",)
-    unclear = "taken for anatomy though the name does not say so: label, label_2"
+    unclear = "treated as anatomy although the name does not say so: label, label_2"
     assert unclear in section(said, "to decide")
     assert codes(report) == {"WEIGHTS_MISSING"}
 

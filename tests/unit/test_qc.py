@@ -108,7 +108,7 @@ def test_severities_make_verdicts_and_a_person_wins(tmp_path):
     [
         ("case\tverdict\na\taccept\n", "lacks the column decision"),
         ("case\tdecision\na\tmaybe\n", "'maybe'"),
-        ("case\tdecision\nb\taccept\n", "'b' is in no row"),
+        ("case\tdecision\nb\taccept\n", "'b' is not in the case table"),
         ("case\tdecision\na\taccept\na\treject\n", "a twice"),
     ],
 )

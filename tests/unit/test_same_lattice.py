@@ -81,7 +81,7 @@ def test_masks_reordered_cropped_and_padded_by_itk_come_back(image, order, flips
     placed = on_grid(labels, grid, reference, "any" if lattice.shifts else "refuse")
     np.testing.assert_array_equal(placed.array, kept)
     assert placed.grid == reference and placed.array.dtype == labels.dtype
-    assert grid.is_same(reference) or "taken exactly" in placed.notes[0]
+    assert grid.is_same(reference) or "read exactly" in placed.notes[0]
     as_image = resample_image(Volume(labels, grid), reference).array
     np.testing.assert_array_equal(as_image, np.where(inside, whole, labels.min()))
     assert as_image.dtype == labels.dtype

@@ -168,7 +168,7 @@ def test_slabs_of_a_file_that_is_cut_off_are_refused(tmp_path):
     image = np.random.default_rng(0).integers(0, 99, (40, 50, 60)).astype(np.int16)
     save_nifti(path, image, grid_of(image.shape))
     path.write_bytes(path.read_bytes()[:-5000])
-    with pytest.raises(CaseError, match="can not be read"):
+    with pytest.raises(CaseError, match="cannot be read"):
         list(read_slabs(path, 4))
 
 

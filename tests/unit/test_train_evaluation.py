@@ -51,7 +51,7 @@ def test_each_target_of_each_case_is_scored(predicted):
     assert (free["reference_ml"], free["invented"]) == (0, 1)
     assert free["false_positive_ml"] == pytest.approx(2 * 12 / 1000)
     assert "1 without a prediction: d" in done.stdout + done.stderr
-    assert "1 that are no case, left out: stranger" in done.stdout + done.stderr
+    assert "1 of no case in the table, left out: stranger" in done.stdout + done.stderr
     assert "any target" in done.stdout and "Cases without the target" in done.stdout
     summary = predicted.results / "evaluation" / "predicted" / "summary.md"
     assert summary.read_text() == done.stdout

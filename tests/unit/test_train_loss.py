@@ -157,7 +157,7 @@ def test_a_case_that_the_table_does_not_name_can_be_anything_but_a_target():
 
 @pytest.mark.parametrize("wrong", ["lung", "tumor", 1, 6, 0])
 def test_a_table_that_names_what_is_no_structure_is_refused(wrong):
-    with pytest.raises(RunError, match="no structure of the data set") as refused:
+    with pytest.raises(RunError, match="not a structure of the data set") as refused:
         possible_classes({"a": ["liver", wrong]}, NAMES, TARGETS, "a")
     assert refused.value.code is Code.TRAINING_UNSUITED
 

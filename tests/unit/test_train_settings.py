@@ -26,8 +26,8 @@ def test_the_environment_goes_before_the_data_set(tmp_path, monkeypatch):
         ('{"target": 0.5}', "`target`"),
         ('{"targets": 1.5}', "`targets`"),
         ('{"epochs": 0}', "`epochs`"),
-        ("[1]", "no JSON object"),
-        ("{targets: 1}", "no JSON object"),
+        ("[1]", "not a JSON object"),
+        ("{targets: 1}", "not a JSON object"),
         ('{"target_dice": NaN}', "`target_dice`"),
     ],
 )

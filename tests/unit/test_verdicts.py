@@ -68,7 +68,7 @@ def test_a_target_that_no_case_has_is_a_flag_of_the_data_set_alone():
         ("name\nx\n", "lacks the column case"),
         ("case\nb\n", "lacks the column decision"),
         ("case\tdecision\na\taccept\nb\tmaybe\nc\tnever\n", ": b has the decision 'maybe'"),
-        ("case\tdecision\nx\taccept\na\taccept\ny\treject\n", ": 'x' is in no row"),
+        ("case\tdecision\nx\taccept\na\taccept\ny\treject\n", ": 'x' is not in the case table"),
         ("case\tdecision\na\taccept\na\treject\nb\treject\nb\treject\n", ": a twice"),
     ],
 )  # fmt: skip

@@ -126,7 +126,7 @@ class _FileCheck:
             if reference is not None and grid is not None and not grid.is_same(reference):
                 with self._noting(f"image_{channel}"):
                     require_overlap(str(self.case.images[channel]), grid, reference)
-                    self.notes.append(f"{channel} is on a grid of its own ({grid.describe()})")
+                    self.notes.append(f"{channel} has its own grid ({grid.describe()})")
         self._lesion(reference)
         self._excluded()
         if reference is not None:
@@ -157,7 +157,7 @@ class _FileCheck:
                     self.notes += found.notes
                     self.drawn += found.drawn
             elif self.case.columns[column] != NO_LESION:
-                remedy = f"give the lesion file, or `{NO_LESION}` where the patient has no lesion"
+                remedy = f"give the lesion file, or `{NO_LESION}` if the patient has no lesion"
                 self._add(column, Code.FILE_MISSING, "is empty", remedy)
 
     def _excluded(self) -> None:
@@ -169,7 +169,7 @@ class _FileCheck:
                 self._add(
                     EXCLUDE_COLUMN,
                     Code.PATTERN_UNMATCHED,
-                    f"{shown(name)!r} is no structure",
+                    f"{shown(name)!r} is not a structure",
                     f"name some of {shown(names)}, separated by `;`",
                 )
 
@@ -219,7 +219,7 @@ class _FileCheck:
             self._add(column, error.code, error.what, error.remedy)
         except Exception as error:  # whatever one file does, the others are looked at
             log.exception("%s", self.case.id)
-            what = f"could not be looked at ({type(error).__name__}: {error})"
+            what = f"could not be checked ({type(error).__name__}: {error})"
             self._add(column, Code.INTERNAL, what, "see the log, and report this as a bug")
 
     def _add(self, column: str, code: Code, message: str, remedy: str) -> None:
@@ -238,7 +238,7 @@ def _check_id(case: Case, rows: Sequence[int], table: str) -> Iterator[Problem]:
         yield Problem(
             Code.CASE_ID_INVALID,
             table,
-            "is no case id",
+            "is not a valid case id",
             "use up to 128 letters, digits, `.`, `_` and `-`, beginning with a letter or digit, "
             "without `..`",
             case.row,

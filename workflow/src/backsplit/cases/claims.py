@@ -179,7 +179,7 @@ def _require_declared(
                 f"{path} holds the values {shown(', '.join(map(str, told)))}; in the column "
                 f"{values.column} every voxel that is not 0 is {name}, and one value is expected",
                 f'write `targets: {{{name}: "*"}}` if each value is a lesion, or `ignore: VALUE` '
-                "for one where nobody looked; else give the file of this target alone",
+                "for unannotated voxels; otherwise give the file of this target alone",
             )
     unknown = [value for value in present if value not in known]
     if not unknown:

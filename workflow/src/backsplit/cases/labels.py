@@ -108,7 +108,7 @@ def placing_note(path: Path, grid: Grid, reference: Grid) -> str:
         return f"{path.name} is put from {grid.describe()} on the image's grid"
     far = f", up to {lattice.drift_mm:.2g} mm off" if lattice.drift_mm >= NOTED_MM else ""
     return (
-        f"{path.name} has the image's own voxels ({lattice.describe()}{far}): taken exactly, "
+        f"{path.name} has the image's voxels ({lattice.describe()}{far}): read exactly, "
         "without interpolation"
     )
 
@@ -142,11 +142,11 @@ def _mismatch(path: Path, grid: Grid, reference: Grid, image: Path) -> CaseError
         return CaseError(
             Code.GRID_MISMATCH,
             f"{path} is {grid.describe()} but its image is {reference.describe()}",
-            f"give the image that it was drawn on; {other}",
+            f"use the image that it was drawn on; {other}",
         )
     return CaseError(
         Code.GRID_MISMATCH,
-        f"{path} has the size of its image but lies up to {grid.distance_mm(reference):.3g} mm "
+        f"{path} has the size of its image but is up to {grid.distance_mm(reference):.3g} mm "
         f"away from it ({grid.describe()}, the image {reference.describe()})",
         "if it was drawn on this image, its header is wrong: "
         f"{_copy_header(path, image)}; if not, {other}",

@@ -166,7 +166,7 @@ def _notes(
         return [f"{path.name} has no segment of {', '.join(lacking)}"]
     if all(target.is_empty for target in drawn):
         remedy = "" if values.anatomy else "; write `none` if the patient has no lesion"
-        return [f"{path.name} holds no lesion voxel{remedy}"]
+        return [f"{path.name} has no lesion voxel{remedy}"]
     held = values_in(labels.array, {})
     lesions = [v for v in held if set(claims.get(v, ())) & set(values.targets)]
     if values.mask_of is not None and lesions != list(values.targets[values.mask_of]):
@@ -290,7 +290,7 @@ def _with_volumes(
             raise CaseError(
                 Code.LESION_LOST,
                 f"{path}: nothing of {name} ({old_ml:.3g} ml) would be left on the image's grid, "
-                "whose voxels are too large for it",
+                "whose voxels are too large",
                 "set dataset.grid to the channel that it was drawn on",
             )
         if old_ml:

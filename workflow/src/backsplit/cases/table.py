@@ -199,15 +199,15 @@ def _require_lesions(columns: Sequence[str], config: Config) -> None:
     if stray:
         raise RunError(
             Code.TABLE_INVALID,
-            f"{path} has the column {shown(stray[0])}, which is no target's: there are "
+            f"{path} has the column {shown(stray[0])}, which belongs to no target; the targets are "
             f"{shown(', '.join(targets))}",
             "add the target, or rename the column so that it does not begin with lesion_",
         )
     if LESION in columns and LESION not in known:
         raise RunError(
             Code.TABLE_INVALID,
-            f"{path} has the column lesion beside one for each target: nothing would be read "
-            "from it",
+            f"{path} has the column lesion and one for each target: nothing would be read "
+            "from lesion",
             "remove it, or remove the column of a target that it holds",
         )
     seen: dict[int | str, str] = {}

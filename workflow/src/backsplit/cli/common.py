@@ -64,7 +64,7 @@ ConfigOption = Annotated[
 BatchOption = Annotated[
     str | None, typer.Option("--batch", help="Only this batch of cases. Default: all of them.")
 ]
-LogOption = Annotated[Path | None, typer.Option("--log", help="File for all that libraries print.")]
+LogOption = Annotated[Path | None, typer.Option("--log", help="File for the output of libraries.")]
 DEFAULT_CONFIG = Path()
 
 

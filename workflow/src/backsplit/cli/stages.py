@@ -22,7 +22,7 @@ app = typer.Typer()
 UnrestrictedOption = Annotated[
     bool,
     typer.Option(
-        "--only-unrestricted", help="Without segmenters that may not be used commercially."
+        "--only-unrestricted", help="Leave out segmenters that may not be used commercially."
     ),
 ]
 
@@ -67,9 +67,7 @@ def segment(
     ],
     config: ConfigOption = DEFAULT_CONFIG,
     batch: BatchOption = None,
-    timings: Annotated[
-        Path | None, typer.Option(help="File for where the time went, as JSON.")
-    ] = None,
+    timings: Annotated[Path | None, typer.Option(help="Write timings to this JSON file.")] = None,
     log: LogOption = None,
 ) -> None:
     """Label cases with one segmenter; networks load once."""

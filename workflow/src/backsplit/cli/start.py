@@ -62,7 +62,7 @@ def init(
     into: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("mine"),
     layout: Annotated[
         Layout | None,
-        typer.Option(help="How the folder is laid out (config/README.md). Default: what fits."),
+        typer.Option(help="Layout of the folder (nnunet, kits, bids, …). Default: recognised."),
     ] = None,
     preset: Annotated[
         PresetName | None,
@@ -105,7 +105,7 @@ def init(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE of the label files, as tumor=2; names tell lesions from anatomy.",
+            help="NAME=VALUE of the label files, as tumor=2; the names tell lesions from anatomy.",
             rich_help_panel=PATTERNS,
         ),
     ] = None,
@@ -202,7 +202,7 @@ def init(
             found = with_anatomy(root, found, drawn_anatomy, values)
         if chosen is not None and found.layout not in chosen.layouts:
             raise _wrong(
-                f"{root} holds no {chosen.title}: it was recognised as {found.layout}",
+                f"{root} is not a {chosen.title} folder: it was recognised as {found.layout}",
                 "give the folder of that data set, or leave --preset out",
             )
         if update:
@@ -256,7 +256,9 @@ def _values(texts: Iterable[str]) -> dict[str, int]:
     pairs = _pairs("label", texts, "tumor=2")
     for name, value in pairs.items():
         if not (value.isascii() and value.isdigit() and 0 < int(value[:6]) < 65536):
-            raise _wrong(f"--label {name}={value}: the value is no whole number above 0", "tumor=2")
+            raise _wrong(
+                f"--label {name}={value}: the value is not a whole number above 0", "tumor=2"
+            )
     return {name: int(value) for name, value in pairs.items()}
 
 

@@ -11,7 +11,7 @@ import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
 
-app = typer.Typer(help="Train on the label maps, and see what it brought.", no_args_is_help=True)
+app = typer.Typer(help="Train on the label maps, predict, and score.", no_args_is_help=True)
 
 
 @app.command()
@@ -155,7 +155,7 @@ def pack(
     ] = None,
     checkpoint: Annotated[str, typer.Option(help="File of a fold.")] = "checkpoint_final.pth",
 ) -> None:
-    """Write a trained model as a folder that nnU-Net alone runs."""
+    """Write a trained model as a folder that nnU-Net runs without backsplit."""
     from backsplit.train.pack import pack as write
 
     with errors(None):

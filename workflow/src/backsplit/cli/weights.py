@@ -10,7 +10,7 @@ import typer
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, errors
 from backsplit.cli.names import complete_segmenters
 
-app = typer.Typer(help="Weights of networks.", no_args_is_help=True)
+app = typer.Typer(help="Download, accept and list weights of networks.", no_args_is_help=True)
 
 
 @app.command("list")

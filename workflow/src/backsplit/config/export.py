@@ -53,8 +53,8 @@ class BidsExport(Section):
 
     mode: Literal["symlink", "copy"] = Field(
         default="symlink",
-        description="Link to the files of the nnU-Net data set, or copy them: a data set that "
-        "stands alone.",
+        description="Link to the files of the nnU-Net data set, or copy them for a "
+        "self-contained data set.",
     )
     suffixes: dict[str, str] = Field(
         default_factory=dict,
@@ -128,12 +128,12 @@ class Export(Section):
         """
         unknown = sorted(set(self.nnunet.channel_names) - set(channels))
         if unknown:
-            raise ValueError(f"export.nnunet.channel_names: {unknown[0]!r} is no channel")
+            raise ValueError(f"export.nnunet.channel_names: {unknown[0]!r} is not a channel")
         if self.bids is None:
             return
         strange = sorted(set(self.bids.suffixes) - set(channels))
         if strange:
-            raise ValueError(f"export.bids.suffixes: {strange[0]!r} is no channel")
+            raise ValueError(f"export.bids.suffixes: {strange[0]!r} is not a channel")
         alike: dict[str, list[str]] = {}
         for channel in channels:
             alike.setdefault(self.bids.suffix(channel).casefold(), []).append(channel)

@@ -125,7 +125,7 @@ def _expected(error: Mapping[str, Any]) -> str:
     kind, facts = error["type"], error.get("ctx", {})
     if facts.get("pattern") == NAME_PATTERN:
         return "a letter, followed by letters, digits and any of _ . -"
-    bound = BOUNDS.get(kind, "a value that this key takes (docs/configuration.md)")
+    bound = BOUNDS.get(kind, "a value of this key; see `backsplit schema reference`")
     return NOUNS.get(kind) or bound.format_map(facts).replace("'", "")
 
 
@@ -144,7 +144,7 @@ def _own(key: tuple[object, ...], error: Mapping[str, Any]) -> Fault:
 
 
 def _no_kind(key: tuple[object, ...], _: Mapping[str, Any]) -> Fault:
-    return Fault(key, "has no `kind`", "add it, as docs/configuration.md says")
+    return Fault(key, "has no `kind`", "add it; `backsplit schema reference` lists the kinds")
 
 
 def _wrong_kind(key: tuple[object, ...], error: Mapping[str, Any]) -> Fault:

@@ -69,7 +69,7 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            [_problem(path, f"can not be read ({error})", "give a YAML file with --config")]
+            [_problem(path, f"cannot be read ({error})", "give a YAML file with --config")]
         ) from None
     try:
         if _deepest(text) > MOST_LEVELS:
@@ -121,7 +121,7 @@ def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Con
     """
     if not isinstance(data, Mapping):
         raise ConfigError(
-            [_problem(path, "holds no mapping of keys", "start from config/config.yaml")]
+            [_problem(path, "is not a mapping of keys", "start from config/config.yaml")]
         )
     own = {key: value for key, value in data.items() if key not in TOP_LEVEL_OF_SNAKEMAKE}
     try:
@@ -131,7 +131,7 @@ def parse_config(data: object, path: Path, root: yaml.Node | None = None) -> Con
         raise ConfigError([_translate(fault, path, root) for fault in found]) from None
     except ValueError as error:  # pydantic can not say what is wrong with a number so long
         remedy = "use a shorter number"
-        raise ConfigError([_problem(path, f"can not be checked ({error})", remedy)]) from None
+        raise ConfigError([_problem(path, f"cannot be checked ({error})", remedy)]) from None
 
 
 def dump_config(config: Config) -> str:
@@ -173,7 +173,7 @@ def located(problems: Sequence[Problem], path: Path) -> list[Problem]:
     Parameters
     ----------
     problems : those of which the key is known
-    path : the file; where it can not be read they stay as they are
+    path : the file; where it cannot be read they stay as they are
     """
     try:
         root = read_yaml(path)[1]

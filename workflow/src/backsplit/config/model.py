@@ -51,7 +51,7 @@ class Dataset(Section):
         default="channels",
         description="Label files on another grid than the image: `channels` resamples those "
         "drawn on another channel of the case, `any` those that overlap enough, `refuse` none. "
-        "What has the image's own voxels is taken exactly, whatever is set.",
+        "Files on the image's own voxels are always read exactly.",
     )
 
     @property
@@ -86,12 +86,12 @@ class Run(Section):
     case_minutes: float = Field(
         default=60.0,
         gt=0,
-        description="A case whose network runs longer than this is given up (TIME_LIMIT).",
+        description="A case whose network runs longer than this fails (TIME_LIMIT).",
     )
     pictures: bool = Field(
         default=True,
-        description="Draw a picture of every case for the report, which takes some tenths of a "
-        "second and 0.1 MB each.",
+        description="Draw a picture of every case for the report (some tenths of a second and "
+        "0.1 MB each).",
     )
     pages: Literal["review", "all", "none"] = Field(
         default="review",
@@ -111,8 +111,8 @@ class Config(Section):
         min_length=1,
         description="{name: value in the lesion file}; ids 1..T in the output. A list of values, "
         "or `*` for all, makes each value an instance of the target. In DICOM a value is a "
-        "segment's number or its name. In a file of its own (column lesion_<target>) a target is "
-        "whatever is not 0.",
+        "segment's number or its name. In its own file (column lesion_<target>) a target is "
+        "every voxel that is not 0.",
     )
     ignore: TargetValue | None = Field(
         default=None,

@@ -118,8 +118,8 @@ class Files(Licensed):
     )
     missing: Literal["unknown", "absent"] = Field(
         default="unknown",
-        description="A binary file that is not there, or voxels outside a file on a smaller grid: "
-        "nobody looked for the structure, or it was looked for and is not in the patient.",
+        description="What a missing binary file means, or voxels outside a file on a smaller grid: "
+        "the structure was not looked for (unknown), or is not in the patient (absent).",
     )
 
     @model_validator(mode="after")

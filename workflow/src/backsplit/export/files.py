@@ -48,7 +48,7 @@ def _link(target: Path, leads_to: str) -> None:
             raise
         raise RunError(
             Code.LINKS_UNSUPPORTED,
-            f"the disk of {target.parent} takes no symbolic links ({error.strerror})",
+            f"the disk of {target.parent} does not support symbolic links ({error.strerror})",
             "set export.nnunet.mode to copy, and export.bids.mode if there is one",
         ) from error
 

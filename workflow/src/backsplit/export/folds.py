@@ -62,8 +62,8 @@ def given_folds(cases: Sequence[Case]) -> dict[str, int | None] | None:
             raise RunError(
                 Code.FOLD_INVALID,
                 f"row {case.row} of the case table has {cell[:80]!r} in `{FOLD_COLUMN}`, which is "
-                "no fold",
-                "give the number of the fold that validates the case (0, 1, …), or nothing where "
+                "not a fold",
+                "give the number of the fold that validates the case (0, 1, …), or nothing if "
                 "every fold trains on it",
             )
         folds[case.id] = int(cell) if cell else None

@@ -34,7 +34,7 @@ class CheckReport:
     fatal : problems that make every case fail: the configuration, the table's form, weights
     lacking : what the configuration names and no case has
     problems : problems of single cases
-    checked : every row of the table with its status; empty when the table can not be read
+    checked : every row of the table with its status; empty when the table cannot be read
     project : what was checked, where the configuration is sound
     keys : batch to its key, made before a file was read: one that changes meanwhile is rerun
     cpu_seconds : what looking into the files of the cases took

@@ -35,7 +35,7 @@ def evaluate_folder(
     """
     if rule not in RULES:
         raise RunError(
-            Code.CONFIG_INVALID, f"there is no rule {shown(rule)!r}", f"use {', '.join(RULES)}"
+            Code.CONFIG_INVALID, f"unknown rule {shown(rule)!r}", f"use {', '.join(RULES)}"
         )
     found = predictions_in(predictions)
     cases = project.table.with_ids(found)
@@ -48,7 +48,10 @@ def evaluate_folder(
         )
     without = [case for case in project.table.ids if case not in found]
     others = sorted(found.keys() - set(project.table.ids))
-    for names, what in ((without, "without a prediction"), (others, "that are no case, left out")):
+    for names, what in (
+        (without, "without a prediction"),
+        (others, "of no case in the table, left out"),
+    ):
         if names:
             say(f"[backsplit] evaluate: {len(names)} {what}: {', '.join(names)[:LONGEST_SHOWN]}")
     options = Options(tolerance_mm, RULES[rule], threads)

@@ -55,7 +55,7 @@ class Project:
         Raises
         ------
         RunError
-            TABLE_INVALID when it can not be read or lacks a column.
+            TABLE_INVALID when it cannot be read or lacks a column.
         """
         return open_table(self.config)
 

@@ -64,7 +64,7 @@ def not_ready(project: Project, *, local: bool) -> list[Problem]:
 
 
 def _decisions(project: Project) -> Iterator[Problem]:
-    """Decisions that can not be read."""
+    """Decisions that cannot be read."""
     path = project.config.decisions_path
     if not path.exists():
         return
@@ -168,7 +168,7 @@ def needed_bytes(project: Project) -> int:
 
 
 def _size(path: Path) -> int:
-    """Bytes of an image; 0 where it can not be read, which the check of its case says."""
+    """Bytes of an image; 0 where it cannot be read, which the check of its case says."""
     try:
         return sum(part.stat().st_size for part in parts_of(path))
     except (OSError, ValueError):

@@ -68,7 +68,7 @@ class StudyProject:
             raise RunError(
                 Code.CONFIG_INVALID,
                 f"{self.project.path} has no section `study`",
-                "add one with arms: {binary: {structures: []}, backsplit: {}} (config/README.md)",
+                "add one with arms: {binary: {structures: []}, backsplit: {}}",
             )
         return study
 

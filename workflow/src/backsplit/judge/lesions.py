@@ -83,8 +83,8 @@ def _odd_value(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
         for row in mine[mine["value"] != usual].to_dict("records"):
             value = f"{row['value']:.0f}"
             message = (
-                f"{target} has the value {value} in its file where {usual:.0f} is usual: as "
-                "whatever is not 0 is taken for it, it may be something else"
+                f"{target} has the value {value} in its file where {usual:.0f} is usual; "
+                "every voxel that is not 0 counts as it, so it may be something else"
             )
             yield _flag(
                 row["case"], target, "lesion_value", Severity.WARN, value, expected, message
@@ -125,7 +125,7 @@ def _outside(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
         more = f" (and {len(mine) - 1} more)" if len(mine) > 1 else ""
         share = f"{worst['outside_fraction']:.0%}"
         message = (
-            f"lesion {worst['instance']} ({target}) lies outside the body by {share}{more}: "
+            f"lesion {worst['instance']} ({target}) is {share} outside the body{more}: "
             "the file may be of another image"
         )
         expected = f"at most {MOST_OUTSIDE:.0%}"

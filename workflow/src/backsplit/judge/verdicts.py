@@ -271,7 +271,7 @@ def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
     strange = [case for case in table["case"] if case not in set(cases)]
     twice = table["case"][table["case"].duplicated()].tolist()
     if strange or twice:
-        what = f"{strange[0]!r} is in no row of the case table" if strange else f"{twice[0]} twice"
+        what = f"{strange[0]!r} is not in the case table" if strange else f"{twice[0]} twice"
         raise RunError(Code.TABLE_INVALID, f"{path}: {what}", "correct or remove that row")
     return table[list(DECISION_COLUMNS)]
 

@@ -91,7 +91,7 @@ def _card(case: CaseFacts, lesions: int, scheme: Scheme) -> Card:
 def make_strips(cases: Sequence[CaseFacts]) -> Mapping[str, Strip]:
     """Small pictures by case, those of the first cases with the whole one beside them.
 
-    A picture that can not be read is left out.
+    A picture that cannot be read is left out.
     """
     shown = [case for case in cases if case.picture is not None][:PICTURES_MOST]
     with ThreadPoolExecutor(max_workers=4) as pool:

@@ -60,7 +60,7 @@ class _Resolver:
                     Code.PATTERN_UNMATCHED,
                     column,
                     pattern,
-                    f"is no label, group or wildcard of labels; {_near(pattern, list(among))}",
+                    f"is not a label, group or wildcard of labels; {_near(pattern, list(among))}",
                     "choose one of targets, structures or compose.groups",
                 )
             found |= set(hits)
@@ -183,7 +183,7 @@ def _lesion_rules(resolver: _Resolver, *, quiet: bool = False) -> dict[tuple[str
                 Code.PATTERN_UNMATCHED,
                 column,
                 pattern,
-                "has no effect: no structure takes a class of this segmenter, so it is not run",
+                "has no effect: no structure uses a class of this segmenter, so it is not run",
                 "remove it, or add a structure",
             )
         if label not in allowed:
@@ -191,7 +191,7 @@ def _lesion_rules(resolver: _Resolver, *, quiet: bool = False) -> dict[tuple[str
                 Code.PATTERN_UNMATCHED,
                 column,
                 label,
-                f"is no structure; {_near(label, list(allowed))}",
+                f"is not a structure; {_near(label, list(allowed))}",
                 "give a structure, background or ignore",
             )
             label = BACKGROUND  # noqa: PLW2901 (the problem is noted; go on for the others)
@@ -317,7 +317,9 @@ def own_labels(regions: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
         left = [label for label in regions[name] if label not in later]
         if len(left) != 1:
             shown = ", ".join(left) or "none"
-            raise ValueError(f"region {name!r} has {shown} of its own beside its inner regions")
+            raise ValueError(
+                f"region {name!r} has {shown} of its own in addition to its inner regions"
+            )
         own[name] = left[0]
     return own
 

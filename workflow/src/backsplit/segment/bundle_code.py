@@ -53,6 +53,6 @@ def require_own(config: Any, files: Collection[Path], seen: set[Path]) -> None: 
         path = Path(named).resolve()
         if named and path not in seen:
             if path not in {file.resolve() for file in files}:
-                raise ValueError(f"{named}, which it reads, is no file of its bundle")
+                raise ValueError(f"{named}, which it reads, is not a file of its bundle")
             seen.add(path)
             require_own(ConfigParser.load_config_file(named), files, seen)

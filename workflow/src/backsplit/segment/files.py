@@ -71,7 +71,7 @@ class FilesSegmenter:
         paths = label_files(self.section.label_paths, case)
         column = self.section.lesion_column
         if column is not None and case.lesions.get(column) is None:
-            why = f"the table says `none` in {column}, and nothing else holds it"
+            why = f"the table says `none` in {column}"
             unknown = dict.fromkeys(self.section.labels, why)
             return Labelled(np.zeros(grid.shape, np.uint8), grid, unknown=unknown)
         return self.files.read(paths, grid, case)

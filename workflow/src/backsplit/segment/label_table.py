@@ -111,7 +111,7 @@ def _checked(pairs: Iterable[Pair]) -> dict[str, int]:
             raise ValueError(f"{shown(name)!r} or its value {value} is given twice")
         found[name.strip()] = value
     if not found:
-        raise ValueError("it holds no labels")
+        raise ValueError("it has no labels")
     return found
 
 

@@ -15,7 +15,7 @@ from backsplit.segment.base import Commercial, Licence
 UNSTATED = Licence(
     "unknown",
     Commercial.UNKNOWN,
-    "nobody has said; set `licence` and `commercial` of this segmenter",
+    "not stated; set `licence` and `commercial` of this segmenter",
     "nobody",
 )
 
@@ -39,6 +39,6 @@ def stated_licence(section: Licensed) -> Licence | None:
     terms = {
         Commercial.YES: "free for commercial use",
         Commercial.NO: "not for commercial use",
-        Commercial.UNKNOWN: "whether it allows commercial use was not said",
+        Commercial.UNKNOWN: "whether it allows commercial use is not stated",
     }[commercial]
     return Licence(section.licence or "unknown", commercial, terms, "the configuration")

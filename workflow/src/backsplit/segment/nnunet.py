@@ -47,14 +47,14 @@ class NnUNetSegmenter:
         try:
             data = read_json(path)
             if not isinstance(data, dict) or not isinstance(data.get("labels"), dict):
-                raise ValueError("it holds no `labels` with names and values")
+                raise ValueError("it has no `labels` with names and values")
             if not isinstance(data.get("channel_names", {}), dict):
-                raise ValueError("its `channel_names` are no names by number")
+                raise ValueError("its `channel_names` do not map numbers to names")
             return data
         except (OSError, ValueError, RecursionError) as error:
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{path} can not be read ({error})",
+                f"{path} cannot be read ({error})",
                 "`model` must be a trained-model folder "
                 "(Trainer__Plans__Configuration) with dataset.json, plans.json and fold_*",
             ) from None
@@ -179,7 +179,7 @@ class NnUNetSegmenter:
                     f"{path} does not exist; the model folder has {there}",
                     "correct `model`, `folds` or `checkpoint`"
                     if folder == self.config.model
-                    else f"put the previous stage of the cascade beside {self.config.model.name}, "
+                    else f"put the previous stage of the cascade next to {self.config.model.name}, "
                     "with the same folds",
                 )
         return files
@@ -214,7 +214,7 @@ class NnUNetSegmenter:
         except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{self.config.model}/plans.json can not be read ({type(error).__name__}: {error})",
+                f"{self.config.model}/plans.json cannot be read ({type(error).__name__}: {error})",
                 "restore it",
             ) from None
         return found if isinstance(found, str) else None

@@ -133,7 +133,7 @@ class TotalSegmentatorSegmenter:
             raise CaseError(
                 Code.IMAGE_CONSTANT,
                 f"{path} holds {volume.array.min()} in every voxel",
-                "replace it by the image",
+                "replace it with the image",
             )
         return volume
 

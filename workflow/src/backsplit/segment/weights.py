@@ -67,7 +67,7 @@ def require_accepted(files: Iterable[Path], whose: str) -> None:
         if verdict is Trust.UNKNOWN:
             raise RunError(
                 Code.WEIGHTS_UNKNOWN,
-                f"{path} was never accepted, and loading it would run code of its maker",
+                f"{path} was never accepted, and loading it runs code by whoever made it",
                 f"if you trust where it comes from, run `{command}`",
             )
         if verdict is Trust.CHANGED:
@@ -110,7 +110,7 @@ def _ledger() -> Mapping[str, str]:
     except (OSError, ValueError) as error:
         raise RunError(
             Code.WEIGHTS_UNKNOWN,
-            f"{_ledger_path()} can not be read ({error})",
+            f"{_ledger_path()} cannot be read ({error})",
             "restore it or remove it",
         ) from None
 

@@ -38,8 +38,9 @@ from backsplit.start.tables import write_table
 from backsplit.store.disk import atomic_path
 
 PATIENTS = (
-    "whose the cases are is not known: if a patient has several, add a column `patient`, or init "
-    "again with --patient and a regular expression for the patient's part of a case's name"
+    "which patient each case belongs to is not known: if a patient has several, add a column "
+    "`patient`, or init again with --patient and a regular expression for the patient's part of a "
+    "case's name"
 )
 
 FIRST_ID = 501
@@ -285,13 +286,13 @@ def _proposed(
     if others:
         shown = ", ".join(others)
         decide.append(
-            f"on another grid than the lesions: {shown}; resampled by headers alone at export: are "
+            f"on another grid than the lesions: {shown}; resampled by their headers at export: are "
             "they registered?"
         )
     targets, anatomy = lesions_and_anatomy(found.labels, found.lesions)
     unclear = [name for name in anatomy if not is_anatomy_name(name)]
     if unclear:
-        decide.append(f"taken for anatomy though the name does not say so: {', '.join(unclear)}")
+        decide.append(f"treated as anatomy although the name does not say so: {', '.join(unclear)}")
     if len(targets) > 1 and not found.lesions and not any(map(is_lesion, targets)):
         decide.append("no label is called a lesion: all of them are targets")
     for name, model in models.items():
@@ -305,13 +306,13 @@ def _proposed(
     if not view.sure and not models:
         size = f" ({view.why})" if view.why else ""
         decide.append(
-            f"what part of the body the images show could not be told by names{size}: structures "
-            f"of the {view.parts[0]} are proposed; correct them where it is another"
+            f"which part of the body the images show is not clear from names{size}: structures "
+            f"of the {view.parts[0]} are proposed; correct them if it is another"
         )
     if (anatomy or found.given) and not found.licence:
         decide.append(
-            "licence of the drawn anatomy: set `licence` and `commercial` of the segmenter; what "
-            "nobody states counts as restricted"
+            "licence of the drawn anatomy: set `licence` and `commercial` of the segmenter; an "
+            "unstated licence counts as restricted"
         )
     summary = Summary(_found_lines(found, ids), left, decide)
     return config_text(found, proposal, view, summary, where), summary
@@ -331,7 +332,7 @@ def _found_lines(found: Found, ids: Sequence[str]) -> list[str]:
     lines += [f"lesions: {', '.join(targets)}"] if targets else []
     lines += [f"anatomy that was drawn: {', '.join(names)}"] if names else []
     if found.ignore is not None:
-        lines.append(f"value {found.ignore} of the lesion files means that nobody looked: ignore")
+        lines.append(f"value {found.ignore} of the lesion files marks unannotated voxels: ignore")
     renamed = [(c.id, i) for c, i in zip(found.cases, ids, strict=True) if c.id != i]
     if renamed:
         old, new = renamed[0]
@@ -347,7 +348,7 @@ def _decide_lines(found: Found, ids: Sequence[str]) -> list[str]:
     if bare:
         lines.append(
             f"{len(bare)} of {len(ids)} cases have no lesion file ({few(bare)}): write `none` in "
-            "the table where the patient has no lesion, or remove the row"
+            "the table if the patient has no lesion, or remove the row"
         )
     blind = [i for c, i in zip(found.cases, ids, strict=True) if not c.images]
     if blind and found.layout != "patterns":

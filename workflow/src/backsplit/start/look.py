@@ -68,7 +68,7 @@ def _with_lesions(found: Found) -> Found:
     if found.labels or (found.own_files and not paths):
         return found
     if not paths:
-        said = "no lesion file was found: `lesion: 1` only holds the place"
+        said = "no lesion file was found: `lesion: 1` is a placeholder"
         return replace(found, decide=[*found.decide, said])
     if names := Counter(name for path in paths for name in names_in(path)):
         note = listed(names, len(paths), "lesion")
@@ -98,7 +98,7 @@ def masks_among(found: Found) -> list[str]:
             shown = ", ".join(f"{v:g}" for v in values[0])
             said.append(f"the channel {channel} looks like a mask: {paths[0].name} holds {shown}")
         elif is_mask_name(channel):
-            said.append(f"the channel {channel} is called as masks are: is it an image?")
+            said.append(f"the channel {channel} is named like a mask: is it an image?")
     return said
 
 

@@ -59,7 +59,7 @@ def find_model(name: str, given: str) -> Model:
         what = (
             f"holds {len(found)} models ({few([path.name for path in found])})"
             if found
-            else ("holds no trained model (no dataset.json beside a plans.json)")
+            else ("holds no trained model (no folder with dataset.json and plans.json)")
         )
         raise RunError(
             Code.MODEL_INVALID,
@@ -90,7 +90,7 @@ def _labels(folder: Path) -> Mapping[str, object]:
     try:
         labels = read_json(path)["labels"]
         if not isinstance(labels, dict):
-            raise ValueError("its `labels` are no names with values")
+            raise ValueError("its `labels` do not map names to values")
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(
             Code.MODEL_INVALID, f"{path} cannot be read ({error})", "restore it from the training"

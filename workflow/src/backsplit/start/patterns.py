@@ -280,7 +280,7 @@ def _matching(root: Path, pattern: str) -> Iterator[tuple[Path, dict[str, str]]]
     if "case" not in FIELD.findall(pattern):
         raise _wrong(
             f"the pattern {pattern!r} names no case",
-            "put {case} where the case's name stands, as in {case}/ct.nii.gz",
+            "put {case} in place of the case's name, as in {case}/ct.nii.gz",
         )
     expression = re.compile(as_expression(pattern))
     for path in sorted(root.glob(FIELD.sub("*", pattern))):

@@ -84,7 +84,9 @@ def doubts(preset: Preset, found: Found) -> list[str]:
     if not others:
         return []
     number = counted(len(others), "case")
-    return [f"names unlike those of {preset.title} in {number} ({few(others)}): is it that one?"]
+    return [
+        f"names unlike those of {preset.title} in {number} ({few(others)}): is it that data set?"
+    ]
 
 
 def preset_text(

@@ -45,7 +45,7 @@ def split_volumes(
     for number, (name, case) in enumerate(zip(ids, found.cases, strict=True), start=1):
         say(f"[backsplit] init: splitting {name} ({number} of {len(ids)})")
         cases.append(_split(name, case, found.channels, into / FOLDER))
-    note = f"each channel was written to a file of its own in {into / FOLDER}"
+    note = f"each channel was written to a separate file in {into / FOLDER}"
     return replace(found, cases=cases, notes=[*found.notes, note])
 
 

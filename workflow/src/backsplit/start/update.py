@@ -81,7 +81,7 @@ def update_table(path: Path, found: Found, say: Say) -> int:
     if bare:
         say(
             f"[backsplit] init:   - {counted(len(bare), 'new case')} without a lesion file "
-            f"({few(bare)}): write `none` where the patient has no lesion, or remove the row"
+            f"({few(bare)}): write `none` if the patient has no lesion, or remove the row"
         )
     gone = [
         row[header.index("case")]

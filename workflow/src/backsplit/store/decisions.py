@@ -15,7 +15,7 @@ def read_choices(path: Path) -> dict[str, tuple[str, str]]:
     Raises
     ------
     RunError
-        TABLE_INVALID when it can not be read.
+        TABLE_INVALID when it cannot be read.
     """
     if not path.exists():
         return {}
@@ -34,7 +34,7 @@ def write_choice(path: Path, case: str, decision: str, note: str) -> None:
     Raises
     ------
     RunError
-        TABLE_INVALID when the table that is there can not be read.
+        TABLE_INVALID when the table that is there cannot be read.
     """
     header, rows = read_table(path) if path.exists() else (list(COLUMNS), [])
     header += [name for name in COLUMNS if name not in header]

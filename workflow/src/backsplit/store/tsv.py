@@ -92,7 +92,7 @@ def _decoded(path: Path) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise ValueError("it is in UTF-16: save it as UTF-8")
     if b"\0" in content:
-        raise ValueError("it holds NUL characters: no UTF-8 text")
+        raise ValueError("it contains NUL characters: not UTF-8 text")
     try:
         return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -188,7 +188,7 @@ def _require_single_lines(
                 raise RunError(
                     Code.TABLE_INVALID,
                     f"{path} has a line break within `{column}` of row {row}: a quotation mark is "
-                    "not closed, and rows may be swallowed",
+                    "not closed, and rows may be lost",
                     "remove it",
                 )
 

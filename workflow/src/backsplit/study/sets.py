@@ -137,7 +137,7 @@ class LabelSet:
         if not others:
             raise RunError(
                 Code.TRAINING_UNSUITED,
-                "a control takes the structures of another patient, and there is one patient only",
+                "a control uses the structures of another patient, and there is only one patient",
                 "leave the arm out",
             )
         number = int(hashlib.sha256(f"{self.control.seed} {case}".encode()).hexdigest(), 16)

@@ -101,9 +101,9 @@ def headlines(arms: pd.DataFrame) -> list[str]:
 def alarm_sentence(found: FalseAlarms) -> str:
     """Say how often equal arms would have been called different."""
     return (
-        f"{found.target} ({found.decision}): two arms that differ by their seeds alone are called "
+        f"{found.target} ({found.decision}): two arms that differ only in their seeds are called "
         f"different in {100 * found.called:.1f} % of {found.draws} simulated repeats "
-        f"({100 * found.low:.1f} to {100 * found.high:.1f} %); by sign flips over patients alone "
+        f"({100 * found.low:.1f} to {100 * found.high:.1f} %); by sign flips over patients only "
         f"it would be {100 * found.patients_only:.1f} %. Trained again, a network's mean Dice "
         f"changes by {plain(found.network_sd)} (standard deviation), and that of a single patient "
         f"by a further {plain(found.patient_sd)}."
@@ -111,7 +111,7 @@ def alarm_sentence(found: FalseAlarms) -> str:
 
 
 NO_ALARMS = (
-    "How often two arms that differ by their seeds alone would be called different cannot be "
+    "How often two arms that differ only in their seeds would be called different cannot be "
     "simulated: no arm was trained with more than one seed."
 )
 

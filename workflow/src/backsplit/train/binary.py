@@ -91,8 +91,8 @@ class Binary:
         except Exception as error:
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{self.path} is no checkpoint of nnU-Net that can be read without running code "
-                f"in it ({shown(str(error).partition(chr(10))[0], 200)})",
+                f"{self.path} is not an nnU-Net checkpoint that can be read without running "
+                f"code in it ({shown(str(error).partition(chr(10))[0], 200)})",
                 "give one that nnU-Net's trainer wrote",
             ) from None
 

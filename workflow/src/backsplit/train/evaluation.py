@@ -133,7 +133,7 @@ def predictions_in(folder: Path) -> dict[str, Path]:
     if not found:
         raise RunError(
             Code.FILE_MISSING,
-            f"{folder} holds no label map",
+            f"{folder} has no label map",
             "name the folder that nnUNetv2_predict wrote to",
         )
     return found

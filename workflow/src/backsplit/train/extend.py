@@ -133,7 +133,7 @@ def label_names(description: Mapping[str, Any]) -> list[str]:
     if regions := [name for name, ids in labels.items() if not isinstance(ids, int)]:
         raise RunError(
             Code.EXTENSION_MISMATCH,
-            f"labels are regions ({', '.join(regions)}), whose outputs are no softmax over classes",
+            f"labels are regions ({', '.join(regions)}), whose outputs are not a softmax",
             "extend a network of labels, onto a data set of labels (compose.emit)",
         )
     return sorted((name for name in labels if name != IGNORE), key=lambda name: labels[name])
@@ -175,9 +175,9 @@ def _require_labels(
 ) -> None:
     wrong = []
     if lost := [name for name in old if name not in new]:
-        wrong.append(f"the network has {', '.join(lost)}, the data set has not")
+        wrong.append(f"the network has {', '.join(lost)}, which the data set lacks")
     if not set(new) - set(old):
-        wrong.append("the data set has no class that the network has not")
+        wrong.append("the data set adds no class to the network's")
     theirs, ours = (d["channel_names"] for d in (binary.description, described))
     if theirs != ours:
         wrong.append(f"channels are {ours}, the network's {theirs}")
@@ -185,7 +185,7 @@ def _require_labels(
         raise RunError(
             Code.EXTENSION_MISMATCH,
             f"{binary.folder} cannot be extended: {'; '.join(wrong)}",
-            "name targets and channels of both data sets alike, in the same order of channels",
+            "give both data sets the same target names, and the same channels in the same order",
         )
 
 
@@ -209,7 +209,7 @@ def _require_other_cases(binary: Binary, ready: Path) -> None:
             Code.EXTENSION_MISMATCH,
             f"fold {binary.fold} validates on {len(both)} cases on which the network was trained "
             f"({', '.join(both[:3])})",
-            f"take the folds of {theirs} for both data sets",
+            f"use the folds of {theirs} for both data sets",
         )
 
 
@@ -241,7 +241,7 @@ def _load(network: Any, weights: Mapping[str, Any]) -> None:  # noqa: ANN401
         raise RunError(
             Code.EXTENSION_MISMATCH,
             f"the network is not that of its plans ({shown(str(error), 200)})",
-            "give the trainer that it was trained with (--trainer)",
+            "use the trainer that it was trained with (--trainer)",
         ) from None
 
 

@@ -76,7 +76,7 @@ def extend_heads(
             Code.EXTENSION_MISMATCH,
             f"the trained network is not that of the plans and the trainer: they differ in "
             f"{', '.join(sorted(missing)[:3]) or 'nothing, not even in the number of classes'}",
-            "give the trainer and the plans that it was trained with (--trainer, --plans)",
+            "use the trainer and the plans that it was trained with (--trainer, --plans)",
         )
     return extended
 

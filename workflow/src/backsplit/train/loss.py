@@ -65,7 +65,7 @@ def possible_classes(
                 raise RunError(
                     Code.TRAINING_UNSUITED,
                     f"`unknown` of dataset.json lists {shown(entry)!r} for {shown(case)}, which is "
-                    f"no structure of the data set ({', '.join(names[1 + targets :])})",
+                    f"not a structure of the data set ({', '.join(names[1 + targets :])})",
                     "run `backsplit export` again and copy its dataset.json",
                 )
             possible[row, label] = True

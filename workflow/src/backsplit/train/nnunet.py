@@ -33,7 +33,7 @@ def root(kind: str) -> Path:
     if not given:
         raise RunError(
             Code.TRAINING_UNSUITED,
-            f"${variable} is not set, and nnU-Net's folders are where it says",
+            f"${variable} is not set; nnU-Net needs it to find its folders",
             f"export {variable}=FOLDER",
         )
     return Path(given)
@@ -59,7 +59,7 @@ def data_set_folder(dataset: str, kind: str) -> Path:
         raise RunError(
             Code.TRAINING_UNSUITED,
             f"{len(set(names))} data sets have the id {dataset} ({', '.join(sorted(set(names)))})",
-            "give the name of one, DatasetNNN_NAME",
+            "give the full name of one: DatasetNNN_NAME",
         )
     return folder / names[0]
 

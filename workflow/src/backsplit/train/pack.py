@@ -1,4 +1,4 @@
-"""A trained model for others: a folder that nnU-Net alone runs, without our trainer.
+"""A trained model for others: a folder that nnU-Net runs without our trainer.
 
 What is left out is what prediction does not need: the optimiser, the log, the settings of training,
 and the cases of dataset.json's `unknown`.
@@ -51,8 +51,8 @@ def pack(model: Path, out: Path, folds: Sequence[int] | None, checkpoint: str = 
         if (name := found["trainer_name"]) not in (PLAIN, nnUNetTrainerBackSplit.__name__):
             raise RunError(
                 Code.TRAINING_UNSUITED,
-                f"{model} was trained by {name}, whose network is not that of the plans, and "
-                "nnU-Net alone cannot build it",
+                f"{model} was trained by {name}, whose network is not that of the plans; "
+                "nnU-Net cannot build it without backsplit",
                 "share it unpacked, to be used with backsplit installed and nnUNet_extTrainer set",
             )
     settings = next(iter(loaded.values()))["init_args"]["configuration"]

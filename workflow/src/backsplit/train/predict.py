@@ -79,7 +79,7 @@ class Predicting:
             raise RunError(
                 Code.MODEL_INVALID,
                 f"the targets of {path} have the ids {ids}, not 1 to {len(ids)}",
-                "use a model that was trained on labels of ours, without regions",
+                "use a model trained on labels exported by backsplit, without regions",
             )
         return names
 
@@ -105,7 +105,7 @@ class TargetEngine(Engine):
             raise RunError(
                 Code.MODEL_INVALID,
                 "probabilities are written for models that read images with SimpleITKIO",
-                "leave --probabilities out, or train on .nii.gz with nnU-Net's default reader",
+                "omit --probabilities, or train on .nii.gz with nnU-Net's default reader",
             )
         self.steps = Steps((self.prepare, partial(self.run, 0), self.result), self.size)
 
@@ -141,7 +141,7 @@ def predict(
     if how.probabilities and how.threshold is None:
         raise RunError(
             Code.CONFIG_INVALID,
-            "probabilities are those that a threshold is applied to, and none is given",
+            "probabilities need a threshold, and none is given",
             "give one: --threshold 0.5 --probabilities",
         )
     engine = TargetEngine(load_targets(how, run.device), channels, run, how)
@@ -185,7 +185,7 @@ def cases_in(folder: Path) -> tuple[list[Case], list[str]]:
         raise RunError(
             Code.FILE_MISSING,
             f"{folder}: {what if found else 'no image CASE_0000.nii.gz'}",
-            "name a folder as nnU-Net has imagesTr, or the cases of a table by --config",
+            "name a folder laid out like nnU-Net's imagesTr, or a case table by --config",
         )
     return [Case(id, 0, images, {}, {}, folder) for id, images in found.items()], channels
 

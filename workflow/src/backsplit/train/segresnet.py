@@ -57,7 +57,7 @@ class nnUNetTrainerBackSplitSegResNet(nnUNetTrainerBackSplit):  # noqa: N801
         except ImportError:
             raise RunError(
                 Code.TRAINING_UNSUITED,
-                "SegResNet is MONAI's, and MONAI is not installed",
+                "SegResNet needs MONAI, which is not installed",
                 "pip install monai",
             ) from None
         patch = configuration_manager.patch_size
@@ -88,8 +88,8 @@ def levels_of(patch: Sequence[int]) -> int:
     if levels == 1:
         raise RunError(
             Code.TRAINING_UNSUITED,
-            f"the plans' patch of {' x '.join(map(str, patch))} voxels has a side that is odd, and "
-            "SegResNet halves all of them",
+            f"the plans' patch of {' x '.join(map(str, patch))} voxels has an odd side, and "
+            "SegResNet halves every side",
             "change patch_size of the configuration in the plans to multiples of 8",
         )
     return levels

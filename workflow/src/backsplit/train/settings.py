@@ -152,7 +152,7 @@ def _parsed(text: str, where: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise RunError(
             Code.TRAINING_UNSUITED,
-            f"{where} holds no JSON object ({shown(found, 80)})",
+            f"{where} is not a JSON object ({shown(found, 80)})",
             'write it as {"targets": 0.5}',
         )
     return found

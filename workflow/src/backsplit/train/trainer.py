@@ -44,7 +44,7 @@ def names_of(dataset_json: Mapping[str, Any]) -> list[str]:
     if regions := [name for name, ids in labels.items() if not isinstance(ids, int)]:
         raise RunError(
             Code.TRAINING_UNSUITED,
-            f"dataset.json has regions ({', '.join(regions)}), and this trainer takes labels only",
+            f"dataset.json has regions ({', '.join(regions)}), and this trainer needs plain labels",
             "set compose.emit to flat and export again, or train with nnU-Net's own trainer",
         )
     names = sorted((name for name in labels if name != IGNORE), key=lambda name: labels[name])

@@ -189,7 +189,7 @@ def _plane(path: Path, region: str, index: Array, shape: tuple[int, ...]) -> int
         raise CaseError(
             Code.GRID_NO_OVERLAP,
             f"{path}: region {shown(region)!r} has a contour that reaches outside the image",
-            "give the series that it was drawn on",
+            "use the series that it was drawn on",
         )
     return plane
 

@@ -225,7 +225,7 @@ def _spacing(path: Path, header: NiftiHeader) -> tuple[float, float, float]:
         raise bad_spacing(path, f"a spacing (pixdim) of {x:g} x {y:g} x {z:g}")
     if header.unit not in _MM_OR_UNKNOWN:
         raise bad_spacing(
-            path, f"its lengths in the unit {header.unit}, which readers treat unlike,"
+            path, f"its lengths in the unit {header.unit}, which readers treat differently,"
         )
     return x, y, z
 

@@ -184,9 +184,9 @@ def require_same_frame(what: str, frame: str, grid: Grid) -> None:
         raise CaseError(
             Code.GRID_MISMATCH,
             f"{what} is drawn in the frame of reference …{frame[-16:]}, but the image is in "
-            f"…{grid.frame[-16:]}: their positions have nothing to do with each other",
-            "give the series that it was drawn on; if it is that one and UIDs were changed since, "
-            "convert the image to NIfTI (dcm2niix), which has none",
+            f"…{grid.frame[-16:]}: their positions are unrelated",
+            "use the series that it was drawn on; if it is that one and UIDs were changed since, "
+            "convert the image to NIfTI (dcm2niix), which has no UIDs",
         )
 
 

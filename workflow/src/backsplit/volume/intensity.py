@@ -38,7 +38,7 @@ def require_finite(path: Path, image: Array) -> None:
         raise CaseError(
             Code.IMAGE_NOT_FINITE,
             f"{path} has {count} voxels that are NaN or infinite",
-            "replace them by what the scanner writes for air",
+            "replace them with the scanner's value for air",
         )
 
 
@@ -54,7 +54,7 @@ def require_contrast(path: Path, image: Array) -> None:
         raise CaseError(
             Code.IMAGE_CONSTANT,
             f"{path} holds {image.flat[0]} in every voxel",
-            "replace it by the image",
+            "replace it with the image",
         )
 
 

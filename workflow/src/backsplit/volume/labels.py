@@ -88,7 +88,7 @@ def segment_file(path: Path) -> Path | None:
         raise CaseError(
             Code.SERIES_AMBIGUOUS,
             f"{path} holds {len(files)} DICOM files, of which {shown(found[0].name)} has segments",
-            f"give the file itself: {shown(found[0])}",
+            f"use the file itself: {shown(found[0])}",
         )
     return found[0] if found else None
 
@@ -210,7 +210,7 @@ def stack_masks(
                 raise CaseError(
                     Code.LABEL_UNDECLARED,
                     f"masks overlap in more than {MOST_LABEL - highest} ways",
-                    "give them in several segmenters",
+                    "read them with several segmenters",
                 )
             table[holder] = known[combination]
         array[mask] = table[held]

@@ -60,6 +60,6 @@ def place(path: Path, held: Array, start: Array, steps: Array, mask: Array) -> N
         raise CaseError(
             Code.GRID_NO_OVERLAP,
             f"{path} has {int(outside.sum())} labelled voxels outside the image",
-            "give the image that it was drawn on, or crop it",
+            "use the image that it was drawn on, or crop it",
         )
     mask[tuple(index.T)] = True

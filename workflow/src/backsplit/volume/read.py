@@ -148,7 +148,7 @@ def read_labels(path: Path, *, is_mask: bool = False) -> Volume:
     if highest > MOST_LABEL:
         raise CaseError(
             Code.LABEL_UNDECLARED,
-            f"{path} holds the value {highest:.0f}; {MOST_LABEL} is the most",
+            f"{path} holds the value {highest:.0f}; the maximum is {MOST_LABEL}",
             "renumber it, or correct the path if it is an image",
         )
     return Volume(array.astype(np.min_scalar_type(int(highest)), copy=False), volume.grid)
@@ -204,6 +204,6 @@ def unreadable(path: Path, error: Exception) -> CaseError:
     reason = lines[-1] if lines else type(error).__name__
     return CaseError(
         Code.FILE_UNREADABLE,
-        f"{path} can not be read as a NIfTI, NRRD or MetaImage volume ({reason[:200]})",
+        f"{path} cannot be read as a NIfTI, NRRD or MetaImage volume ({reason[:200]})",
         "check that it is complete: fetch or convert it again",
     )

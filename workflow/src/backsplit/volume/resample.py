@@ -37,9 +37,8 @@ def require_overlap(what: str, grid: Grid, reference: Grid) -> None:
     if share < MIN_OVERLAP:
         raise CaseError(
             Code.GRID_NO_OVERLAP,
-            f"{what} shares {share:.0%} of its place with the image, at least {MIN_OVERLAP:.0%} "
-            "are needed",
-            "check that both are of one patient and one frame of reference",
+            f"{what} overlaps the image by {share:.0%}; at least {MIN_OVERLAP:.0%} is needed",
+            "check that both are of the same patient and frame of reference",
         )
 
 
@@ -56,7 +55,7 @@ def require_labels_inside(what: str, labels: Array, grid: Grid, reference: Grid)
         raise CaseError(
             Code.GRID_NO_OVERLAP,
             f"{what} has {lost} labelled voxels outside the image",
-            "give the image that it was drawn on, or crop it",
+            "use the image that it was drawn on, or crop it",
         )
 
 

@@ -101,7 +101,7 @@ class SegFrames(SegmentFile):
             raise CaseError(
                 Code.GRID_MISMATCH,
                 f"{self.path} is not on the voxels of the image ({error})",
-                "give the series that it was made from",
+                "use the series that it was made from",
             ) from None
 
     def _pixels(self, frame: int, number: int) -> Array:

@@ -56,7 +56,7 @@ class SlicerSegments(SegmentFile):
         if "Binary labelmap" not in fields.get(_CONTENTS, "Binary labelmap"):
             raise CaseError(
                 Code.LABEL_NOT_INTEGER,
-                f"{path} holds no binary labelmap ({shown(fields[_CONTENTS], 80)})",
+                f"{path} is not a binary labelmap ({shown(fields[_CONTENTS], 80)})",
                 "save it from 3D Slicer with a binary labelmap",
             )
         flat, axis = _in_space(header)

@@ -24,7 +24,7 @@ positions are written with a few decimals."""
 SAME_MM = 1e-3
 """Slices nearer to each other than this lie at one position."""
 
-COMPLETE = "complete the series, or take out what does not belong to it"
+COMPLETE = "complete the series, or remove what does not belong to it"
 
 
 def series_geometry(path: Path) -> Geometry:
@@ -135,7 +135,7 @@ def _require_one_series(path: Path, slices: Sequence[Slice]) -> None:
         raise CaseError(
             Code.SERIES_AMBIGUOUS,
             f"{path} holds {len(files)} series ({found})",
-            "give each a folder of its own",
+            "give each its own folder",
         )
 
 
@@ -163,7 +163,7 @@ def _require_alike(path: Path, slices: Sequence[Slice]) -> None:
             path,
             f"{len(odd)} of {len(slices)} slices have another size, spacing, orientation or frame "
             f"of reference than the others: {names([s.path for s in odd])}",
-            "take out what does not belong to it, such as localizers",
+            "remove what does not belong to it, such as localizers",
         )
 
 
@@ -221,7 +221,7 @@ def _require_one_volume(path: Path, positions: list[list[Slice]]) -> None:
     if any(len(together) < most for together in positions):
         double = next(together for together in positions if len(together) > 1)
         raise _uneven(
-            path, f"{names([s.path for s in double])} are different slices at one position"
+            path, f"{names([s.path for s in double])} are different slices at the same position"
         )
     tags = [
         f"{tag} ({', '.join(dict.fromkeys(str(s.tags.get(tag)) for s in slices))})"
@@ -230,11 +230,11 @@ def _require_one_volume(path: Path, positions: list[list[Slice]]) -> None:
     ]
     tags += _instances(slices, len(positions))
     what = "frames" if slices[0].frame is not None else "files"
-    apart = f"told apart by {'; '.join(tags)[:300]}" if tags else "which no tag tells apart"
+    apart = f"distinguished by {'; '.join(tags)[:300]}" if tags else "which no tag distinguishes"
     raise CaseError(
         Code.SERIES_AMBIGUOUS,
         f"{path} holds {len(slices)} {what} on {len(positions)} positions: {most} volumes, {apart}",
-        "give a folder with the slices of one of them",
+        "use a folder with the slices of one of them",
     )
 
 
@@ -265,13 +265,13 @@ def _grid(path: Path, slices: Sequence[Slice]) -> tuple[Grid, list[str]]:
             Code.NOT_3D,
             f"{path} has {len(slices)} slice(s) of {first.size[0]}x{first.size[1]} pixels; one "
             "3D volume with at least 2 voxels a side is needed",
-            "give the folder with all slices of the series",
+            "use the folder with all slices of the series",
         )
     if max(len(slices), *first.size) > MOST_VOXELS:
         raise CaseError(
             Code.NOT_3D,
             f"{path} has {len(slices)} slices of {first.size[0]}x{first.size[1]} pixels; label "
-            f"maps are NIfTI-1, whose sides have at most {MOST_VOXELS} voxels",
+            f"maps are NIfTI-1, with at most {MOST_VOXELS} voxels a side",
             "crop or resample it",
         )
     normal = first.normal

@@ -109,12 +109,12 @@ def find_slices(path: Path) -> tuple[list[Slice], list[str]]:
             raise CaseError(
                 Code.SLICES_UNEVEN,
                 f"{path}: {file.name} belongs to the series, but {missing}",
-                "complete the series, or take out what does not belong to it",
+                "complete the series, or remove what does not belong to it",
             )
     aside = [*found.aside, *(file for file, _, _ in found.nowhere)]
     if slices is found.slices:
         aside += [s.path for s in found.localizers if s.frame in (None, 0)]
-    return slices, [f"left aside, as no slices of the series: {names(aside)}"] if aside else []
+    return slices, [f"ignored, not slices of the series: {names(aside)}"] if aside else []
 
 
 def names(paths: Sequence[Path]) -> str:

@@ -176,12 +176,12 @@ def file_beside(path: Path, name: str) -> Path:
     """
     outside = len(PurePosixPath(name).parts) != 1 or len(PureWindowsPath(name).parts) != 1
     if outside or name in ("..", "."):
-        raise bad_header(path, f"its data in {name[:80]!r}, which is not beside it")
+        raise bad_header(path, f"its data in {name[:80]!r}, which is not next to it")
     data = path.parent / name
     if not data.is_file():
         raise CaseError(
             Code.FILE_MISSING,
-            f"{path} has its voxels in the file {name[:200]!r}, which is not beside it",
+            f"{path} has its voxels in the file {name[:200]!r}, which is not next to it",
             "put it there: header and voxels belong together",
         )
     return data

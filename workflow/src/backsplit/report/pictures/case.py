@@ -153,7 +153,7 @@ class CaseArtist:
         Raises
         ------
         CaseError
-            When a volume is gone, can not be read, or lies on another grid.
+            When a volume is gone, cannot be read, or lies on another grid.
         """
         results = self.config.results
         levels, grid, meaning = read_image(case.images[self.config.dataset.grid_channel])

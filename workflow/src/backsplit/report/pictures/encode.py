@@ -63,7 +63,7 @@ def file_address(path: Path, width: int | None = None, quality: int = QUALITY) -
     Raises
     ------
     OSError
-        When it can not be read.
+        When it cannot be read.
     """
     with Image.open(path) as picture:
         if width is not None and picture.width > width:

@@ -190,7 +190,7 @@ def thin_labels(path: Path, grid: Grid, steps: Three, ranks: Mapping[int, int]) 
     Raises
     ------
     CaseError
-        When it can not be read, or lies on another grid.
+        When it cannot be read, or lies on another grid.
     """
     require_same_grid(str(path), read_grid(path), grid, "its image")
     table = np.zeros(2 + max(ranks, default=0), np.uint8)  # the last is that of all labels above

@@ -176,7 +176,7 @@ def modality_notes(task: str, image: Array) -> dict[str, str]:
 
     lowest = float(image.min())
     if task_modality(task) == "CT" and not is_ct(lowest):
-        found = f"nothing lies below {lowest:g}, but CT in HU holds air"
+        found = f"no value is below {lowest:g}, but CT in HU contains air"
     elif task_modality(task) == "MR" and is_ct(lowest):
         found = f"values go down to {lowest:g}, as in CT"
     else:

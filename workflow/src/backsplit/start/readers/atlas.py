@@ -18,8 +18,8 @@ LABELS = "anatomy"
 """Column of the table that holds the folder of a case's structures."""
 
 NO_LESION = (
-    "no lesion was drawn in this data set (its files are organs): add yours to the column "
-    "`lesion`, and name their values in targets"
+    "this data set has no lesions (its files are organs): add yours to the column `lesion`, and "
+    "their values to targets"
 )
 
 

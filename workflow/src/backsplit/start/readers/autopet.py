@@ -32,8 +32,8 @@ def find_autopet(root: Path) -> Found | None:
         case = f"{patient}_{study.name}"
         cases.append(FoundCase(case, images, there(study / "SEG.nii.gz"), patient))
     unused = [
-        ("*/CT.nii.gz", "the CT in its own voxels: CTres is on those of the PET"),
-        ("*/PET.nii.gz", "activity: SUV is what is comparable between patients"),
+        ("*/CT.nii.gz", "the CT on its own grid; CTres, on the PET's grid, is used"),
+        ("*/PET.nii.gz", "activity; SUV, comparable between patients, is used"),
     ]
     return (
         Found(
@@ -65,7 +65,7 @@ def find_longitudinal(root: Path) -> Found | None:
             cases,
             ["ct"],
             {"lesion": "*"},
-            notes=["values number the lesions of an image: each is a lesion of its own"],
+            notes=["values number the lesions of an image: each value is one lesion"],
             title="AutoPET4",
             part="whole_body",
             patients_known=True,

@@ -48,13 +48,13 @@ def find_bids(root: Path) -> Found | None:
     if not channels:
         return None
     for channel in sorted(set().union(*everywhere) - set(channels)):
-        why = f"{channel} is not there for every case"
+        why = f"{channel} does not exist for every case"
         unused.append((f"*_{_suffix(images, channel)}.*", why))
     masks, others = _masks(root)
     notes, decide = [], []
     if sum(map(len, masks.values())):
         names = sorted({_without_subject(p) for paths in masks.values() for p in paths})
-        notes.append(f"taken for lesion masks by their names: {', '.join(names[:5])}")
+        notes.append(f"recognised as lesion masks by their names: {', '.join(names[:5])}")
     else:
         decide.append("no lesion mask was found: name its files in the column `lesion`")
     cases = []
@@ -62,7 +62,7 @@ def find_bids(root: Path) -> Found | None:
         case = "_".join(filter(None, who))
         kinds = {**{channel: found[channel] for channel in channels}, "lesion": masks.get(who, [])}
         decide += [
-            f"{case} has {len(paths)} files for {kind}: choose in the table what belongs together"
+            f"{case} has {len(paths)} files for {kind}: choose in the table which belong together"
             for kind, paths in kinds.items()
             if len(paths) > 1
         ]

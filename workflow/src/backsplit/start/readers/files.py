@@ -49,7 +49,7 @@ def labels_of(data: Mapping[str, Any]) -> Labels:
     """Labels of a dataset.json: names to values, values to names (version 1), or regions."""
     given = data.get("labels", {})
     if not isinstance(given, Mapping):
-        raise TypeError("labels is no mapping")
+        raise TypeError("labels is not a mapping")
     pairs = list(given.items())
     if pairs and all(str(key).isdigit() for key, _ in pairs):
         pairs = [(str(name), int(value)) for value, name in pairs]
@@ -94,7 +94,8 @@ def _with_regions(
     said = "; ".join(f"{value} is {name}" for value, name in names.items())
     lesions = [name for name in values if is_lesion(name) or not is_anatomy_name(name)]
     note = (
-        f"labels are regions ({', '.join(several)}): each value is called by the smallest: {said}"
+        f"labels are regions ({', '.join(several)}): each value gets the name of the smallest: "
+        f"{said}"
     )
     return Labels(values, ignore, made, lesions, [note])
 

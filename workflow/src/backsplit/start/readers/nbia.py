@@ -44,8 +44,8 @@ def find_nbia(root: Path, kind: str | None = None) -> Found | None:
     other = next(each for each in DRAWN if each != kind)
     if have[other]:
         decide.append(
-            f"lesions are read from {kind} ({have[kind]} images); {other} is there for "
-            f"{have[other]}: `--from {other}` takes that"
+            f"lesions are read from {kind} ({have[kind]} images); {other} exists for "
+            f"{have[other]}: `--from {other}` uses it"
         )
     return Found(
         "nbia",

@@ -67,7 +67,7 @@ def find_undescribed(root: Path) -> Found | None:
     names = _looks_like(first, count) if known is None else known.channels
     found = _found(cases, names, left)
     if known is None:
-        decide = ["no dataset.json says what the channels are: correct dataset.channels"]
+        decide = ["no dataset.json names the channels: correct dataset.channels"]
         return replace(found, layout="undescribed", decide=decide)
     return _as_known(found, known)
 
@@ -181,7 +181,7 @@ def _in_folders(root: Path, channels: int | None) -> tuple[Files, Left]:
     left: Left = []
     for name, path in volumes(folder_of(root, "labelsTr")):
         if name in labels:
-            left.append((_pattern(path, root), f"{labels[name].name} is there too"))
+            left.append((_pattern(path, root), f"{labels[name].name} exists too"))
         labels.setdefault(name, path)
     images: dict[str, dict[int, Path]] = {}
     for name, path in volumes(folder_of(root, "imagesTr")):
@@ -196,7 +196,7 @@ def _in_folders(root: Path, channels: int | None) -> tuple[Files, Left]:
             why = f"dataset.json has no channel {number}"
             left.append((_pattern(path, root), why))
         elif number in images.setdefault(case, {}):
-            why = f"{images[case][number].name} is there too"
+            why = f"{images[case][number].name} exists too"
             left.append((_pattern(path, root), why))
         else:
             images[case][number] = path

@@ -1,0 +1,86 @@
+"""Each `backsplit init` that a document shows starts a project, in a folder that is laid out so."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from backsplit.cli import app
+from backsplit.flow.check import check
+from support import downloads
+from support.documents import blocks
+from support.start import model, nnunet_folder, statuses, volume
+
+SHOWN = sorted(
+    {
+        shlex.join(words)
+        for block in blocks("bash")
+        for words in block.commands
+        if words[:2] == ["backsplit", "init"]
+    }
+)
+CASES = {"101": "p1", "102": "p2"}
+"""Name of each case to its patient."""
+NAMES = ("liver", "tumor")
+"""What `{name}` stands for."""
+
+
+def given(words: list[str], option: str) -> Iterator[str]:
+    """The values of an option that can be given several times."""
+    yield from (value for name, value in pairwise(words) if name == option)
+
+
+def lay_out(root: Path, words: list[str]) -> None:
+    """Write the files that a command speaks of, or a data set of nnU-Net where it names none."""
+    if "--preset" in words:
+        downloads.kits23(root)
+        return
+    cases = CASES
+    if "--image" not in words:
+        nnunet_folder(root)
+        cases = {"c_1": "", "c_2": ""}
+    values = [int(value.partition("=")[2]) for value in given(words, "--label")] or [1]
+    for option in ("--image", "--lesion", "--labels"):
+        for value in given(words, option):
+            pattern = value.rpartition("=")[2]
+            for case, patient in cases.items():
+                for name in NAMES if "{name}" in pattern else ("",):
+                    path = pattern.format(case=case, patient=patient, name=name)
+                    volume(root / path, *(() if option == "--image" else values))
+    for value in given(words, "--segmenter"):
+        folder = Path(value.partition("=")[2]) / "nnUNetTrainer__nnUNetPlans__3d_fullres"
+        model(folder, {"background": 0, "liver": 1, "spinal_cord": 2})
+
+
+@pytest.mark.parametrize("line", SHOWN)
+def test_a_command_starts_a_project_without_faults(line, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = shlex.split(line)[1:]
+    root = Path("data")
+    lay_out(root, words)
+    words[1] = str(root)
+    if "--update" in words:
+        assert CliRunner().invoke(app, ["init", str(root)]).exit_code == 0
+        volume(root / "imagesTr" / "c_3_0000.nii.gz")
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    into = dict(pairwise(words)).get("--into", "mine")
+    report = check(Path(into) / "config.yaml")
+    # networks are not on this machine, and the model has names but no network
+    told = {str(problem.code) for problem in report.fatal}
+    assert told <= {"WEIGHTS_MISSING", "WEIGHTS_UNKNOWN", "MODEL_INVALID"}
+    assert ("MODEL_INVALID" in told) == ("--segmenter" in words)
+    assert statuses(report).count("ok") >= 2
+
+
+def test_every_kind_of_start_is_shown():
+    text = " ".join(SHOWN)
+    for option in ("--image", "--lesion", "--labels", "--label", "--patient", "--segmenter"):
+        assert option in text
+    assert re.search(r"--preset kits23( |$)", text) and "--update" in text and "--study" in text
