@@ -13,12 +13,12 @@ pytestmark = pytest.mark.slow
 EVIL = '<img src=x onerror="alert(1)"></script><script>alert(2)</script>'
 
 EXPECTED = {
-    "Cases": {"flags.tsv": "What speaks against", "verdicts.tsv": "Every case of the table"},
+    "Cases": {"flags.tsv": "Flags of each case", "verdicts.tsv": "Every case of the table"},
     "Lesions": {"lesions.tsv": "Every lesion with its size"},
     "Report": {"index.html": "The report on the data set"},
     "Structures": {
         "distributions.svg": "Volume and median intensity",
-        "overruled.svg": "Where two layers claimed",
+        "overruled.svg": "Where two layers label",
     },
 }
 

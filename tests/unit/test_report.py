@@ -228,7 +228,7 @@ def test_a_person_s_verdict_is_said_and_kept(tmp_path):
 
 def test_refused_rows_get_no_facts_of_another_case(page):
     refused = page[page.index("CASE_ID_DUPLICATE") :].split("</article>")[0]
-    assert "Overruled" not in refused
+    assert "Overridden" not in refused
     assert "<img" not in refused
     assert page.count("<img src") == 2
 
@@ -259,7 +259,7 @@ def test_nothing_done_yet_is_said_in_words(tmp_path):
     config = make_config(tmp_path)
     write_report(config, make_scheme())
     text = Page(config.results.report.read_text("utf-8")).text
-    assert "There is no case yet" in text
+    assert "No case yet" in text
     assert "No case has been measured" in text
 
 
