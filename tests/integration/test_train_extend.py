@@ -206,7 +206,7 @@ def test_what_does_not_fit_is_refused_and_says_why(folder):
     for change, words in (
         (lambda d: d["labels"].pop("tumor"), "the network has tumor, the data set has not"),
         (lambda d: d.update(channel_names={"0": "MR"}), "channels are {'0': 'MR'}"),
-        (lambda d: d.update(labels={"background": 0, "tumor": 1}), "no class that the network"),
+        (lambda d: d.update(labels={"background": 0, "tumor": 1}), "adds no class to the network"),
         (lambda d: d["labels"].update(liver=[2, 3]), "labels are regions (liver)"),
     ):
         edited(raw / "dataset.json", change)

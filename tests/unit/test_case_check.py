@@ -49,7 +49,8 @@ def test_all_that_is_wrong_with_a_case_is_said(project, configured):
     assert said[1].code == "FILE_MISSING"
     assert [p.row for p in problems] == [2, 2, 2, 3, 3]
     assert (
-        problems[2].value == "bone; spleen;f?t" and "'spleen' is no structure" in problems[2].what
+        problems[2].value == "bone; spleen;f?t"
+        and "'spleen' is not a structure" in problems[2].what
     )
     assert problems[3].what == "is empty" and problems[3].value == ""
     assert said[1].message == (

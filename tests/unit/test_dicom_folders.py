@@ -64,7 +64,7 @@ def test_instance_numbers_that_follow_each_other_tell_volumes_apart(folder):
 
 def test_volumes_that_no_tag_tells_apart_are_refused(folder):
     second(folder)
-    assert "no tag tells apart" in said(folder) and code_of(folder) is Code.SERIES_AMBIGUOUS
+    assert "no tag distinguishes" in said(folder) and code_of(folder) is Code.SERIES_AMBIGUOUS
 
 
 def test_a_slice_at_the_position_of_another_one_is_refused(folder):

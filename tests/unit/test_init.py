@@ -145,7 +145,7 @@ def test_paths_of_the_table_start_at_the_table_where_they_can(tmp_path):
 
 def test_cases_of_unknown_patients_are_asked_about(tmp_path):
     _, _, said = started(nnunet_folder(tmp_path))
-    assert any("whose the cases are is not known" in line for line in section(said, "to decide"))
+    assert any("which patient each case belongs to" in line for line in section(said, "to decide"))
 
 
 def test_values_that_cannot_be_read_are_a_guess_that_is_said(tmp_path):

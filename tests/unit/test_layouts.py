@@ -37,7 +37,7 @@ EXPECTED = {
     downloads.panther: ("panther", ["mr"], {"tumor": (1,)}, ["pancreas"], 3, "without labels"),
     nbia.nsclc: ("nbia", ["ct"], {"GTV-1": ("GTV-1",), "gtv-2": ("gtv-2",),
                                        "gtv-pre-op": ("gtv-pre-op",)}, [], 3, None),
-    downloads.autopet: ("autopet", ["ct", "pet"], {"lesion": (1,)}, [], 2, "SUV is what"),
+    downloads.autopet: ("autopet", ["ct", "pet"], {"lesion": (1,)}, [], 2, "SUV, comparable"),
     downloads.autopet3: ("autopet3", ["ct", "pet"], {"tumor": (1,)}, [], 3, None),
     downloads.longitudinal: ("longitudinal", ["ct"], {"lesion": ("*",)}, [], 2, None),
     downloads.mswal: ("mswal", ["ct"], {n: (v,) for n, v in downloads.MSWAL.items()}, [], 3, None),

@@ -265,7 +265,7 @@ def test_each_file_that_could_run_is_accepted_or_not_used(bundle, cases, weights
     (configs / "inference.json").write_text(json.dumps(code))
     (elsewhere / "parts.json").write_text(json.dumps({"inferer": INFERENCE["inferer"]}))
     accept(segmenter_of(folder).weights())
-    with pytest.raises(BacksplitError, match="no file of its bundle"):
+    with pytest.raises(BacksplitError, match="not a file of its bundle"):
         list(segmenter_of(folder).label(cases[:1]))
     code["inferer"] = INFERENCE["inferer"]
     (configs / "inference.json").write_text(json.dumps(code))

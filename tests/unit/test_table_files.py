@@ -52,7 +52,7 @@ def test_a_table_is_read_whatever_separates_its_cells(tmp_path, name):
     [
         (text(",").encode("cp1252"), "row 2 holds the byte 0xdc, which is not UTF-8"),
         (text("\t").encode("utf-16"), "it is in UTF-16"),
-        (text("\t").encode("utf-16-be"), "no UTF-8 text"),
+        (text("\t").encode("utf-16-be"), "not UTF-8 text"),
         (text(",", [HEADER, [*ROWS[1], "", "x"]]).encode(), "row 2 has 5 cells, the header 3"),
         (
             text(",", [["case", "", "lesion"], ROWS[1]]).encode(),
