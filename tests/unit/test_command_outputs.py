@@ -117,7 +117,7 @@ def test_voxels_beside_a_header_are_not_read_through_a_link_that_leads_out(tmp_p
     cases = [marked_case(tmp_path, "a")]
     assert (labelled(cases, command=command)["a"].array == 1).all()
     found = labelled(cases, command=[*command, "link"])["a"]
-    assert found.code is Code.FILE_MISSING and "not beside it" in found.what
+    assert found.code is Code.FILE_MISSING and "not next to it" in found.what
     secret.unlink()
 
 

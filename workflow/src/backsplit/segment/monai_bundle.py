@@ -91,8 +91,8 @@ class MonaiBundleSegmenter:
         if len(set(named.values())) < len(named) or not (readable and in_range):
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{path} lists a name twice, an unprintable name, or a channel number too large for "
-                "a label map",
+                f"{path} lists a name twice, an unprintable name, or a channel number too large "
+                "for a label map",
                 "use another bundle",
             )
         return named
