@@ -15,7 +15,7 @@ demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	@echo "data set: $$(ls -d results/datasets/nnunet/*)"
 	@echo "report:   $(CURDIR)/results/report/index.html"
 
-study: $(INSTALLED)  ## the embedded study: a small network on phantoms, about 35 minutes of CPU time
+study: $(INSTALLED)  ## the embedded study: a small network on phantoms, about 17 minutes of CPU time
 	backsplit demo study demo/study
 	snakemake --configfile config/study.yaml --cores $(CORES) study
 	backsplit study advise --config config/study.yaml
