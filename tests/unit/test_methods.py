@@ -10,6 +10,7 @@ from backsplit.config.model import Config
 from backsplit.report.dataset_page import write_report
 from backsplit.report.gather import gather
 from backsplit.report.methods import methods
+from backsplit.scheme.scheme import Scheme
 from support.report import make_config, make_results, make_scheme
 from support.sidecars import segmented, write
 
@@ -86,8 +87,14 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
     assert "net: CC-BY-4.0 (commercial use: yes)" in text
     data["segmenters"] = {"tissue": data["segmenters"]["tissue"]}  # whose labels need no licence
     data["structures"], data["compose"] = {"fat": "tissue/fat"}, {}
+    data["export"] = {"bids": {}, "segmentations": "seg_nrrd"}
+    scheme = Scheme(
+        scheme.targets, ("background", "tumor", "cyst", "fat"), {"tissue": {"fat": "fat"}}
+    )
     alone = methods(config := Config.model_validate(data), gather(config, scheme)).paragraphs
-    assert all(alone) and "icence" not in " ".join(alone)
+    assert all(alone) and "icence" not in (text := " ".join(alone))
+    assert "(fat -190 to -30; bone from 250) provided fat." in text  # which is drawn as a line
+    assert "for nnU-Net v2, MONAI, BIDS and 3D Slicer." in text
 
 
 def test_the_text_is_on_the_page_and_nothing_in_it_is_markup(results):

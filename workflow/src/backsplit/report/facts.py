@@ -219,6 +219,11 @@ class StructureFacts:
     mean: float
     sd: float
 
+    @property
+    def is_anatomy(self) -> bool:
+        """Whether it is a structure, however it is drawn."""
+        return self.kind in ("structure", "outline")
+
 
 @dataclass(frozen=True)
 class Spread:
@@ -332,7 +337,7 @@ class ReportFacts:
     @property
     def structure_count(self) -> int:
         """Number of structures of the scheme."""
-        return sum(s.kind in ("structure", "outline") for s in self.structures)
+        return sum(s.is_anatomy for s in self.structures)
 
     def count(self, verdict: str) -> int:
         """Cases with a verdict that `check` did not refuse."""

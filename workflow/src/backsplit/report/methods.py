@@ -88,7 +88,7 @@ def _segmenters(config: Config, facts: ReportFacts) -> Iterator[str]:
         own = [
             structure.name
             for structure in facts.structures
-            if structure.kind == "structure"
+            if structure.is_anatomy
             and any(source.split("/")[0] == name for source in structure.sources)
         ]
         versions: dict[str, list[str]] = {}
@@ -193,12 +193,11 @@ def _quality(config: Config, facts: ReportFacts) -> str:
         "DICOM-SEG": "dicom_seg" in export.segmentations,
     }
     also = [name for name, asked in wanted.items() if asked]
-    layouts = f" and {_listed(also)}" if also else ""
     return (
         "Label maps were checked by rules of anatomy and against each other: of "
         f"{_counted(len(facts.cases), 'case')}, {_listed(counts)}.{by} "
         f"{_counted(facts.exported, 'case')} {'was' if facts.exported == 1 else 'were'} exported "
-        f"for nnU-Net v2{layouts}."
+        f"for {_listed(['nnU-Net v2', *also])}."
     )
 
 
