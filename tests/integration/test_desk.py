@@ -257,6 +257,8 @@ def test_a_full_disk_stops_a_run_before_any_job_and_done_cases_need_no_space(pro
     project.write(export={"nnunet": {"mode": "copy"}})  # the images too
     images = sum(path.stat().st_size for path in (project.folder / "images").iterdir())
     assert needed_bytes(open_project(config)) == pytest.approx(needed + images, abs=2)
+    project.write(export={"segmentations": ["seg_nrrd", "dicom_seg"]})
+    assert needed_bytes(open_project(config)) == pytest.approx(needed + 0.75 * images, abs=2)
     project.write(export={})
     Engine(config).run()
     written = sum(p.stat().st_size for p in project.results.rglob("*") if p.is_file())

@@ -49,7 +49,7 @@ LEFT_OUT = "left_out.tsv"
 """Files that could not be written, and why; written last of all."""
 COLUMNS = ["case", "kind", "code", "message"]
 
-NOT_DICOM = "its image is no DICOM series, which a DICOM-SEG refers to"
+NOT_DICOM = "the image is not DICOM, and a DICOM-SEG refers to a DICOM series"
 
 
 @dataclass(frozen=True)
