@@ -35,6 +35,7 @@ def main() -> None:
             label(image, Path("nowhere.nii.gz"), how)
     for image in images:
         label(image, target / image.name if source.is_dir() else target, how)
+        time.sleep(0.02)  # times of files are counted in steps of up to 10 ms
 
 
 def label(source: Path, target: Path, how: str) -> None:
