@@ -5,7 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from backsplit.config.quality import REVIEW
 from backsplit.measure.table import measure
 from backsplit.volume import Grid
 from support.bench import LEFT_RIGHT, openkbp, table, torsos
@@ -21,6 +23,19 @@ def test_clean_cases_are_not_flagged(bench):
     flagged = bench().verdicts[bench().verdicts != "accept"]
     print(bench().flags[["case", "subject", "rule", "severity", "value"]].to_string())
     assert len(flagged) <= 0.05 * len(bench().verdicts)
+
+
+@pytest.mark.parametrize("size", [10, 20])
+def test_no_more_clean_phantoms_go_to_review_than_the_share(size):
+    """Larger cohorts: `tests/benchmarks/faults.py shares`."""
+    bench, sent = torsos(), 0
+    members = sorted(bench.cases)
+    for at in range(0, len(members), size):
+        _, verdict = bench.judge_tables([bench.clean[case] for case in members[at : at + size]])
+        mine = int((verdict != "accept").sum())
+        assert mine <= np.ceil(REVIEW * size)
+        sent += mine
+    assert sent <= stats.binom.ppf(0.975, len(members), REVIEW)
 
 
 def test_gross_faults_of_phantoms_are_found():

@@ -30,6 +30,11 @@ named that surprise at least by this share of the worst one."""
 MOST_NAMED = 5
 """So many structures of a case are named at most, by one comparison of one source."""
 
+TISSUE = ("cohort_intensity", "cohort_brightest", "cohort_contrast", "cohort_tissue")
+OTHER_CAUSES = 3.0
+"""Intensities are odd for reasons other than labels (metal, contrast media, air), so that chances
+of `TISSUE` count for this many times as much."""
+
 TAIL = 0.9
 """Scores are scaled so that the oddest tenth of the cases is as odd as one in ten ordinary ones."""
 
@@ -85,8 +90,12 @@ def compare(cube: Cube, subjects: Sequence[str], settings: Cohort, keep: Keep) -
     joint = list(joint_looks(cube, off, settings))
     looks = [*single, *joint]
     # all measures together are one look; of single ones there are many (Bonferroni)
+    weights = [len(single)] * len(single) + [1] * len(joint)
     chances = np.stack(
-        [*(np.minimum(len(single) * look.chance, 1) for look in single), *(j.chance for j in joint)]
+        [
+            np.minimum(look.chance * weight * (OTHER_CAUSES if look.rule in TISSUE else 1), 1)
+            for look, weight in zip(looks, weights, strict=True)
+        ]
     )
     asked = np.array([[keep(look.rule, subject) for subject in subjects] for look in looks], bool)
     chances = np.where(np.isnan(chances) | ~asked[:, None], 1.0, chances)

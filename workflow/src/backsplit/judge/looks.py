@@ -7,12 +7,16 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from backsplit.judge.cube import quantile
+from backsplit.judge.cube import counts, quantile
 from backsplit.volume import Array
 
 TAIL = 0.85
 """Share of the cases that is taken for ordinary: where a tenth of a cohort is faulty, or more, the
 rest still says how far ordinary cases lie apart."""
+
+POOLED = 100
+"""The mean tail of all structures counts as much as this many cases of the structure's own: twenty
+cases, of which the oddest three are tail, say little about how heavy it is."""
 
 USUAL_RANGE = (0.05, 0.95)
 """Between these quantiles lies what messages call usual."""
@@ -43,15 +47,20 @@ def eased(chance: Array) -> Array:
 
     The surprise (-log chance) of each structure is divided by what its `TAIL` quantile over the
     cases exceeds the theoretical one by: a volume that varies as much as a bladder's surprises
-    nobody. Never less than theory says.
+    nobody. Never less than theory says. Few cases borrow from the other structures (`POOLED`).
 
     Parameters
     ----------
     chance : (case, structure), NaN where not compared
     """
     surprise = -np.log(np.maximum(chance, 1e-300))
+    number = counts(chance)
+    if not number.any():
+        return chance
     with np.errstate(invalid="ignore"):
-        stretch = np.maximum(quantile(surprise, TAIL) / -np.log(1 - TAIL), 1.0)
+        own = np.maximum(quantile(surprise, TAIL) / -np.log(1 - TAIL), 1.0)
+    typical = float(own[number > 0].mean())
+    stretch = (number * np.where(number > 0, own, 1.0) + POOLED * typical) / (number + POOLED)
     return np.asarray(np.exp(-surprise / stretch))
 
 

@@ -16,10 +16,14 @@ NOTABLE = 2.0
 
 PRIOR = 50
 RARE = 0.01
+UNUSUAL = 0.04
 COMMON = 0.1
-"""A warning is taken to be said of one case in a hundred, with the weight of `PRIOR` cases; one
-that lesions, operations and a second segmenter often give rise to, of one in ten."""
+"""A warning is expected in so many of the cases before any is seen, with the weight of `PRIOR`
+cases: one that no patient explains (`NEVER`) in one of a hundred; one of anatomy in one of 25 (of
+200 clean cases, phantoms, heads and necks and whole bodies, 13 have one); one that lesions,
+operations and a second segmenter often give rise to (`OFTEN`) in one of ten."""
 
+NEVER = ("lesion_*",)
 OFTEN = (
     *("lesion_empty", "lesion_gaps", "lesion_dust", "lesion_cut", "lesion_border"),
     *("agreement", "cohort_absent"),
@@ -62,11 +66,18 @@ def weighed(flags: pd.DataFrame, cases: int) -> pd.DataFrame:
     if not len(flags):
         return flags.assign(score=score.astype(float))
     number = flags.groupby(["subject", "rule"])["case"].transform("nunique")
-    prior = flags["rule"].map(lambda rule: COMMON if fits(rule, OFTEN) else RARE)
+    prior = flags["rule"].map(_prior)
     others = (number - 1 + PRIOR * prior) / (max(cases - 1, 0) + PRIOR)
     bare = score.isna() & (flags["severity"] == Severity.WARN)
     rarity = -np.log10(others.astype(float))
     return flags.assign(score=score.astype(float).where(~bare, rarity))
+
+
+def _prior(rule: str) -> float:
+    """Share of ordinary cases that is expected to have a warning."""
+    if fits(rule, OFTEN):
+        return COMMON
+    return RARE if fits(rule, NEVER) else UNUSUAL
 
 
 def learned(flags: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
