@@ -16,6 +16,9 @@ from PIL import Image
 from backsplit.config.slices import lesion_values
 from backsplit.errors import CaseError, Code, RunError
 from backsplit.flow.project import open_project
+from backsplit.study.compare import Comparisons
+from backsplit.study.figures import draw_differences
+from backsplit.study.measures import LESION_CLASSES
 from backsplit.study.page import write_comparison
 from backsplit.study.pictures import GAP, SIDE, Artist, side_by_side
 from backsplit.study.summary import sentence
@@ -272,3 +275,16 @@ def test_a_case_without_a_picture_says_why(studied, tmp_path):
     swatches = [attrs["class"] for tag, attrs in page.tags if "swatch" in str(attrs.get("class"))]
     assert swatches == ["swatch target c1", "swatch target c2"] and "cyst" in page.text
     assert math.isfinite(float(pd.read_parquet(tmp_path / "out" / "arms.parquet")["difference"][0]))
+
+
+def test_a_size_that_no_lesion_has_gets_no_axes(written):
+    out, _ = written
+    arms, patients, seeds = (
+        pd.read_parquet(out / f"{name}.parquet") for name in ("arms", "patients", "seeds")
+    )
+    empty = (arms["target"] == EVIL) & arms["cases"].isin(LESION_CLASSES)
+    arms.loc[empty, "patients"] = 0
+    found = Comparisons(arms, patients, seeds, left_out=arms.iloc[:0])
+    figure = draw_differences(found, arms["decision"].iloc[0])
+    titles = [axis.get_title(loc="left") for axis in figure.axes if not axis.axison]
+    assert set(titles) == {f"{cases}\nnone" for cases in arms.loc[empty, "cases"]}

@@ -115,7 +115,7 @@ def _draw_panel(
     paper: Mapping[str, float],
 ) -> None:
     rows, people, seeds = (_rows(table, key) for table in (found.arms, found.patients, found.seeds))
-    if not len(rows):
+    if not rows["patients"].any():
         axis.set_axis_off()
         axis.set_title(f"{key['cases']}\nnone", fontsize=8.5, loc="left", color=SOFT)
         return
