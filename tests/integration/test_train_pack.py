@@ -12,7 +12,6 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from typer.testing import CliRunner
 
 from backsplit.cli import app
-from backsplit.train import segresnet
 from backsplit.train.nnunet import TRAINERS
 from backsplit.train.segresnet import nnUNetTrainerBackSplitSegResNet
 from backsplit.train.trainer import nnUNetTrainerBackSplit
@@ -74,7 +73,6 @@ def test_train_predict_finds_our_trainers_by_itself(tmp_path, monkeypatch, kind)
     training.paths(monkeypatch, tmp_path)
     monkeypatch.setenv("BACKSPLIT_WEIGHTS", str(tmp_path / "weights"))
     monkeypatch.delenv("nnUNet_extTrainer", raising=False)
-    monkeypatch.setattr(segresnet, "FILTERS", 8)
     name = data_set(tmp_path, 501, cases=3)
     settings(tmp_path, name, epochs=1, iterations=1)
     trainer = trainer_of(kind, name)

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 import torch
 from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
 from backsplit.errors import Code, RunError
-from backsplit.train import segresnet
 from backsplit.train.loss import CaseLoss
 from backsplit.train.segresnet import levels_of, nnUNetTrainerBackSplitSegResNet
 from backsplit.train.trainer import nnUNetTrainerBackSplit
@@ -39,7 +39,6 @@ def phantoms(made, monkeypatch):
     folder, name = made
     training.paths(monkeypatch, folder)
     monkeypatch.setattr(base.MetaLogger, "plot_progress_png", lambda *_: None)  # seconds an epoch
-    monkeypatch.setattr(segresnet, "FILTERS", 8)
     settings(folder, name)
     torch.manual_seed(0)
     np.random.seed(0)
@@ -223,6 +222,14 @@ def test_segresnet_halves_the_patch_as_often_as_it_can():
     ]  # fmt: skip
     with pytest.raises(RunError, match="7 x 64 x 64"):
         levels_of([7, 64, 64])
+
+
+@pytest.mark.parametrize(("first", "filters"), [(8, 8), (32, 32), (12, 8), (6, 8)])
+def test_segresnet_is_as_wide_as_the_plans_first_stage(first, filters):
+    made = training.plans("Dataset501_X", features=(first, 16, 32))
+    configuration = PlansManager(made).get_configuration("3d_fullres")
+    build = nnUNetTrainerBackSplitSegResNet.build_network_architecture
+    assert build(PlansManager(made), configuration, 1, 3).convInit.conv.out_channels == filters
 
 
 class OnCpu(nnUNetTrainerBackSplit):

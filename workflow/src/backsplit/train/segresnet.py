@@ -12,7 +12,8 @@ from backsplit.train.trainer import WarmUp, nnUNetTrainerBackSplit
 
 LEVELS = (1, 2, 2, 4)
 """Blocks of each level of the encoder, as Myronenko (2018) has them."""
-FILTERS = 32
+LEAST_FILTERS = 8
+"""Its normalisation has eight groups of channels."""
 
 
 class nnUNetTrainerBackSplitSegResNet(nnUNetTrainerBackSplit):  # noqa: N801
@@ -51,7 +52,10 @@ class nnUNetTrainerBackSplitSegResNet(nnUNetTrainerBackSplit):  # noqa: N801
         num_output_channels: int,
         enable_deep_supervision: bool = True,
     ) -> Any:  # noqa: ANN401
-        """Build the network; it halves the patch as often as that is whole, three times at most."""
+        """Build the network: as wide as the plan's first stage (nnU-Net plans 32, as Myronenko).
+
+        It halves the patch as often as that is whole, three times at most.
+        """
         try:
             from monai.networks.nets import SegResNet
         except ImportError:
@@ -61,9 +65,10 @@ class nnUNetTrainerBackSplitSegResNet(nnUNetTrainerBackSplit):  # noqa: N801
                 "pip install monai",
             ) from None
         patch = configuration_manager.patch_size
+        width = configuration_manager.network_arch_init_kwargs["features_per_stage"][0]
         return SegResNet(
             spatial_dims=len(patch),
-            init_filters=FILTERS,
+            init_filters=max(1, width // LEAST_FILTERS) * LEAST_FILTERS,
             in_channels=num_input_channels,
             out_channels=num_output_channels,
             blocks_down=LEVELS[: levels_of(patch)],
