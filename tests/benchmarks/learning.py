@@ -1,10 +1,12 @@
 """Whether each architecture learns the lesions of the demo's phantoms with its default schedule.
 
-    make demo && python tests/benchmarks/learning.py [--epochs 10] [--iterations 100] [--width 0.25]
+    make demo && python tests/benchmarks/learning.py [--epochs 10] [--iterations 150] [--width 0.25]
 
 Plans and preprocesses the demo's data set as a user would, then trains a plain U-Net, a residual
 one and SegResNet by `nnUNetv2_train` with the trainers' own learning rates and schedules. For the
-CPU, patches are smaller than planned and networks narrower (`--width 1` leaves them as planned).
+CPU, patches are smaller than planned and all centred on lesions, and networks are narrower
+(`--width 1 --settings '{}'` leaves both as they are; with patches as usual the narrow U-Net finds
+no lesion in 1,000 steps).
 Prints the loss of each epoch and, from the validation of the whole held-out case, the Dice of each
 lesion beside the Dice of calling every voxel a lesion.
 """
@@ -58,8 +60,9 @@ def main() -> None:
     parser.add_argument("--config", type=Path, default="config/config.yaml")
     parser.add_argument("--raw", type=Path, default="results/datasets/nnunet")
     parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--iterations", type=int, default=100)
+    parser.add_argument("--iterations", type=int, default=150)
     parser.add_argument("--patch", type=int, default=32)
+    parser.add_argument("--settings", type=json.loads, default={"forced": 1, "targets": 1})
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--only", choices=list(WAYS), nargs="+", default=list(WAYS))
     args = parser.parse_args()
@@ -76,7 +79,7 @@ def main() -> None:
         trainers = subprocess.check_output([BIN / "backsplit", "train", "trainers"], text=True)
         os.environ.update(nnUNet_extTrainer=trainers.strip())
         asked = {"epochs": args.epochs, "iterations": args.iterations, "validation_iterations": 5}
-        os.environ["BACKSPLIT_TRAIN"] = json.dumps(asked)
+        os.environ["BACKSPLIT_TRAIN"] = json.dumps(asked | args.settings)
         for way in args.only:
             planner, plans, trainer = WAYS[way]
             written = folder / "preprocessed" / raw.name / f"{plans}.json"
