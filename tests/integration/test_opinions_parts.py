@@ -116,3 +116,44 @@ def test_a_channel_with_a_smaller_field_of_view_is_not_asked_outside_of_it(proje
     expected[:6] = 0
     expected[:6, 2:18, 2:22] = 1
     np.testing.assert_array_equal(found, expected)
+
+
+def test_where_no_source_looked_a_structure_is_unknown(project):
+    """The only source has some slices: the body outside of them is left out of the loss."""
+    project.settings["segmenters"] = {"a": project.settings["segmenters"]["a"]}
+    patient = ct_like() > -500
+    expected = OWN["a"].copy()
+    expected[:LOW], expected[HIGH:] = 9 * patient[:LOW], 9 * patient[HIGH:]
+    found, sidecar = composed(project, "a/liver")
+    np.testing.assert_array_equal(found, expected)
+    (liver,) = sidecar["structures"]
+    assert (liver["status"], liver["voxels"]) == ("unknown", OWN["a"][LOW:HIGH].sum())
+    assert liver["reason"].startswith("looked for in a part of the image only")
+    (described,) = project.results.glob("datasets/nnunet/*/dataset.json")
+    assert json.loads(described.read_text())["unknown"] == {"one": ["liver"]}
+    project.settings["compose"] = {"unknown": "background"}
+    found, sidecar = composed(project, "a/liver")
+    expected[expected == 9] = 0
+    np.testing.assert_array_equal(found, expected)
+    assert sidecar["structures"][0]["status"] == "unknown"
+    project.settings["compose"] = {"unknown": "drop"}
+    project.settings["segmenters"]["a"]["missing"] = "absent"
+    found, sidecar = composed(project, "a/liver")
+    np.testing.assert_array_equal(found, expected)
+    assert sidecar["structures"][0]["status"] != "unknown"
+    del project.settings["segmenters"]["a"]["missing"]
+    Engine(project.write()).run()
+    (row,) = pd.read_csv(project.results / "labels" / "00001.tsv", sep="\t").to_dict("records")
+    assert (row["status"], row["code"]) == ("failed", "STRUCTURE_UNKNOWN")
+
+
+def test_a_smaller_grid_that_holds_the_body_leaves_nothing_unknown(project):
+    image = np.full(SHAPE, -1000, np.int16)
+    image[LOW:HIGH] = ct_like()[LOW:HIGH]
+    save(project.folder / "images" / "one.nii.gz", image, SPACING, ORIGIN)
+    project.settings["segmenters"] = {"a": project.settings["segmenters"]["a"]}
+    found, sidecar = composed(project, "a/liver")
+    expected = np.zeros_like(found)
+    expected[LOW:HIGH] = OWN["a"][LOW:HIGH]
+    np.testing.assert_array_equal(found, expected)
+    assert sidecar["structures"][0]["status"] != "unknown"

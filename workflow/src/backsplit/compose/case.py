@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from types import MappingProxyType
 
 import numpy as np
@@ -28,9 +29,12 @@ from backsplit.config.slices import Merging
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import StructureEntry
 from backsplit.volume import Array, Grid
+from backsplit.volume.coverage import Parts, covered_by_all
 from backsplit.volume.pieces import count_values, places_of
 
 TARGETS = "targets"
+
+SEEN_IN_PART = "looked for in a part of the image only (docs/segmenters.md)"
 
 
 @dataclass(frozen=True)
@@ -97,6 +101,7 @@ def compose_case(
     rules: Rules,
     asked: Mapping[str, Ballot] = MappingProxyType({}),
     excluded: Collection[str] = (),
+    seen: Mapping[str, tuple[Parts, ...]] = MappingProxyType({}),
 ) -> ComposedCase:
     """Compose one case.
 
@@ -111,6 +116,8 @@ def compose_case(
     asked : structure that several segmenters label to who knows of it in the case
     excluded : unknown structures whose labels are wrong, and hidden; of the others what was found
         stays
+    seen : structures that were looked for in a part of the image only, and where, as
+        `partly_seen` has it: those that could be elsewhere in the body are unknown as well
     """
     hearing = Hearing(rules.scheme, asked, grid)
     composer = Composer(grid.shape, rules.precedence)
@@ -123,7 +130,13 @@ def compose_case(
         composer.add(layer)
         beneath.add(Layer(layer.name, layer.values.reshape(-1)[places], layer.claims))
     hidden = {rules.scheme.ids[structure] for structure in excluded}
-    labels, ignored = _labels(composer, unknown, hidden, body, rules)
+    where, elsewhere = _where_unknown(composer, unknown, seen, hidden, cache(body), grid, rules)
+    unknown = {**unknown, **elsewhere}
+    labels = composer.settle(lambda s: 0 if s.label in hidden else s.label, rules.scheme.dtype)
+    ignored = 0
+    if where is not None and rules.merging.unknown == "ignore":
+        labels[where] = rules.scheme.ignore_id
+        ignored = int(np.count_nonzero(where))
     under = beneath.labels(labels.dtype)
     found = _lesions(labels, places, under, grid, lesion, rules)
     counts = _count(composer, labels, found, unknown, rules)
@@ -167,30 +180,46 @@ def _count(
     return counts
 
 
-def _labels(
+def _where_unknown(
     composer: Composer,
     unknown: Mapping[str, str],
+    seen: Mapping[str, tuple[Parts, ...]],
     hidden: set[int],
     body: Callable[[], Array],
+    grid: Grid,
     rules: Rules,
-) -> tuple[Array, int]:
-    """The label map; where an unknown structure could be, `ignore` if that is asked for."""
-    scheme = rules.scheme
+) -> tuple[Array | None, dict[str, str]]:
+    """Where unknown structures could be.
+
+    Returns
+    -------
+    where, elsewhere
+        Voxels of the body that an unknown structure may have, bool (z, y, x), None for none; and
+        the structures that are unknown because some of these lie where nobody looked for them, with
+        the reason.
+    """
     where = None
     if unknown and rules.merging.unknown == "ignore":
-        where = _where_unknown(composer, unknown, hidden, rules)
-        where &= body()
-    labels = composer.settle(lambda s: 0 if s.label in hidden else s.label, scheme.dtype)
-    if where is None:
-        return labels, 0
-    labels[where != 0] = scheme.ignore_id
-    return labels, int(np.count_nonzero(where))
+        where = _could_be(composer, unknown, hidden, rules) & body()
+    elsewhere: dict[str, str] = {}
+    z, y, x = (slice(0, length) for length in grid.shape)
+    alike: dict[tuple[Parts, ...], list[str]] = {}
+    for structure, parts in seen.items():
+        if structure not in unknown:
+            alike.setdefault(parts, []).append(structure)
+    for parts, structures in alike.items():
+        looked = np.logical_or.reduce([covered_by_all(grids, grid, (z, y, x)) for grids in parts])
+        if looked.all():
+            continue
+        outside = _could_be(composer, structures, hidden, rules) & ~looked & body()
+        if outside.any():
+            elsewhere |= dict.fromkeys(structures, SEEN_IN_PART)
+            where = outside if where is None else where | outside
+    return where, elsewhere
 
 
-def _where_unknown(
-    composer: Composer, unknown: Mapping[str, str], hidden: set[int], rules: Rules
-) -> Array:
-    """Voxels that an unknown structure may have: 0 or 1, (z, y, x).
+def _could_be(composer: Composer, unknown: Iterable[str], hidden: set[int], rules: Rules) -> Array:
+    """Voxels that unknown structures may have by what is labelled there, bool (z, y, x).
 
     Those that nobody labelled, and those of labels that are hidden. What another layer labelled
     stays, whether it is stronger or weaker: it was looked at. Bands of intensity are no anatomy,
@@ -208,7 +237,7 @@ def _where_unknown(
         in_band = state.layer in weaker and state.label != rules.scheme.ignore_id
         return int(not state.label or state.label in hidden or in_band)
 
-    return composer.look_up(could_be, np.uint8)
+    return np.asarray(composer.look_up(could_be, np.uint8) != 0)
 
 
 def _lesions(

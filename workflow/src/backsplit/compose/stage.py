@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from backsplit.compose.case import ComposedCase, Rules, compose_case
 from backsplit.compose.layers import Layer
 from backsplit.compose.opinions import ballots
 from backsplit.compose.promises import assert_promises
-from backsplit.compose.status import excluded_structures, unknown_structures
+from backsplit.compose.status import excluded_structures, partly_seen, unknown_structures
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code
 from backsplit.scheme.colours import colours_of, named_labels
@@ -156,12 +157,15 @@ class ComposeStage:
         self._require_enough(case, failed, unknown)
         within = {s: parts_of_classes(sidecar.coverage) for s, sidecar in sidecars.items()}
         asked = ballots(self.scheme, failed, missing, hidden, within)
+        seen = partly_seen(self.scheme, failed, missing, within)
         with ThreadPoolExecutor(1) as ahead:
             layers = self._layers(case, grid, sidecars, ahead)
             lesion = read_lesion(case, self.inputs.lesions, grid)
+            body = partial(_body, image, grid)
             composed = compose_case(
-                grid, lesion, layers, unknown, lambda: _body(image, grid), self.rules, asked, hidden
+                grid, lesion, layers, unknown, body, self.rules, asked, hidden, seen
             )
+        self._require_known(case, {e.structure: e.reason for e in composed.structures if e.reason})
         return Composition(composed, geometry, lesion, sidecars, failed)
 
     def _compose_case(self, case: Case) -> ComposeDetails:
@@ -220,6 +224,9 @@ class ComposeStage:
                 f"{case.id}: every segmenter failed ({name}: {reason})",
                 "fix that, or leave the case out",
             )
+        self._require_known(case, unknown)
+
+    def _require_known(self, case: Case, unknown: Mapping[str, str]) -> None:
         if unknown and self.rules.merging.unknown == "drop":
             name, reason = next(iter(unknown.items()))
             raise CaseError(

@@ -10,6 +10,7 @@ import numpy as np
 from backsplit.scheme.scheme import Scheme
 from backsplit.store.sidecars import Known, StructureEntry
 from backsplit.volume import Array, Grid
+from backsplit.volume.coverage import Parts
 from backsplit.volume.grid import SIDES
 
 EXCLUDED = "excluded in the case table"
@@ -55,6 +56,43 @@ def unknown_structures(
         if why and structure not in known
     }
     return unknown | dict.fromkeys(excluded_structures(scheme, excluded), EXCLUDED)
+
+
+def partly_seen(
+    scheme: Scheme,
+    failed: Mapping[str, str],
+    missing: Mapping[str, Mapping[str, str]],
+    within: Mapping[str, Mapping[str, Parts]],
+) -> dict[str, tuple[Parts, ...]]:
+    """Structures for which every segmenter that knows them looked at a part of the image only.
+
+    Parameters
+    ----------
+    scheme, failed, missing : as `unknown_structures`
+    within : segmenter to its classes that were looked for in parts of the image only
+
+    Returns
+    -------
+    seen
+        Structure to, for each of those segmenters, the grids that it looked at for all of its
+        classes of the structure: it is known where a voxel lies on each grid of one of them.
+    """
+    seen: dict[str, list[Parts]] = {name: [] for name in scheme.structures}
+    whole: set[str] = set()
+    for segmenter, classes in scheme.sources.items():
+        limits, lent = within.get(segmenter, {}), scheme.lent.get(segmenter, ())
+        for structure in dict.fromkeys(classes.values()):
+            own = [c for c, label in classes.items() if label == structure and c not in lent]
+            if structure not in seen or not own or segmenter in failed:
+                continue
+            if any(name in missing.get(segmenter, {}) for name in own):
+                continue
+            grids = tuple(dict.fromkeys(grid for name in own for grid in limits.get(name, ())))
+            if grids:
+                seen[structure].append(grids)
+            else:
+                whole.add(structure)
+    return {name: tuple(parts) for name, parts in seen.items() if parts and name not in whole}
 
 
 def excluded_structures(scheme: Scheme, excluded: Sequence[str]) -> list[str]:

@@ -7,7 +7,7 @@ come out otherwise, and nothing else.
 SEGMENT = 3
 COVERAGE = 1
 """Where a segmenter has looked; of cases whose channel does not cover the image."""
-COMPOSE = 9
+COMPOSE = 10
 MEASURE = 11
 PICTURE = 2
 """The picture of a case, which measuring draws."""
