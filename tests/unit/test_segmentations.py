@@ -16,6 +16,7 @@ import pytest
 import slicerio
 from pydicom.sr.codedict import codes
 
+from backsplit.errors import CaseError, Code
 from backsplit.export import dicom_seg
 from backsplit.export.meanings import meanings
 from backsplit.flow.check import check
@@ -317,6 +318,25 @@ def test_frames_of_a_multi_frame_object_are_those_of_its_own_order(tmp_path):
     for frame, stored_frame in zip(found[..., 0], pixels, strict=True):
         (z,) = (z for z in range(len(where)) if np.array_equal(where[z], stored_frame))
         np.testing.assert_array_equal(frame, array[z] == 2)
+
+
+def test_several_multi_frame_objects_of_a_series_are_refused(tmp_path):
+    """Each numbers its own frames: labels would get onto the slices of another one."""
+    slices = list(make_slices(stored(), TILTED))
+    (tmp_path / "series").mkdir()
+    of_series = hd.UID()
+    for number, half in enumerate((slices[: len(slices) // 2], slices[len(slices) // 2 :]), 1):
+        made = hd.legacy.LegacyConvertedEnhancedCTImage(half, of_series, 9, hd.UID(), number)
+        made.save_as(tmp_path / "series" / f"{number}.dcm")
+    grid = read_grid(tmp_path / "series")
+    assert grid.shape[0] == len(slices)
+    array = np.ones(grid.shape, np.uint8)
+    scheme = Scheme({"tumor": (1,)}, ("background", "tumor"))
+    names = {1: ("tumor", (255, 230, 0))}
+    arguments = (tmp_path / "series", array, names, meanings(scheme), {"tumor": None}, "x")
+    with pytest.raises(CaseError, match="several multi-frame objects") as refused:
+        dicom_seg.save_dicom_seg(tmp_path / "seg.dcm", *arguments)
+    assert refused.value.code is Code.DICOM_MISSING
 
 
 def test_sides_and_places_have_their_codes():

@@ -164,8 +164,10 @@ def export_segmentations(config: Config, scheme: Scheme, cases: Sequence[Case]) 
     counts = [f"{sum(n.endswith(ENDINGS[kind]) for n in now)} {ENDINGS[kind]}" for kind in kinds]
     yield f"{', '.join(counts)} in {root}"
     if left_out:
-        have = "case has" if len(left_out) == 1 else "cases have"
-        yield f"{len(left_out)} {have} no DICOM-SEG; {root / LEFT_OUT} says why"
+        for kind in kinds:
+            if number := sum(row[1] == kind for row in left_out):
+                have = "case has" if number == 1 else "cases have"
+                yield f"{number} {have} no {FORMATS[kind]} file; {root / LEFT_OUT} says why"
 
 
 def _place(

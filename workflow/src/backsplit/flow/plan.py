@@ -20,6 +20,7 @@ from backsplit.segment.licences import restricted_segmenters
 from backsplit.store import versions
 from backsplit.store.disk import atomic_path, disk_errors, file_times, files_below, parts_of
 from backsplit.store.provenance import digest, plain
+from backsplit.store.provenance import versions as installed
 from backsplit.store.results import StageFolder, key_path
 
 P = ParamSpec("P")
@@ -143,6 +144,8 @@ class Plan:
         emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
         restricted = restricted_segmenters(self.config) if c["export"]["only_unrestricted"] else ()
         settings = [c["dataset"], c["export"], emitted, restricted]
+        if c["export"]["segmentations"]:  # whose table of codes it is
+            settings.append(installed("totalsegmentator"))
         return digest([versions.EXPORT, *settings, self.judge_key()])
 
     def manifest_key(self) -> str:

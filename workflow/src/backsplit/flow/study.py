@@ -15,7 +15,7 @@ from backsplit.errors import Code, RunError
 from backsplit.export.nnunet import datasets
 from backsplit.flow.project import Project
 from backsplit.store.locks import claimed
-from backsplit.store.provenance import digest, file_sha256, read_json, write_json
+from backsplit.store.provenance import digest, read_json, write_json
 from backsplit.store.results import Results
 from backsplit.store.study import JobFolder, StudyFolder
 from backsplit.study.arms import Arm, arms_of, reference_arm
@@ -239,13 +239,7 @@ def preprocess(study: StudyProject, processes: int, say: Say) -> None:
         if small is None
         else partial(small_plans, configuration=given.configuration, small=small)
     )
-    digests = {
-        case: {
-            path.name: file_sha256(path.resolve())
-            for path in [source.labels(case), *source.images(case)]
-        }
-        for case in source.cases
-    }
+    digests = source.digests()
     asked = [planner, given.configuration, small and small.model_dump(mode="json")]
     key = digest([digests, source.described, asked])
     planning = Planning(

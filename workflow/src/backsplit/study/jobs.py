@@ -14,7 +14,7 @@ from backsplit.store.provenance import digest, read_json, versions
 from backsplit.study.arms import Arm
 from backsplit.train.settings import MANY_CLASSES, Settings, given_settings, has_side
 
-REVISION = 2
+REVISION = 3
 """Of how our trainers learn: with another one every network is trained again."""
 
 TRAINERS = {

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -85,10 +85,11 @@ def plan_apart(dataset: NnUNetDataset, planning: Planning) -> Path:
     The data sets of the arms have its number, and nnU-Net refuses to plan where it finds a number
     twice: it does so in a folder of its own, which is then moved.
     """
-    planning.preprocessed.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=".plan_", dir=planning.preprocessed) as apart:
-        made = plan(dataset, replace(planning, preprocessed=Path(apart) / "preprocessed"))
-        folder = made.parent.rename(planning.folder(dataset))
+    apart = planning.preprocessed / f".{dataset.folder.name}.part"
+    shutil.rmtree(apart, ignore_errors=True)  # of a job that was killed
+    made = plan(dataset, replace(planning, preprocessed=apart))
+    folder = made.parent.rename(planning.folder(dataset))
+    shutil.rmtree(apart)
     return folder / made.name
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.errors import Code, RunError
 from backsplit.export.folds import SPLIT_SEED
 from backsplit.export.nnunet import NnUNetDataset
-from backsplit.store.provenance import file_sha256, read_json
+from backsplit.store.provenance import digest, file_sha256, plain, read_json
 from backsplit.store.results import VOLUME_ENDING
+from backsplit.volume import read_labels
 
 
 @dataclass(frozen=True)
@@ -104,12 +106,22 @@ class Source:
             missing = [n - (name in some) for n, some in zip(missing, trained, strict=True)]
         return known
 
+    def digests(self) -> dict[str, dict[str, str]]:
+        """Case to the SHA-256 of each of its images, and of the voxels of its labels, by name."""
+        return {
+            case: {
+                self.labels(case).name: labels_sha256(self.labels(case)),
+                **{image.name: file_sha256(image.resolve()) for image in self.images(case)},
+            }
+            for case in self.cases
+        }
+
     def require_unchanged(self, digests: Mapping[str, Mapping[str, str]]) -> None:
         """Hold the label maps against what was preprocessed.
 
         Parameters
         ----------
-        digests : case to the SHA-256 of each of its files, by name
+        digests : as `digests` gave them
 
         Raises
         ------
@@ -121,7 +133,7 @@ class Source:
             case
             for case in self.cases
             if case in digests
-            and file_sha256(self.labels(case)) != digests[case][self.labels(case).name]
+            and labels_sha256(self.labels(case)) != digests[case][self.labels(case).name]
         ]
         if changed:
             raise RunError(
@@ -170,3 +182,14 @@ def open_source(dataset: NnUNetDataset, patients: Mapping[str, str]) -> Source:
     splits: Any = read_json(dataset.splits)
     mine = {case: patients[case] for case in dataset.cases()}
     return Source(dataset, described, splits, mine)
+
+
+def labels_sha256(path: Path) -> str:
+    """SHA-256 of a label map's voxels and grid.
+
+    Not of the file: names and colours in its header teach a network nothing, and another palette is
+    no reason to train again.
+    """
+    found = read_labels(path)
+    voxels = hashlib.sha256(found.array.astype("<u2").tobytes()).hexdigest()
+    return digest([plain(found.grid), voxels])

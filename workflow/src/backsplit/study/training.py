@@ -117,7 +117,7 @@ def train(training: Training, each: Callable[[int, float], None]) -> Trained:
     """
     if (done := training.network()) is not None:
         return done
-    if training.augmenters == 0:
+    if training.augmenters == 0 and training.device == "cpu":
         _use_one_thread()
     trainer = _trainer(training)
     latest = training.fold / LATEST

@@ -66,7 +66,12 @@ def read_series(path: Path) -> Volume:
 
 
 def series_headers(path: Path) -> tuple[list[Any], list[int]]:
-    """Headers of what a series consists of, without pixels; raises as `read_series`.
+    """Headers of what a series consists of, without pixels.
+
+    Raises
+    ------
+    CaseError
+        As `read_series`; DICOM_MISSING for a series of several multi-frame objects.
 
     Returns
     -------
@@ -77,6 +82,12 @@ def series_headers(path: Path) -> tuple[list[Any], list[int]]:
     """
     slices, _ = _sorted_slices(path)
     frames = [s.frame for s in slices if s.frame is not None]
+    if frames and len({s.path for s in slices}) > 1:  # a frame's number is of its own object
+        raise CaseError(
+            Code.DICOM_MISSING,
+            f"{path} is a series of several multi-frame objects",
+            "use the .seg.nrrd or the label map",
+        )
     files = [slices[0].path] if frames else [s.path for s in slices]
     headers = [dcmread(file, stop_before_pixels=True) for file in files]
     return headers, frames or list(range(len(slices)))
