@@ -68,26 +68,18 @@ def runs(caplog) -> list[int]:
     return [int(line.rpartition(" of ")[2]) for line in told]
 
 
-@pytest.mark.parametrize(("how", "code", "number"), [
-    # a and b are done; bad left half a file, c is the first without one; then e to h
-    ("crash", Code.PROGRAM_CRASHED, [8, 1, 1, 4]),
-    # a is done; b was written last, bad is the first without a file; then c to h
-    ("fail", Code.PROGRAM_FAILED, [8, 1, 1, 5]),
-    # it writes nothing before the end: by itself after two runs over the folder
-    ("fail-first", Code.PROGRAM_FAILED, [8, 1, 7, 1, 1, 1, 1, 1, 1, 1]),
+@pytest.mark.parametrize(("how", "code"), [
+    ("crash", Code.PROGRAM_CRASHED), ("fail", Code.PROGRAM_FAILED),
 ])  # fmt: skip
-def test_of_a_folder_of_eight_in_which_one_fails_seven_are_labelled_in_few_runs(
-    tmp_path, caplog, how, code, number
-):
+def test_of_a_folder_of_eight_in_which_one_fails_seven_are_labelled(tmp_path, caplog, how, code):
+    """Each by itself: what was written before the failure may be the first of several passes."""
     caplog.set_level(logging.INFO)
     cases = [marked_case(tmp_path, name, bad=name == "bad") for name in EIGHT]
     found = labelled(cases, command=[*IN_FOLDERS, "--how", how], batch="folder")
     assert found.pop("bad").code is code
     for name, result in found.items():
         np.testing.assert_array_equal(result.array, expected(name))
-    assert runs(caplog) == number
-    told = {name for name, result in found.items() if "failed later" in str(result.notes)}
-    assert told == {"crash": {"a", "b"}, "fail": {"a"}, "fail-first": set()}[how]
+    assert sorted(runs(caplog)) == [1] * 8 + [8]
 
 
 def test_a_case_without_output_costs_no_other_of_its_folder(tmp_path):

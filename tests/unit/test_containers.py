@@ -12,11 +12,12 @@ from pathlib import Path
 
 import pytest
 
-from backsplit.config.command import Command
+from backsplit.config.command import Command, Container
 from backsplit.config.model import Run
 from backsplit.config.slices import Labelling, Placing
 from backsplit.errors import Code, RunError
 from backsplit.segment.command import CommandSegmenter
+from backsplit.segment.launch import Launcher, own_parts
 from support.cases import marked_case
 from support.project import ct_like, save
 
@@ -192,3 +193,28 @@ def test_a_container_that_hangs_is_removed_by_its_name(tmp_path, engines):
     calls = [json.loads(line) for line in engines.read_text().splitlines()]
     (started,) = [call for call in calls if call[0] == "run"]
     assert calls[-1] == ["rm", "--force", *option(started, "--name")]
+
+
+def test_links_of_a_sandbox_folder_are_not_followed(tmp_path):
+    """`/run` and `/proc/mounts` are this machine's, and change all the time."""
+    outside = tmp_path / "host"
+    outside.mkdir()
+    (outside / "busy").write_text("1")
+    image = tmp_path / "sandbox"
+    (image / "var").mkdir(parents=True)
+    (image / "program").write_text("labels")
+    (image / "var" / "run").symlink_to(outside)
+    (image / "mtab").symlink_to(outside / "busy")
+    launcher = Launcher(Container(image=str(image), engine="apptainer"))
+    before = launcher.sha256(image)
+    (outside / "busy").write_text("22")
+    launcher.require_unchanged()
+    assert launcher.sha256(image) == before
+    assert own_parts(image) == [image / "program"]
+    (image / "mtab").unlink()
+    (image / "mtab").symlink_to("/proc/self/mounts")
+    assert launcher.sha256(image) != before
+    (image / "program").write_text("other labels")
+    with pytest.raises(RunError) as changed:
+        launcher.require_unchanged()
+    assert changed.value.code is Code.PROGRAM_CHANGED

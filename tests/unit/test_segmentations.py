@@ -331,7 +331,7 @@ def test_several_multi_frame_objects_of_a_series_are_refused(tmp_path):
     grid = read_grid(tmp_path / "series")
     assert grid.shape[0] == len(slices)
     array = np.ones(grid.shape, np.uint8)
-    scheme = Scheme({"tumor": (1,)}, ("background", "tumor"))
+    scheme = Scheme({"tumor": (1,)}, ("background", "tumor"), {})
     names = {1: ("tumor", (255, 230, 0))}
     arguments = (tmp_path / "series", array, names, meanings(scheme), {"tumor": None}, "x")
     with pytest.raises(CaseError, match="several multi-frame objects") as refused:

@@ -79,7 +79,7 @@ class Plan:
         looked_at = checking(self.config, with_names=any(excluded(case) for case in members))
         channels = self.config.dataset.channels
         stats = [self._stats(case) for case in members]
-        return digest([stats, twice, channels, plain(looked_at)])
+        return digest([versions.CHECK, stats, twice, channels, plain(looked_at)])
 
     @once
     def segment_key(self, segmenter: str, batch: str) -> str:
@@ -96,7 +96,7 @@ class Plan:
             own = self.project.segmenter(segmenter).own_files()
         except RunError:  # what is not there is told before any job starts
             own = ()
-        return digest([_stat(file) for path in own for file in _files_of(path)])
+        return digest([_written(file) for path in own for file in _files_of(path)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is rerun when its key changes, with that key."""
@@ -136,7 +136,7 @@ class Plan:
         """Changes with any label map, the thresholds, and a person's rules and decisions."""
         maps = [self.compose_key(batch) for batch in self.batches]
         decisions = _stat(self.config.decisions_path)
-        return digest([self.config.qc.model_dump(mode="json"), maps, decisions])
+        return digest([versions.JUDGE, self.config.qc.model_dump(mode="json"), maps, decisions])
 
     def export_key(self) -> str:
         """Changes with what the exporters look at."""
@@ -220,3 +220,12 @@ def _stat(path: Path) -> list[object]:
         return [str(path), *map(file_times, parts_of(path))]
     except (OSError, ValueError):
         return [str(path), None]
+
+
+def _written(path: Path) -> list[object]:
+    """Size and time of a program or model, whose change time is that of its installation."""
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return [str(path), None]
+    return [str(path), status.st_size, status.st_mtime_ns]

@@ -20,8 +20,8 @@ UNUSUAL = 0.04
 COMMON = 0.1
 """A warning is expected in so many of the cases before any is seen, with the weight of `PRIOR`
 cases: one that no patient explains (`NEVER`) in one of a hundred; one of anatomy in one of 25 (of
-200 clean cases, phantoms, heads and necks and whole bodies, 13 have one); one that lesions,
-operations and a second segmenter often give rise to (`OFTEN`) in one of ten."""
+200 clean cases, phantoms, heads and necks and whole bodies, 13 have some, of each rule fewer); one
+that lesions, operations and a second segmenter often give rise to (`OFTEN`) in one of ten."""
 
 NEVER = ("lesion_*",)
 OFTEN = (

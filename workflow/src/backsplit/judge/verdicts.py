@@ -268,7 +268,8 @@ def read_decisions(path: Path, cases: Sequence[str]) -> pd.DataFrame:
             f"{path}: {wrong['case'].iloc[0]} has the decision {wrong['decision'].iloc[0]!r}",
             "write accept, review or reject",
         )
-    strange = [case for case in table["case"] if case not in set(cases)]
+    known = set(cases)
+    strange = [case for case in table["case"] if case not in known]
     twice = table["case"][table["case"].duplicated()].tolist()
     if strange or twice:
         what = f"{strange[0]!r} is not in the case table" if strange else f"{twice[0]} twice"

@@ -2,17 +2,16 @@
 
 A case, or a folder of cases, has a working folder of its own, with `images` (what the program is
 given, always NIfTI) and `outputs`. It is removed when the labels have been read, with all that the
-program left in it. Where a program fails over a folder of cases, the label files that it had
-written by then are used as far as they pass every check; what is left is run again, the first case
-by itself, so that one case that it cannot do costs neither the others nor the time that they took.
+program left in it. A program that fails over a folder of cases is run again for each of them, so
+that the one case that it cannot do costs no other. What it wrote before it failed is not used: a
+program may write its labels in several passes, and nothing tells which was the last.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator, Mapping, Sequence
-from contextlib import suppress
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
 from backsplit.segment.label_files import LabelFiles
 from backsplit.segment.label_table import read_label_table
-from backsplit.segment.launch import Launcher
+from backsplit.segment.launch import Launcher, own_parts
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.outputs import NOBODY, Outputs
 from backsplit.segment.program import Ended, cut_links, run_program, working_folder
@@ -37,28 +36,11 @@ from backsplit.work.batch import attempt, one_by_one
 log = logging.getLogger(__name__)
 
 GRID_CODES = (Code.GRID_MISMATCH, Code.GRID_NO_OVERLAP)
-FRUITLESS = 2
-"""After so many runs over a folder that gave no labels each case is run by itself."""
 
 
 def build(section: Command, inputs: Labelling, run: Run) -> Segmenter:
     """Make the segmenter of a section."""
     return CommandSegmenter(section, inputs, run)
-
-
-@dataclass(frozen=True)
-class _Failed:
-    """How a run over a folder failed.
-
-    Attributes
-    ----------
-    error : that the cases get which it is about
-    doubtful : ids of cases that it may have been at: the file that was written last may be
-        unfinished, and the first case without a file is probably the one that failed
-    """
-
-    error: CaseError
-    doubtful: frozenset[str]
 
 
 class CommandSegmenter:
@@ -118,11 +100,14 @@ class CommandSegmenter:
     def own_files(self) -> Sequence[Path]:
         """Programs and scripts by path, its image, its table, and what `depends_on` names."""
         section = self.section
-        called = [part for part in section.command if "/" in part and "{" not in part]
+        paths = [Path(part) for part in section.command if "/" in part and "{" not in part]
+        called = [path for path in paths if not path.is_dir()]
         if section.container is not None:
-            called = [section.container.image] if section.container.runs_files else []
-        table = [section.labels] if isinstance(section.labels, str) else []
-        return (*map(Path, called), *map(Path, table), *section.depends_on)
+            image = Path(section.container.image)
+            called = [image] if section.container.runs_files else []
+            called = own_parts(image) if image.is_dir() else called
+        table = [Path(section.labels)] if isinstance(section.labels, str) else []
+        return (*called, *table, *section.depends_on)
 
     def identity(self) -> dict[str, Any]:
         """The program's files or image, its version, and what else its labels depend on."""
@@ -145,79 +130,26 @@ class CommandSegmenter:
         self.launcher.require(self.section.command)
         device = choose_device(self.run.device)
         alone = partial(self._label_case, device=device)
-        left = sorted(cases, key=lambda case: case.id)  # most programs go through a folder so
-        together, fruitless = self.section.batch == "folder", 0
-        while together and len(left) > 1:
-            done: set[str] = set()
-            failed = yield from self._label_folder(left, device, done)
-            if failed is None:
-                return
-            doubtful = [case for case in left if case.id in failed.doubtful]
-            left = [case for case in left if case.id not in {*done, *failed.doubtful}]
-            log.warning(
-                "%s; labels kept: %d; now running %s separately, then the other %d",
-                failed.error.what,
-                len(done),
-                ", ".join(case.id for case in doubtful),
-                len(left),
-            )
-            yield from one_by_one(doubtful, alone)
-            fruitless = 0 if done else fruitless + 1
-            together = failed.error.code is not Code.TIME_LIMIT and fruitless < FRUITLESS
-        yield from one_by_one(left, alone)
-
-    def _label_folder(
-        self, cases: Sequence[Case], device: str, done: set[str]
-    ) -> Generator[tuple[Case, Labelled | CaseError], None, _Failed | None]:
-        """Run the program once for all cases; notes in `done` those that need no other run.
-
-        Returns
-        -------
-        failed
-            How the run failed; None where it did not.
-        """
+        if self.section.batch == "case" or len(cases) == 1:
+            yield from one_by_one(cases, alone)
+            return
         with working_folder() as folder:
             given = []
             for case in cases:
                 refused = attempt(case, partial(self._give, folder=folder))
                 if isinstance(refused, CaseError):
-                    done.add(case.id)
                     yield case, refused
                 else:
                     given.append(case)
             if not given:
-                return None
+                return
             ended = self._run(folder, given, device)
-            owners = self.outputs.owners(given, folder)
-            take = partial(self._take, folder=folder, owners=owners)
             if ended.is_well:
-                yield from one_by_one(given, take)
-                return None
-            failed = self._failed(ended, given, folder, owners)
-            for case in given:
-                if case.id in failed.doubtful:
-                    continue
-                found = attempt(case, partial(take, all_classes=True))
-                if isinstance(found, Labelled):
-                    done.add(case.id)
-                    note = f"the run failed later: {failed.error.what}"
-                    yield case, replace(found, notes={**found.notes, "program": note})
-            return failed
-
-    def _failed(
-        self, ended: Ended, cases: Sequence[Case], folder: Path, owners: Mapping[str, str]
-    ) -> _Failed:
-        """How a run over a folder failed, and at which cases it may have been."""
-        newest: dict[str, int] = {}
-        for case in cases:
-            with suppress(CaseError, OSError):
-                files = self.outputs.of_case(case, folder, self._images(case, folder), owners)
-                times = [path.stat().st_mtime_ns for path in files.values() if path.exists()]
-                newest[case.id] = max(times, default=0)
-        last = max(newest.values(), default=0)
-        doubtful = {name for name, written in newest.items() if written == last}
-        doubtful |= {*[case.id for case in cases if case.id not in newest][:1]}
-        return _Failed(self._failure(ended, cases), frozenset(doubtful))
+                owners = self.outputs.owners(given, folder)
+                yield from one_by_one(given, partial(self._take, folder=folder, owners=owners))
+                return
+        log.warning("%s; now running each case separately", self._failure(ended, given).what)
+        yield from one_by_one(given, alone)
 
     def _label_case(self, case: Case, device: str) -> Labelled:
         with working_folder() as folder:
@@ -294,14 +226,7 @@ class CommandSegmenter:
                 found.append(part.format(**values, device=device_word))
         return found
 
-    def _take(
-        self,
-        case: Case,
-        folder: Path,
-        owners: Mapping[str, str] = NOBODY,
-        *,
-        all_classes: bool = False,
-    ) -> Labelled:
+    def _take(self, case: Case, folder: Path, owners: Mapping[str, str] = NOBODY) -> Labelled:
         """Read what the program wrote for a case.
 
         Raises
@@ -312,7 +237,7 @@ class CommandSegmenter:
         with self.timings.phase("labels"):
             grid = read_grid(case.images[self.channels[0]])
             images = self._images(case, folder)
-            written = self.outputs.of_case(case, folder, images, owners, all_classes=all_classes)
+            written = self.outputs.of_case(case, folder, images, owners)
             cut_links(folder)
             try:
                 found = self._files.read(written, grid, case)

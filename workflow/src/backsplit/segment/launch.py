@@ -18,7 +18,7 @@ from backsplit.config.command import Container
 from backsplit.errors import Code, RunError, shown
 from backsplit.segment.device import gpu_name
 from backsplit.segment.program import working_folder
-from backsplit.store.disk import file_times, files_below, is_there
+from backsplit.store.disk import file_times, files_below, files_inside, is_there
 from backsplit.store.provenance import digest, file_sha256
 from backsplit.store.tsv import one_line
 
@@ -139,10 +139,14 @@ class Launcher:
         RunError
             PROGRAM_MISSING: it is not there.
         """
-        times = _times(path)
-        found = contents_sha256(path)
+        times = _times(path, is_system=self._is_system(path))
+        found = contents_sha256(path, is_system=self._is_system(path))
         self._hashed[path] = times, found
         return found
+
+    def _is_system(self, path: Path) -> bool:
+        """Whether it is the container's image, which may be a folder with a system of its own."""
+        return self.container is not None and path == Path(self.container.image)
 
     def require_unchanged(self) -> None:
         """Look whether what was hashed is what was run: by size and times, then by contents.
@@ -153,7 +157,8 @@ class Launcher:
             PROGRAM_CHANGED, PROGRAM_MISSING
         """
         for path, (times, before) in [*self._hashed.items()]:
-            if _times(path) != times and self.sha256(path) != before:
+            now = _times(path, is_system=self._is_system(path))
+            if now != times and self.sha256(path) != before:
                 raise RunError(
                     Code.PROGRAM_CHANGED,
                     f"{path} changed while this job was running it",
@@ -228,8 +233,8 @@ class Launcher:
         """
         assert self.container is not None
         image = self.container.image
-        if image in self._found:
-            return self._found[image]
+        if (noted := f"image {image}") in self._found:
+            return self._found[noted]
         asked = [self._find(self.container.program), "image", "inspect", "--format", "{{.Id}}"]
         try:
             done = subprocess.run(  # noqa: S603 (a list, no shell)
@@ -244,7 +249,7 @@ class Launcher:
                 f"is not on this machine ({said})",
                 f"`{self.container.program} pull {shlex.quote(image)}`",
             )
-        self._found[image] = found
+        self._found[noted] = found
         return found
 
     def _no_image(self, what: str, remedy: str) -> RunError:
@@ -253,32 +258,50 @@ class Launcher:
         return RunError(Code.PROGRAM_MISSING, f"the container image {image} {what}", remedy)
 
 
-def contents_sha256(path: Path) -> str:
+def contents_sha256(path: Path, *, is_system: bool = False) -> str:
     """SHA-256 of a file, or of all files below a folder with their names.
+
+    Parameters
+    ----------
+    path : the file or folder
+    is_system : it is another system's root folder, whose links are not ours to follow
 
     Raises
     ------
     RunError
-        PROGRAM_MISSING: it is not there.
+        PROGRAM_MISSING: it is not there, or cannot be read.
     """
-    if path.is_dir():
-        files = files_below(path)
-        return digest([[file.relative_to(path).as_posix(), file_sha256(file)] for file in files])
     try:
-        return file_sha256(path)
+        if not path.is_dir():
+            return file_sha256(path)
+        parts: list[list[str]] = []
+        for file in files_inside(path) if is_system else files_below(path):
+            is_link = is_system and file.is_symlink()
+            found = str(file.readlink()) if is_link else file_sha256(file)
+            parts.append([file.relative_to(path).as_posix(), found])
+        return digest(parts)
     except OSError as error:
         raise RunError(
-            Code.PROGRAM_MISSING, f"{path} cannot be read ({error.strerror})", "correct the path"
+            Code.PROGRAM_MISSING,
+            f"{error.filename or path} cannot be read ({error.strerror})",
+            "correct the path, or who may read it",
         ) from None
 
 
-def _times(path: Path) -> object:
+def _times(path: Path, *, is_system: bool = False) -> object:
     """Sizes and times of a file, or of the files of a folder; None where it cannot be read."""
     try:
-        files = files_below(path) if path.is_dir() else [path]
+        files = [path]
+        if path.is_dir():
+            files = own_parts(path) if is_system else files_below(path)
         return [[str(file), *file_times(file)] for file in files]
     except OSError:
         return None
+
+
+def own_parts(system: Path) -> list[Path]:
+    """Files of a container that is a folder; its links are not among them."""
+    return [path for path in files_inside(system) if not path.is_symlink()]
 
 
 def _absolute(argument: str) -> str:

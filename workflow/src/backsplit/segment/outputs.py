@@ -51,8 +51,6 @@ class Outputs:
         folder: Path,
         given: Iterable[Path],
         owners: Mapping[str, str] = NOBODY,
-        *,
-        all_classes: bool = False,
     ) -> dict[str, Path]:
         """Label files of a case, by role; a file that is not there has a path all the same.
 
@@ -62,7 +60,6 @@ class Outputs:
         folder : the program's working folder
         given : images of the case in it, which are not outputs
         owners : file to case id; files of other cases are not its own
-        all_classes : refuse the case when the file of any class is not there
 
         Raises
         ------
@@ -75,8 +72,7 @@ class Outputs:
             hits = sorted(glob(pattern, root_dir=folder))  # noqa: PTH207 (it may hold no *)
             mine = [hit for hit in hits if owners.get(hit, case.id) == case.id]
             paths[name] = self._one(case, folder, pattern, [h for h in mine if h not in images])
-        there = [path.exists() for path in paths.values()]
-        if not (all(there) if all_classes else any(there)):
+        if not any(path.exists() for path in paths.values()):
             raise self._missing(case, folder)
         return paths
 

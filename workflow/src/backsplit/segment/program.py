@@ -125,9 +125,9 @@ def run_program(
             stderr=subprocess.STDOUT,
             process_group=0,
         )
-        guarded(process.pid)
-        lines = _Lines(process, name)
         try:
+            guarded(process.pid)
+            lines = _Lines(process, name)
             status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None

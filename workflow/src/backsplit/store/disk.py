@@ -185,6 +185,19 @@ def file_times(path: Path) -> list[object]:
     return [path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
+def files_inside(folder: Path) -> list[Path]:
+    """Files and links of a tree, sorted, no link followed.
+
+    What `/etc/mtab` of another system leads to is not a part of that system.
+    """
+    return sorted(
+        path
+        for place, folders, names in os.walk(folder)
+        for path in (Path(place, name) for name in (*names, *folders))
+        if path.is_symlink() or path.is_file()
+    )
+
+
 def files_below(folder: Path) -> list[Path]:
     """All files below a folder, sorted; links to folders are followed, to each folder once."""
     found: list[Path] = []

@@ -4,6 +4,7 @@ A result's fingerprint and the key of its job hold it: after an upgrade a run ma
 come out otherwise, and nothing else.
 """
 
+CHECK = 1
 SEGMENT = 3
 COVERAGE = 1
 """Where a segmenter has looked; of cases whose channel does not cover the image."""
@@ -12,4 +13,5 @@ MEASURE = 11
 PICTURE = 2
 """The picture of a case, which measuring draws."""
 PAGE = 2
+JUDGE = 1
 EXPORT = 1
