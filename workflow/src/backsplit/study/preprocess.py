@@ -87,7 +87,8 @@ def plan_apart(dataset: NnUNetDataset, planning: Planning) -> Path:
     """
     apart = planning.preprocessed / f".{dataset.folder.name}.part"
     shutil.rmtree(apart, ignore_errors=True)  # of a job that was killed
-    made = plan(dataset, replace(planning, preprocessed=apart))
+    apart.mkdir(parents=True)
+    made = plan(dataset, replace(planning, preprocessed=apart / "preprocessed"))
     folder = made.parent.rename(planning.folder(dataset))
     shutil.rmtree(apart)
     return folder / made.name
