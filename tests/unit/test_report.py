@@ -93,7 +93,7 @@ def test_numbers_come_from_the_results(page):
         "2 accepted",
         "not exported yet",
         "151.5 ml lesion volume in 2 of 3 measured cases",
-        "77 voxels overruled",
+        "77 voxels overridden",
         "organs / liver targets / tumor 77 38.5 2",
         "given/kidney 2 of 3 200.5 100.5 to 300.5",
         "Empty structures: kidney.",
