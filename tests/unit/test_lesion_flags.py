@@ -90,7 +90,7 @@ def test_a_lesion_outside_the_body_is_said_once_a_target():
                    ("a", "cyst", 3, 1.0, 0.4), ("b", "tumor", 1, 1.0, np.nan))  # fmt: skip
     found = flag_lesions(drawn(), rows)
     assert found["rule"].tolist() == ["lesion_outside"] and found["case"].tolist() == ["a"]
-    assert "lesion 2 (tumor) lies outside the body by 100% (and 1 more)" in found["message"][0]
+    assert "lesion 2 (tumor) is 100% outside the body (and 1 more)" in found["message"][0]
 
 
 @pytest.mark.parametrize("spacing", [(0.8, 0.8, 1.0), (2.0, 2.0, 3.0), (5.0, 5.0, 8.0)])

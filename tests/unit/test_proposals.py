@@ -170,7 +170,7 @@ def test_an_image_that_holds_few_whole_numbers_is_said_to_be_a_mask(tmp_path):
     assert (
         len(lines) == 2 and "the channel t1 looks like a mask: other.nii.gz holds 0, 3" in lines[0]
     )
-    assert "brain_mask is called as masks are" in lines[1]
+    assert "brain_mask is named like a mask" in lines[1]
 
 
 @pytest.mark.parametrize("channels", [["CT"], ["ct", "pet"], ["t1", "t2"], ["x"]])
