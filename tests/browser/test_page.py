@@ -179,7 +179,7 @@ def test_a_page_that_stands_alone_says_so(demo, browser, tmp_path):
     page = browser.new_page()
     page.goto((demo / "results" / "report" / "cases" / f"{FLAGGED}.html").as_uri())
     page.locator(".decide").get_by_text("accept").click()
-    page.get_by_text("The report does not answer").wait_for()
+    page.get_by_text("The report does not respond").wait_for()
     assert download(page, tmp_path / "one.tsv") == [[FLAGGED, "accept", ""]]
 
 

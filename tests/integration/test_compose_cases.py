@@ -115,7 +115,7 @@ def test_excluded_and_missing_structures_are_unknown(project):
     assert (doubted[trusted == ids["liver"]] == ids["ignore"]).all()
     project.rows[1]["exclude"] = "spleen"
     project.write()
-    assert "no structure" in project.run("check").stderr
+    assert "not a structure" in project.run("check").stderr
 
 
 def test_a_structure_of_which_a_part_is_missing_is_unknown_and_its_other_part_stays(project):

@@ -204,7 +204,7 @@ def test_what_does_not_fit_is_refused_and_says_why(folder):
 
     described = (raw / "dataset.json").read_text()
     for change, words in (
-        (lambda d: d["labels"].pop("tumor"), "the network has tumor, the data set has not"),
+        (lambda d: d["labels"].pop("tumor"), "the network has tumor, which the data set lacks"),
         (lambda d: d.update(channel_names={"0": "MR"}), "channels are {'0': 'MR'}"),
         (lambda d: d.update(labels={"background": 0, "tumor": 1}), "adds no class to the network"),
         (lambda d: d["labels"].update(liver=[2, 3]), "labels are regions (liver)"),
