@@ -36,9 +36,7 @@ def demo(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("demo")
     shutil.copytree(ROOT / "config", folder / "config")
     config = folder / "config" / "config.yaml"
-    text = config.read_text()
-    assert "run: {" in text
-    config.write_text(text.replace("run: {", "run: {pages: all, ") + FLAGGING)
+    config.write_text(config.read_text() + FLAGGING)
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     for command in (
         ["backsplit", "demo", "make", "demo"],
