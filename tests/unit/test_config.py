@@ -36,7 +36,6 @@ structures:
   liver: organs/liver
 """
 TWICE = "  liver: organs/liver\n  liver: organs/liver"
-NO_MAPPINGS = ["", "- 1\n- 2\n", "a: [1, 2\n", "\x00", "!!python/object:os.x {}"]
 
 
 def _load(tmp_path: Path, text: str):

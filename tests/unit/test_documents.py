@@ -28,17 +28,13 @@ from backsplit.store.status import STATUS_COLUMNS
 from backsplit.study import compare
 from backsplit.study import table as study_table
 from backsplit.study.false_alarms import FalseAlarms
+from support.documents import DOCUMENTS
 from support.project import ROOT
 
 KEYS = (ROOT / "config" / "README.md").read_text("utf-8")
 TABLES = (ROOT / "docs" / "tables.md").read_text("utf-8")
 CODES = (ROOT / "docs" / "codes.md").read_text("utf-8")
 COMMANDS = (ROOT / "docs" / "commands.md").read_text("utf-8")
-DOCUMENTS = [
-    *sorted(ROOT.glob("*.md")),
-    *sorted(ROOT.glob("docs/**/*.md")),
-    *(ROOT / folder / "README.md" for folder in ("config", "profiles")),
-]
 SCHEMA = json.loads((ROOT / "config" / "config.schema.json").read_text())
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 from types import MappingProxyType
 
 import numpy as np
@@ -22,7 +22,7 @@ from backsplit.compose.layers import (
 )
 from backsplit.compose.opinions import Ballot, Heard, Hearing
 from backsplit.compose.repair import Repaired, repair
-from backsplit.compose.status import statuses
+from backsplit.compose.status import SEEN_IN_PART, statuses
 from backsplit.config.base import IGNORE
 from backsplit.config.compose import HOLES_WITHIN_MM
 from backsplit.config.slices import Merging
@@ -33,8 +33,6 @@ from backsplit.volume.coverage import Parts, covered_by_all
 from backsplit.volume.pieces import count_values, places_of
 
 TARGETS = "targets"
-
-SEEN_IN_PART = "looked for in a part of the image only (docs/segmenters.md)"
 
 
 @dataclass(frozen=True)
@@ -111,7 +109,8 @@ def compose_case(
     lesion : the lesion file on that grid, None if there is none
     layers : by precedence, without the targets; each is taken once and let go
     unknown : structures that could not be labelled, and why
-    body : makes the mask of the body, (z, y, x); called only where a structure is unknown
+    body : makes the mask of the body, (z, y, x); called at most once, where a structure is unknown
+        or could be where nobody looked for it
     rules : names, order, exceptions
     asked : structure that several segmenters label to who knows of it in the case
     excluded : unknown structures whose labels are wrong, and hidden; of the others what was found
@@ -198,40 +197,41 @@ def _where_unknown(
         the structures that are unknown because some of these lie where nobody looked for them, with
         the reason.
     """
+    could_be = cache(partial(_could_be, composer, frozenset(hidden), rules))
     where = None
     if unknown and rules.merging.unknown == "ignore":
-        where = _could_be(composer, unknown, hidden, rules) & body()
+        where = could_be(_strongest(unknown, rules)) & body()
     elsewhere: dict[str, str] = {}
-    z, y, x = (slice(0, length) for length in grid.shape)
     alike: dict[tuple[Parts, ...], list[str]] = {}
     for structure, parts in seen.items():
         if structure not in unknown:
             alike.setdefault(parts, []).append(structure)
     for parts, structures in alike.items():
-        looked = np.logical_or.reduce([covered_by_all(grids, grid, (z, y, x)) for grids in parts])
+        looked = np.logical_or.reduce([covered_by_all(grids, grid) for grids in parts])
         if looked.all():
             continue
-        outside = _could_be(composer, structures, hidden, rules) & ~looked & body()
+        outside = could_be(_strongest(structures, rules)) & ~looked & body()
         if outside.any():
             elsewhere |= dict.fromkeys(structures, SEEN_IN_PART)
             where = outside if where is None else where | outside
     return where, elsewhere
 
 
-def _could_be(composer: Composer, unknown: Iterable[str], hidden: set[int], rules: Rules) -> Array:
-    """Voxels that unknown structures may have by what is labelled there, bool (z, y, x).
+def _strongest(unknown: Iterable[str], rules: Rules) -> int:
+    """Rank of the strongest layer that unknown structures can be in."""
+    wanted, layers = set(unknown), rules.merging.layers
+    sources = rules.scheme.sources
+    return min(i for i, name in enumerate(layers) if wanted & set(sources.get(name, {}).values()))
+
+
+def _could_be(composer: Composer, hidden: Collection[int], rules: Rules, strongest: int) -> Array:
+    """Voxels that structures of this rank may have by what is labelled there, bool (z, y, x).
 
     Those that nobody labelled, and those of labels that are hidden. What another layer labelled
     stays, whether it is stronger or weaker: it was looked at. Bands of intensity are no anatomy,
     so that where they are weaker than the unknown structure their voxels may be its own.
     """
-    rank = {name: position for position, name in enumerate(rules.merging.layers)}
-    strongest = min(
-        rank[segmenter]
-        for segmenter, classes in rules.scheme.sources.items()
-        if set(classes.values()) & set(unknown)
-    )
-    weaker = {name for name in rules.merging.bands if rank[name] > strongest}
+    weaker = {*rules.merging.layers[strongest + 1 :]} & {*rules.merging.bands}
 
     def could_be(state: State) -> int:
         in_band = state.layer in weaker and state.label != rules.scheme.ignore_id

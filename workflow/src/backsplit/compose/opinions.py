@@ -163,7 +163,7 @@ def ballots(
     scheme: Scheme,
     failed: Mapping[str, str],
     missing: Mapping[str, Mapping[str, str]],
-    unknown: Collection[str] = (),
+    excluded: Collection[str] = (),
     within: Mapping[str, Mapping[str, Parts]] = MappingProxyType({}),
 ) -> dict[str, Ballot]:
     """Who knows of each structure that several segmenters label.
@@ -173,12 +173,12 @@ def ballots(
     scheme : names, sources and opinions
     failed : segmenter that failed in this case to the reason
     missing : segmenter to its classes that nobody could look for in this case, and why
-    unknown : structures that were excluded from this case; nobody is asked for them
+    excluded : structures that were excluded from this case; nobody is asked for them
     within : segmenter to its classes that were looked for in parts of the image only
     """
     found = {}
     for name, opinion in scheme.opinions.items():
-        if name in unknown:
+        if name in excluded:
             continue
         voters: list[str] = []
         partial: list[str] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 
 import numpy as np
@@ -14,6 +14,7 @@ from backsplit.volume.coverage import Parts
 from backsplit.volume.grid import SIDES
 
 EXCLUDED = "excluded in the case table"
+SEEN_IN_PART = "looked for in a part of the image only (docs/segmenters.md)"
 
 
 def unknown_structures(
@@ -36,20 +37,13 @@ def unknown_structures(
     excluded : names and wildcards of structures that the user excluded from this case
     """
     reasons: dict[str, list[str]] = {name: [] for name in scheme.structures}
-    known: set[str] = set()
-    for segmenter, classes in scheme.sources.items():
-        gone, lent = missing.get(segmenter, {}), scheme.lent.get(segmenter, ())
-        for structure in dict.fromkeys(classes.values()):
-            if structure not in reasons:
-                continue
-            own = [name for name, label in classes.items() if label == structure]
-            asked = [name for name in own if name not in lent]
-            why = [f"{segmenter}/{name}: {gone[name]}" for name in own if name in gone]
-            if segmenter in failed:
-                why = [f"{segmenter} failed: {failed[segmenter]}"]
-            elif asked and not any(name in gone for name in asked):
-                known.add(structure)
-            reasons[structure] += why
+    for segmenter, structure, own in _labelled(scheme):
+        gone = missing.get(segmenter, {})
+        if segmenter in failed:
+            reasons[structure].append(f"{segmenter} failed: {failed[segmenter]}")
+        else:
+            reasons[structure] += [f"{segmenter}/{c}: {gone[c]}" for c in own if c in gone]
+    known = {structure for _, structure, _ in _known(scheme, failed, missing)}
     unknown = {
         structure: "; ".join(dict.fromkeys(why))
         for structure, why in reasons.items()
@@ -77,22 +71,32 @@ def partly_seen(
         Structure to, for each of those segmenters, the grids that it looked at for all of its
         classes of the structure: it is known where a voxel lies on each grid of one of them.
     """
-    seen: dict[str, list[Parts]] = {name: [] for name in scheme.structures}
-    whole: set[str] = set()
+    seen: dict[str, list[Parts]] = {}
+    for segmenter, structure, own in _known(scheme, failed, missing):
+        limits = within.get(segmenter, {})
+        grids = dict.fromkeys(grid for name in own for grid in limits.get(name, ()))
+        seen.setdefault(structure, []).append(tuple(grids))
+    return {name: tuple(parts) for name, parts in seen.items() if all(parts)}
+
+
+def _labelled(scheme: Scheme) -> Iterator[tuple[str, str, list[str]]]:
+    """Each segmenter, a structure of its, and its classes of that structure."""
     for segmenter, classes in scheme.sources.items():
-        limits, lent = within.get(segmenter, {}), scheme.lent.get(segmenter, ())
         for structure in dict.fromkeys(classes.values()):
-            own = [c for c, label in classes.items() if label == structure and c not in lent]
-            if structure not in seen or not own or segmenter in failed:
-                continue
-            if any(name in missing.get(segmenter, {}) for name in own):
-                continue
-            grids = tuple(dict.fromkeys(grid for name in own for grid in limits.get(name, ())))
-            if grids:
-                seen[structure].append(grids)
-            else:
-                whole.add(structure)
-    return {name: tuple(parts) for name, parts in seen.items() if parts and name not in whole}
+            if structure in scheme.structures:
+                own = [name for name, label in classes.items() if label == structure]
+                yield segmenter, structure, own
+
+
+def _known(
+    scheme: Scheme, failed: Mapping[str, str], missing: Mapping[str, Mapping[str, str]]
+) -> Iterator[tuple[str, str, list[str]]]:
+    """Of these, those where the segmenter looked for all of its classes of the structure."""
+    for segmenter, structure, own in _labelled(scheme):
+        lent, gone = scheme.lent.get(segmenter, ()), missing.get(segmenter, {})
+        asked = [name for name in own if name not in lent]
+        if segmenter not in failed and asked and not any(name in gone for name in asked):
+            yield segmenter, structure, asked
 
 
 def excluded_structures(scheme: Scheme, excluded: Sequence[str]) -> list[str]:

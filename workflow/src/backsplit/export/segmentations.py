@@ -96,7 +96,9 @@ def segmented_cases(config: Config) -> dict[Segmentations, int]:
 
 
 def foreign_segmentations(config: Config) -> list[Path]:
-    """Segmentations in the folder that no export wrote."""
+    """Segmentations in the folder that no export wrote; none where none are asked for."""
+    if not config.export.segmentations:
+        return []
     root = segmentations_folder(config)
     own = _noted(root)
     endings = tuple(ENDINGS.values())

@@ -225,7 +225,6 @@ def _stat(path: Path) -> list[object]:
 def _written(path: Path) -> list[object]:
     """Size and time of a program or model, whose change time is that of its installation."""
     try:
-        status = path.stat()
+        return [str(path), *file_times(path)[1:3]]
     except (OSError, ValueError):
         return [str(path), None]
-    return [str(path), status.st_size, status.st_mtime_ns]

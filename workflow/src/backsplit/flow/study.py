@@ -274,6 +274,7 @@ def preprocess(study: StudyProject, processes: int, say: Say) -> None:
 
 def labels(study: StudyProject, arm: str | None, say: Say) -> None:
     """Make the data set of an arm, or of all; what another arm has already made is used."""
+    study.source.require_unchanged(study.shared.digests)
     for one in [study.arm(arm)] if arm is not None else study.arms:
         _labels(study, one, say)
 
@@ -287,7 +288,6 @@ def _labels(study: StudyProject, arm: Arm, say: Say) -> None:
     config, folder, source, shared = (
         study.project.config, study.folder, study.source, study.shared
     )  # fmt: skip
-    source.require_unchanged(shared.digests)
     made = label_set(arm, source)
     key = made.key(shared.digests)
     name = f"Dataset{config.dataset.id:03d}_{key[:12]}"

@@ -39,8 +39,6 @@ def agreement(
         mean distance between the surfaces, taken from both sides, and `hausdorff95_mm` the larger
         95th percentile of the two; NaN where one found nothing.
     """
-    z, y, x = grid.shape
-    whole = slice(0, z), slice(0, y), slice(0, x)
     for (first, (a, claims_a)), (second, (b, claims_b)) in combinations(layers.items(), 2):
         for label, name in names.items():
             values = [
@@ -52,7 +50,7 @@ def agreement(
             mine, other = np.isin(a, values[0]), np.isin(b, values[1])
             looked = {*parts.get((first, label), ()), *parts.get((second, label), ())}
             if looked:
-                both = covered_by_all(looked, grid, whole)
+                both = covered_by_all(looked, grid)
                 mine, other = mine & both, other & both
             yield {
                 "structure": name,

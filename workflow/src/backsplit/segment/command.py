@@ -103,9 +103,8 @@ class CommandSegmenter:
         paths = [Path(part) for part in section.command if "/" in part and "{" not in part]
         called = [path for path in paths if not path.is_dir()]
         if section.container is not None:
-            image = Path(section.container.image)
-            called = [image] if section.container.runs_files else []
-            called = own_parts(image) if image.is_dir() else called
+            is_file = section.container.runs_files
+            called = own_parts(Path(section.container.image)) if is_file else []
         table = [Path(section.labels)] if isinstance(section.labels, str) else []
         return (*called, *table, *section.depends_on)
 

@@ -20,6 +20,7 @@ import subprocess
 import sys
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from pathlib import Path
 
 DONE = "done"
 STOP_S = 120.0
@@ -41,10 +42,37 @@ def main(told: Iterable[str], folder: str, stop: Sequence[str]) -> None:
     for line in lines:
         with suppress(OSError):
             os.killpg(int(line), signal.SIGKILL)
+    call(stop)
+    remove(Path(folder))
+
+
+def call(stop: Sequence[str]) -> None:
+    """Run the command that ends what is in no process group, if there is one."""
     if stop:
         with suppress(OSError, subprocess.TimeoutExpired):
             subprocess.run(stop, capture_output=True, timeout=STOP_S, check=False)  # noqa: S603
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove(folder: Path) -> list[str]:
+    """Remove a folder, read-only parts too; nothing that a link in it leads to is touched.
+
+    Returns
+    -------
+    left
+        What could not be removed, and why.
+    """
+    with suppress(OSError):
+        folder.chmod(0o700)
+    for place, folders, _ in os.walk(folder):  # which lists a folder when this is done
+        for path in (Path(place, name) for name in folders):
+            if not path.is_symlink():
+                with suppress(OSError):
+                    path.chmod(0o700)
+    left: list[str] = []
+    shutil.rmtree(
+        folder, onerror=lambda _, path, why: left.append(f"{path} cannot be removed ({why[1]})")
+    )
+    return left
 
 
 if __name__ == "__main__":

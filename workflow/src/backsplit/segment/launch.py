@@ -18,7 +18,7 @@ from backsplit.config.command import Container
 from backsplit.errors import Code, RunError, shown
 from backsplit.segment.device import gpu_name
 from backsplit.segment.program import working_folder
-from backsplit.store.disk import file_times, files_below, files_inside, is_there
+from backsplit.store.disk import file_times, files_below, is_there
 from backsplit.store.provenance import digest, file_sha256
 from backsplit.store.tsv import one_line
 
@@ -139,14 +139,14 @@ class Launcher:
         RunError
             PROGRAM_MISSING: it is not there.
         """
-        times = _times(path, is_system=self._is_system(path))
-        found = contents_sha256(path, is_system=self._is_system(path))
+        times = _times(path, follow=self._follows(path))
+        found = contents_sha256(path, follow=self._follows(path))
         self._hashed[path] = times, found
         return found
 
-    def _is_system(self, path: Path) -> bool:
-        """Whether it is the container's image, which may be a folder with a system of its own."""
-        return self.container is not None and path == Path(self.container.image)
+    def _follows(self, path: Path) -> bool:
+        """Whether links below a path are ours to follow: those of a container lead into itself."""
+        return self.container is None or path != Path(self.container.image)
 
     def require_unchanged(self) -> None:
         """Look whether what was hashed is what was run: by size and times, then by contents.
@@ -157,7 +157,7 @@ class Launcher:
             PROGRAM_CHANGED, PROGRAM_MISSING
         """
         for path, (times, before) in [*self._hashed.items()]:
-            now = _times(path, is_system=self._is_system(path))
+            now = _times(path, follow=self._follows(path))
             if now != times and self.sha256(path) != before:
                 raise RunError(
                     Code.PROGRAM_CHANGED,
@@ -258,13 +258,13 @@ class Launcher:
         return RunError(Code.PROGRAM_MISSING, f"the container image {image} {what}", remedy)
 
 
-def contents_sha256(path: Path, *, is_system: bool = False) -> str:
+def contents_sha256(path: Path, *, follow: bool = True) -> str:
     """SHA-256 of a file, or of all files below a folder with their names.
 
     Parameters
     ----------
     path : the file or folder
-    is_system : it is another system's root folder, whose links are not ours to follow
+    follow : whether links in a folder are followed; otherwise where they lead to counts
 
     Raises
     ------
@@ -275,8 +275,8 @@ def contents_sha256(path: Path, *, is_system: bool = False) -> str:
         if not path.is_dir():
             return file_sha256(path)
         parts: list[list[str]] = []
-        for file in files_inside(path) if is_system else files_below(path):
-            is_link = is_system and file.is_symlink()
+        for file in files_below(path, follow=follow):
+            is_link = not follow and file.is_symlink()
             found = str(file.readlink()) if is_link else file_sha256(file)
             parts.append([file.relative_to(path).as_posix(), found])
         return digest(parts)
@@ -284,24 +284,24 @@ def contents_sha256(path: Path, *, is_system: bool = False) -> str:
         raise RunError(
             Code.PROGRAM_MISSING,
             f"{error.filename or path} cannot be read ({error.strerror})",
-            "correct the path, or who may read it",
+            "correct the path or its permissions",
         ) from None
 
 
-def _times(path: Path, *, is_system: bool = False) -> object:
+def _times(path: Path, *, follow: bool = True) -> object:
     """Sizes and times of a file, or of the files of a folder; None where it cannot be read."""
     try:
-        files = [path]
-        if path.is_dir():
-            files = own_parts(path) if is_system else files_below(path)
-        return [[str(file), *file_times(file)] for file in files]
+        files = files_below(path, follow=follow) if path.is_dir() else [path]
+        return [[str(file), *file_times(file, follow=follow)] for file in files]
     except OSError:
         return None
 
 
-def own_parts(system: Path) -> list[Path]:
-    """Files of a container that is a folder; its links are not among them."""
-    return [path for path in files_inside(system) if not path.is_symlink()]
+def own_parts(image: Path) -> list[Path]:
+    """The file of a container; of one that is a folder its files, without links."""
+    if not image.is_dir():
+        return [image]
+    return [path for path in files_below(image, follow=False) if not path.is_symlink()]
 
 
 def _absolute(argument: str) -> str:

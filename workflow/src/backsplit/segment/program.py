@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -37,7 +36,8 @@ def working_folder() -> Iterator[Path]:
             (folder / name).mkdir()
         yield folder
     finally:
-        _remove(folder)
+        for left in guard.remove(folder):
+            log.warning("%s", left)
 
 
 def cut_links(folder: Path) -> None:
@@ -51,22 +51,6 @@ def cut_links(folder: Path) -> None:
             if path.is_symlink() and not real.is_relative_to(folder):
                 with suppress(OSError):
                     path.unlink()
-
-
-def _remove(folder: Path) -> None:
-    """Remove a folder, read-only parts too; nothing that a link in it leads to is touched."""
-    with suppress(OSError):
-        folder.chmod(0o700)
-    for place, folders, _ in os.walk(folder):  # which lists a folder when this is done
-        for path in (Path(place, name) for name in folders):
-            if not path.is_symlink():
-                with suppress(OSError):
-                    path.chmod(0o700)
-    shutil.rmtree(folder, onerror=_warn)
-
-
-def _warn(_remove: object, path: str, error: tuple[object, BaseException, object]) -> None:
-    log.warning("%s cannot be removed (%s)", path, error[1])
 
 
 @dataclass(frozen=True)
@@ -125,18 +109,19 @@ def run_program(
             stderr=subprocess.STDOUT,
             process_group=0,
         )
+        lines = _Lines(process, name)
         try:
             guarded(process.pid)
-            lines = _Lines(process, name)
+            lines.begin()
             status: int | None = process.wait(seconds)
         except subprocess.TimeoutExpired:
             status = None
-            _call(stop)
+            guard.call(stop)
             _signal_group(process.pid, signal.SIGTERM)
             with suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE_S)
         except BaseException:
-            _call(stop)
+            guard.call(stop)
             raise
         finally:
             _signal_group(process.pid, signal.SIGKILL)
@@ -153,6 +138,9 @@ class _Lines:
         self.name = name
         self.last = ""
         self.thread = threading.Thread(target=self._read, daemon=True)
+
+    def begin(self) -> None:
+        """Read from now on."""
         self.thread.start()
 
     def _read(self) -> None:
@@ -168,22 +156,14 @@ class _Lines:
 
     def finish(self) -> None:
         """Take in what is left; somebody who left the group may hold the pipe open."""
-        self.thread.join(GRACE_S)
+        if self.thread.ident is not None:  # it has begun
+            self.thread.join(GRACE_S)
 
 
 def _signal_group(number: int, what: signal.Signals) -> None:
     """Send a signal to the group that a process leads or led, if any of it is there."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(number, what)
-
-
-def _call(stop: Sequence[str]) -> None:
-    """Run the command that ends a container."""
-    if stop:
-        with suppress(OSError, subprocess.TimeoutExpired):
-            subprocess.run(  # noqa: S603 (a list, no shell)
-                list(stop), capture_output=True, timeout=guard.STOP_S, check=False
-            )
 
 
 @contextmanager

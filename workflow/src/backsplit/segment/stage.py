@@ -69,9 +69,8 @@ class SegmentStage:
         image = case.images[self.grid_channel]
         paths = {"grid": image, **self.segmenter.inputs(case)}
         inputs = {role: input_sha256(path) for role, path in paths.items()}
-        grid = read_grid(image)
         read = {path for path in paths.values() if path in case.images.values()} - {image}
-        in_part = any(not covers(read_grid(path), grid) for path in read)
+        in_part = any(not covers(read_grid(path), read_grid(image)) for path in read)
         return {
             "stage": "segment",
             "version": versions.SEGMENT,

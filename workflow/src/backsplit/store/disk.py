@@ -176,40 +176,33 @@ def parts_of(path: Path) -> list[Path]:
     return [path, data] if data != path and is_there(data) and data.is_file() else [path]
 
 
-def file_times(path: Path) -> list[object]:
+def file_times(path: Path, *, follow: bool = True) -> list[object]:
     """Name, size and times of a file, which tell a change without reading it.
 
-    The change time tells an edit that kept size and time, which a person can set.
+    The change time tells an edit that kept size and time, which can be set. Without `follow` they
+    are those of a link itself.
     """
-    status = path.stat()
+    status = path.stat(follow_symlinks=follow)
     return [path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
-def files_inside(folder: Path) -> list[Path]:
-    """Files and links of a tree, sorted, no link followed.
+def files_below(folder: Path, *, follow: bool = True) -> list[Path]:
+    """All files below a folder, sorted; links to folders are followed, to each folder once.
 
-    What `/etc/mtab` of another system leads to is not a part of that system.
+    Without `follow` no link is followed, and each is listed: in a container's folder `/etc/mtab`
+    leads to another file than here.
     """
-    return sorted(
-        path
-        for place, folders, names in os.walk(folder)
-        for path in (Path(place, name) for name in (*names, *folders))
-        if path.is_symlink() or path.is_file()
-    )
-
-
-def files_below(folder: Path) -> list[Path]:
-    """All files below a folder, sorted; links to folders are followed, to each folder once."""
     found: list[Path] = []
     seen: set[str] = set()
-    for place, folders, names in os.walk(folder, followlinks=True):
+    for place, folders, names in os.walk(folder, followlinks=follow):
         folders.sort()
         real = os.path.realpath(place)
         if real in seen:
             folders.clear()
             continue
         seen.add(real)
-        found += [path for path in (Path(place, name) for name in names) if path.is_file()]
+        paths = [Path(place, name) for name in (names if follow else (*names, *folders))]
+        found += [p for p in paths if (not follow and p.is_symlink()) or p.is_file()]
     return sorted(found)
 
 

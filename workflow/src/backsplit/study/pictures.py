@@ -25,7 +25,6 @@ GAP = 4
 LEAST_MM = 70.0
 ROOM = 1.6
 """Side of what is shown as a multiple of the lesion and its predictions."""
-PANELS = ("image", "reference", "first arm", "second arm")
 
 
 @dataclass(frozen=True)

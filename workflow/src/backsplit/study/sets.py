@@ -133,7 +133,8 @@ class LabelSet:
         assert self.control is not None
         patient = self.source.patients[case]
         others = [c for c in self.source.cases if self.source.patients[c] != patient]
-        others = [c for c in others if c in set(self.source.complete)] or others
+        complete = set(self.source.complete)
+        others = [c for c in others if c in complete] or others
         if not others:
             raise RunError(
                 Code.TRAINING_UNSUITED,

@@ -59,12 +59,12 @@ class Source:
         named = {BACKGROUND, IGNORE, *self.targets}
         return tuple(sorted(self.ids.keys() - named, key=self.ids.__getitem__))
 
-    @property
+    @cached_property
     def unknown(self) -> Mapping[str, Sequence[str] | None]:
         """Case to what its ignored voxels can be; None where nothing is known of them."""
         return dict(self.described.get("unknown", {}))
 
-    @property
+    @cached_property
     def complete(self) -> list[str]:
         """Cases in which every structure is known."""
         return [case for case in self.cases if case not in self.unknown]
@@ -191,5 +191,5 @@ def labels_sha256(path: Path) -> str:
     no reason to train again.
     """
     found = read_labels(path)
-    voxels = hashlib.sha256(found.array.astype("<u2").tobytes()).hexdigest()
+    voxels = hashlib.sha256(np.ascontiguousarray(found.array, "<u2").data).hexdigest()
     return digest([plain(found.grid), voxels])

@@ -76,8 +76,10 @@ def covered(grid: Grid, reference: Grid, box: Box) -> Array:
     return result
 
 
-def covered_by_all(parts: Iterable[Grid], reference: Grid, box: Box) -> Array:
-    """Voxels of a box that lie on each of some grids; all of them for none."""
+def covered_by_all(parts: Iterable[Grid], reference: Grid, box: Box | None = None) -> Array:
+    """Voxels of a box, or of the image, that lie on each of some grids; all of them for none."""
+    z, y, x = (slice(0, length) for length in reference.shape)
+    box = box or (z, y, x)
     shape = [side.stop - side.start for side in box]
     masks = [covered(grid, reference, box) for grid in parts]
     return np.asarray(np.logical_and.reduce([np.ones(shape, bool), *masks]))
