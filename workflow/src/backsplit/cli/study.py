@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from backsplit.cli.common import DEFAULT_CONFIG, ConfigOption, LogOption, errors
+from backsplit.cli.names import complete_arms
 
 if TYPE_CHECKING:
     from backsplit.flow.study import StudyProject
     from backsplit.study.jobs import Job
-from backsplit.cli.names import complete_arms
 
 app = typer.Typer(
     help="Train arms that differ only in their labels, and compare them.", no_args_is_help=True

@@ -77,11 +77,10 @@ def _export(
     cases = [c.case for c in load_checked(project.table) if c.case.id in done - rejected]
     left_out = verdict[~verdict["case"].isin({case.id for case in cases})].copy()
     # a case that composes only with restricted segmenters has a verdict that says nothing of it
-    lost = {row.case: row for row in outcomes if row.status is Status.FAILED}
-    kept = left_out["case"].isin(lost.keys() - rejected)
-    for column, why in (("rules", "code"), ("reason", "message")):
-        said = left_out["case"].map(lambda case, why=why: getattr(lost.get(case), why, ""))
-        left_out[column] = left_out[column].where(~kept, said)
+    for row in outcomes:
+        if row.status is Status.FAILED and row.case not in rejected:
+            mine = left_out["case"] == row.case
+            left_out.loc[mine, ["rules", "reason"]] = [row.code, row.message]
     write_tsv(left_out, results.left_out(variant))
     remove_lists(config, variant)
     remove_bids(config)
