@@ -1,8 +1,8 @@
-"""Names that a shell completes: cases, segmenters and arms of the configuration in use.
+"""Shell completion of cases, segmenters and arms of the configuration in use.
 
-A shell asks at each press of Tab. So nothing is validated, no more is imported than reads YAML and
-a table, and whatever is wrong completes nothing. What is offered ends up on a command line: names
-that a shell would not take literally are left out.
+A shell asks at each press of Tab. So this imports only what reads YAML and a table, validates
+nothing, and offers nothing if anything is wrong. Completions end up on a command line: names that a
+shell would not take literally are left out.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ Complete = Callable[[typer.Context, str], list[str]]
 
 
 def _completing(names: Callable[[Any], Iterable[object]]) -> Complete:
-    """A function as typer takes it, from one that finds all names in a configuration."""
+    """A completion function for typer, from one that finds all names in a configuration."""
 
     def complete(ctx: typer.Context, incomplete: str) -> list[str]:
         with suppress(Exception):
@@ -35,7 +35,7 @@ def _completing(names: Callable[[Any], Iterable[object]]) -> Complete:
 
 
 def _settings(ctx: typer.Context) -> Any:  # noqa: ANN401 (whatever the file holds)
-    """The configuration as it is written; the command line's, else the one that would be used."""
+    """The configuration as written: the one given, else the one that would be used."""
     import yaml
 
     given = ctx.params.get("config") or DEFAULT_CONFIG
@@ -53,7 +53,7 @@ def _cases(settings: Any) -> Iterator[str]:  # noqa: ANN401
 
 
 def _arms(settings: Any) -> Iterator[str]:  # noqa: ANN401
-    """Arms of the study, those that stand for several spelled out as `study.arms` does."""
+    """Arms of the study; an entry that stands for several is expanded as `study.arms` does."""
     every = list(settings["structures"])
     nested = (settings.get("compose") or {}).get("nested") or every
     for name, given in settings["study"]["arms"].items():

@@ -36,8 +36,8 @@ def check(
 ) -> None:
     """Check the configuration, the case table and the files; report all problems at once.
 
-    Exit status: 0 nothing is wrong; 3 a run would go on without some cases or labels; 1 it would
-    not start. With --batch problems of cases are no error: they are in the table.
+    Exit status: 0 no problem found; 3 a run would leave out cases or labels; 1 a run would not
+    start. With --batch, problems of cases do not count: they are written to the table.
     """
     from backsplit.flow import checking
 
@@ -85,7 +85,7 @@ def compose(
     only_unrestricted: UnrestrictedOption = False,
     log: LogOption = None,
 ) -> None:
-    """Put lesions and anatomy on one label map per case."""
+    """Merge lesions and anatomy into one label map per case."""
     from backsplit.flow import batches
     from backsplit.flow.project import open_project
 

@@ -75,15 +75,15 @@ def init(
     image: Annotated[
         list[str] | None,
         typer.Option(
-            help="CHANNEL=PATTERN, as ct={case}/ct.nii.gz; for any other layout.",
+            help="CHANNEL=PATTERN, such as ct={case}/ct.nii.gz; for any other layout.",
             rich_help_panel=PATTERNS,
         ),
     ] = None,
     lesion: Annotated[
         list[str] | None,
         typer.Option(
-            help="Pattern of lesion files, as {case}/lesion.nii.gz or {case}/{name}.nii.gz; "
-            "TARGET=PATTERN for a file of each target.",
+            help="Pattern of lesion files, such as {case}/lesion.nii.gz or "
+            "{case}/{name}.nii.gz; TARGET=PATTERN for one file per target.",
             rich_help_panel=PATTERNS,
         ),
     ] = None,
@@ -105,7 +105,7 @@ def init(
     label: Annotated[
         list[str] | None,
         typer.Option(
-            help="NAME=VALUE of the label files, as tumor=2; the names tell lesions from anatomy.",
+            help="NAME=VALUE in the label files, such as tumor=2; names tell lesions from anatomy.",
             rich_help_panel=PATTERNS,
         ),
     ] = None,
@@ -118,11 +118,11 @@ def init(
     ] = "",
     drawn: Annotated[
         DrawnAs | None,
-        typer.Option("--from", help="Where DICOM has both: which are the lesion files."),
+        typer.Option("--from", help="Which files hold the lesions, if there are both."),
     ] = None,
     split: Annotated[
         bool,
-        typer.Option(help="Write images that hold several channels as a file for each."),
+        typer.Option(help="Write each channel of a multi-channel image to its own file."),
     ] = False,
     update: Annotated[
         bool,

@@ -44,14 +44,14 @@ def evaluate(
 def plan(
     config: ConfigOption = DEFAULT_CONFIG,
     planner: Annotated[
-        str, typer.Option(help="nnU-Net's planner, as nnUNetPlannerResEncM.")
+        str, typer.Option(help="nnU-Net's planner, such as nnUNetPlannerResEncM.")
     ] = "ExperimentPlanner",
     configuration: Annotated[
-        list[str] | None, typer.Option(help="To preprocess. Default: 3d_fullres.")
+        list[str] | None, typer.Option(help="nnU-Net configuration. Default: 3d_fullres.")
     ] = None,
     preprocessed: Annotated[
         Path | None,
-        typer.Option(help="Default: $nnUNet_preprocessed, else training/preprocessed."),
+        typer.Option(help="Folder. Default: $nnUNet_preprocessed, else training/preprocessed."),
     ] = None,
     processes: Annotated[int, typer.Option(min=1, help="Processes of nnU-Net.")] = 4,
 ) -> None:
@@ -92,7 +92,7 @@ def predict(
     ] = True,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:N or mps.")] = "auto",
 ) -> None:
-    """Predict the targets alone; memory does not grow with the number of classes."""
+    """Predict the targets only; memory does not grow with the number of classes."""
     from backsplit.flow.predict import predict_all
     from backsplit.train.predict import Predicting
 
@@ -116,17 +116,19 @@ def extend(
         Path, typer.Argument(help="Trained-model folder of nnU-Net: Trainer__Plans__Configuration.")
     ],
     dataset: Annotated[str, typer.Argument(help="Data set with anatomy: its id or name.")],
-    fold: Annotated[int, typer.Option(min=0, help="Fold of both.")] = 0,
+    fold: Annotated[int, typer.Option(min=0, help="Fold of model and data set.")] = 0,
     checkpoint: Annotated[str, typer.Option(help="File of the fold.")] = "checkpoint_final.pth",
     plans: Annotated[
         str | None, typer.Option(help="Plans of the data set. Default: named as the model's.")
     ] = None,
     trainer: Annotated[
         str | None,
-        typer.Option(help="Default: the model's if it is ours, else nnUNetTrainerBackSplit."),
+        typer.Option(
+            help="Trainer. Default: the model's if it is ours, else nnUNetTrainerBackSplit."
+        ),
     ] = None,
 ) -> None:
-    """Give a trained network of lesions the classes of a data set, and go on from there."""
+    """Add the classes of a data set to a network trained on lesions only."""
     from backsplit.train.binary import Binary
     from backsplit.train.extend import write_extended
 

@@ -49,7 +49,7 @@ def weights_accept(
     ],
     config: ConfigOption = DEFAULT_CONFIG,
 ) -> None:
-    """Record the weights of a segmenter as trusted: loading them runs code of their maker."""
+    """Record the weights of a segmenter as trusted: loading them runs code by whoever made them."""
     from backsplit.flow.project import open_project
     from backsplit.segment.weights import accept, files_of
     from backsplit.store.provenance import file_sha256

@@ -22,7 +22,7 @@ MOST_LABEL = 65535
 """The largest value that a label map can hold: the largest of 16 bits."""
 
 TISSUE_ABOVE_HU = -500.0
-"""What is brighter than this in a CT is tissue rather than air: half-way between air (-1000 HU) and
+"""What is brighter than this in a CT is tissue rather than air: halfway between air (-1000 HU) and
 water (0 HU). What tells a CT from other images is `volume.intensity.is_ct`."""
 
 RESERVED_NAMES = frozenset({"background", "ignore", "targets"})

@@ -23,13 +23,13 @@ HOLES_WITHIN_MM = 3.0
 
 
 class Repair(Section):
-    """What the host of a lesion gets round about it."""
+    """Which voxels around a lesion go to its host."""
 
     rim_mm: float = Field(
         default=0.0,
         ge=0,
         le=20,
-        description="Unlabelled voxels that near to both the lesion and its host go to the host.",
+        description="Unlabelled voxels this close to both the lesion and its host go to the host.",
     )
     holes: bool = Field(
         default=False,
@@ -77,7 +77,7 @@ class Compose(Section):
     unknown: Literal["ignore", "background", "drop"] = Field(
         default="ignore",
         description="Where a structure could not be labelled for a case: write `ignore` on the "
-        "voxels of the body where it could be, leave them, or drop the case.",
+        "voxels of the body where it could be, leave them unlabelled, or drop the case.",
     )
     emit: Literal["flat", "regions"] = Field(
         default="flat", description="nnU-Net's labels as flat ids or as overlapping regions."

@@ -108,9 +108,9 @@ class Export(Section):
         ),
     ] = Field(
         default=(),
-        description="Each label map as a segmentation that opens with names and colours too: "
-        "`seg_nrrd` (.seg.nrrd, for 3D Slicer), `dicom_seg` (DICOM-SEG with codes of SNOMED CT, of "
-        "cases whose image is DICOM; needs highdicom), or a list of both.",
+        description="Also write label maps as segmentations with names and colours: `seg_nrrd` "
+        "(.seg.nrrd for 3D Slicer), `dicom_seg` (DICOM-SEG with SNOMED CT codes, for cases whose "
+        "image is DICOM; needs highdicom), or a list of both.",
     )
     only_unrestricted: bool = Field(
         default=False,

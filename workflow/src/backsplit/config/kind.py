@@ -81,7 +81,7 @@ class Licensed(SegmenterSection):
         default=None,
         min_length=1,
         description="Licence of the labels: an SPDX id or a few words. Default: what the "
-        "installed TotalSegmentator says of its task; for other kinds, unknown.",
+        "installed TotalSegmentator says about its task; for other kinds, unknown.",
     )
     commercial: bool | Literal["unknown"] = Field(
         default="unknown",

@@ -90,7 +90,7 @@ class Run(Section):
     )
     pictures: bool = Field(
         default=True,
-        description="Draw a picture of every case for the report (some tenths of a second and "
+        description="Draw a picture of every case for the report (a few tenths of a second and "
         "0.1 MB each).",
     )
     pages: Literal["review", "all", "none"] = Field(
@@ -133,7 +133,7 @@ class Config(Section):
     run: Run = Run()
     study: Study | None = Field(
         default=None,
-        description="Tests whether splitting the background helps; target `study`.",
+        description="Tests whether splitting the background helps; `snakemake study` runs it.",
     )
 
     @field_validator("targets", "segmenters", "structures")

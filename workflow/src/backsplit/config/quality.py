@@ -31,7 +31,8 @@ class Rule(Section):
     source: str = Field(description="Where the numbers come from.")
     severity: Severity = Field(
         default=Severity.REVIEW,
-        description="What a breach leads to: review always, warn by its rank.",
+        description="What a breach leads to: `review` always sends the case to review, `warn` "
+        "counts in its rank.",
     )
 
 
@@ -143,11 +144,11 @@ class Cohort(Section):
 
 
 class Quality(Section):
-    """What is looked at before labels are trusted."""
+    """How cases are checked."""
 
     rules: AnatomyRules = Field(
         default=AnatomyRules(),
-        description="Your own anatomy rules; of several that name a structure yours counts.",
+        description="Your own rules of anatomy; for a structure, they override the built-in ones.",
     )
     off: tuple[str, ...] = Field(
         default=(),
@@ -171,7 +172,7 @@ class Quality(Section):
         default=0.7,
         ge=0,
         le=1,
-        description="Two segmenters that agree less than this on a structure are flagged.",
+        description="A structure on which the Dice of two segmenters is lower is flagged.",
     )
     decisions: Path | None = Field(
         default=None,

@@ -104,7 +104,7 @@ class MonaiBundle(Licensed):
 
 
 class Files(Licensed):
-    """Label files that exist."""
+    """Existing label files."""
 
     kind: Literal["files"]
     path: str = Field(
@@ -179,7 +179,7 @@ class Threshold(SegmenterSection):
     body_above: float | Literal["otsu"] = Field(
         default=TISSUE_ABOVE_HU,
         description=f"Intensity above which a voxel may be body. {TISSUE_ABOVE_HU:g} HU lies "
-        "half-way between air and water; `otsu` finds it from the image (MR, PET).",
+        "halfway between air and water; `otsu` finds it from the image (MR, PET).",
     )
 
     @model_validator(mode="after")

@@ -55,15 +55,17 @@ class SmallNetwork(Section):
 
 
 class NoiseSection(Section):
-    """What is done to the auxiliary labels of an arm: one of the kinds, in mm."""
+    """A change of the auxiliary labels of an arm: one of these kinds, in mm."""
 
     grow_mm: Millimetres | None = Field(default=None, description="Structures grow by this much.")
-    shrink_mm: Millimetres | None = Field(default=None, description="They shrink by this much.")
+    shrink_mm: Millimetres | None = Field(
+        default=None, description="Structures shrink by this much."
+    )
     shift_mm: Millimetres | None = Field(
-        default=None, description="Each is shifted by this much, in a random direction."
+        default=None, description="Each structure is shifted by this much, in a random direction."
     )
     jitter_mm: Millimetres | None = Field(
-        default=None, description="Standard deviation of a random shift of their boundaries."
+        default=None, description="Standard deviation of a random shift of the boundaries."
     )
     elastic_mm: Millimetres | None = Field(
         default=None,
@@ -207,7 +209,7 @@ class Study(Section):
         "identical networks. Default: study/trained in the results.",
     )
     arms: dict[Name, ArmSection] = Field(
-        min_length=1, description="{name: how to label background}."
+        min_length=1, description="{name: how the background is labelled}."
     )
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Checking the configuration, the table and the files, and what is known of the cases after it."""
+"""Check the configuration, the case table and the files, and gather the results."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from backsplit.work.progress import Say
 
 
 def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
-    """Check the configuration and the table, or one batch of it.
+    """Check the configuration and the case table, or one batch of the table.
 
     Returns
     -------
     problems
-        How many were found of which none stops a run.
+        How many problems were found, none of which stops a run.
 
     Raises
     ------
     RunError
-        Something is wrong that concerns every case; or a case, and run.on_bad_case is stop.
+        A problem affects every case; or a case is refused, and run.on_bad_case is stop.
     """
     report = run_check(path, batch, threads)
     for problem in (*report.fatal, *report.lacking):
@@ -47,7 +47,7 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
         if project.config.compose.nested:
             say(
                 "[backsplit] check: compose.nested: nnU-Net plans each data set by its own labels "
-                "and clips CT differently; for one plan: backsplit train plan"
+                f"and clips CT differently; for one plan: {project.command('train plan')}"
             )
         if known := partly_known(project, report.checked):
             say(

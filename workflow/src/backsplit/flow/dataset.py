@@ -152,7 +152,7 @@ def manifest(project: Project, say: Say) -> None:
     if restricted:
         say(
             f"[backsplit] manifest: not cleared for commercial use: {', '.join(restricted)} "
-            "(restricted or unknown licence; see `backsplit licences`)"
+            f"(restricted or unknown licence; see {project.command('licences')})"
         )
 
 

@@ -123,7 +123,8 @@ def reminder(project: Project) -> Iterator[str]:
     """A line that says what there is, and how to remove it; none where there is nothing."""
     if found := leftovers(project):
         yield (
-            f"{summary(found)}; `backsplit clean` lists them, `backsplit clean --yes` removes them"
+            f"{summary(found)}; {project.command('clean')} lists them, "
+            f"{project.command('clean --yes')} removes them"
         )
 
 

@@ -31,7 +31,7 @@ def plan_all(
         FILE_MISSING before the export; what `train.plans` raises.
     """
     main, *nested = datasets(project.config)
-    _require_exported((main, *nested))
+    _require_exported(project, (main, *nested))
     theirs = os.environ.get("nnUNet_preprocessed")  # noqa: SIM112 (nnU-Net's own)
     folder = preprocessed or (Path(theirs) if theirs else project.results.preprocessed)
     planning = Planning(main.folder.parent, folder, planner, configurations, processes)
@@ -56,11 +56,11 @@ def plan_all(
     return folders
 
 
-def _require_exported(wanted: Sequence[NnUNetDataset]) -> None:
+def _require_exported(project: Project, wanted: Sequence[NnUNetDataset]) -> None:
     for dataset in wanted:
         if not dataset.json.exists():
             raise RunError(
                 Code.FILE_MISSING,
                 f"{dataset.json} does not exist",
-                "run the workflow to the end, or `backsplit export`",
+                f"run the workflow to the end, or {project.command('export')}",
             )
