@@ -1,4 +1,4 @@
-"""What is known of each structure in a case: unknown is not background."""
+"""What is known about each structure in a case: unknown is not background."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def unknown_structures(
 ) -> dict[str, str]:
     """Structures that could not be labelled in a case, and why.
 
-    A structure is known when one segmenter looked for all of its classes of it: who found the
-    right kidney and had no file of the left one does not know the kidneys. Who labels its lesions
-    has not looked for it.
+    A structure is known if one segmenter looked for all of its own classes of that structure: with
+    a file of the right kidney and none of the left, the kidneys are unknown. A segmenter that
+    labels only a structure's lesions has not looked for the structure.
 
     Parameters
     ----------
     scheme : names and sources
-    failed : segmenter that failed in this case to the reason
-    missing : segmenter to its classes that nobody could look for in this case, and why
+    failed : segmenter that failed in this case, to the reason
+    missing : segmenter to its classes that could not be looked for in this case, and why
     excluded : names and wildcards of structures that the user excluded from this case
     """
     reasons: dict[str, list[str]] = {name: [] for name in scheme.structures}
@@ -58,18 +58,18 @@ def partly_seen(
     missing: Mapping[str, Mapping[str, str]],
     within: Mapping[str, Mapping[str, Parts]],
 ) -> dict[str, tuple[Parts, ...]]:
-    """Structures for which every segmenter that knows them looked at a part of the image only.
+    """Structures that every segmenter that knows them looked for in a part of the image only.
 
     Parameters
     ----------
-    scheme, failed, missing : as `unknown_structures`
+    scheme, failed, missing : as in `unknown_structures`
     within : segmenter to its classes that were looked for in parts of the image only
 
     Returns
     -------
     seen
-        Structure to, for each of those segmenters, the grids that it looked at for all of its
-        classes of the structure: it is known where a voxel lies on each grid of one of them.
+        For each structure and segmenter, the grids on which the segmenter looked for all of its
+        classes. The structure is known in voxels that all grids of one segmenter cover.
     """
     seen: dict[str, list[Parts]] = {}
     for segmenter, structure, own in _known(scheme, failed, missing):
@@ -100,7 +100,7 @@ def _known(
 
 
 def excluded_structures(scheme: Scheme, excluded: Sequence[str]) -> list[str]:
-    """Structures that the user excluded from a case, by name or wildcard: they are hidden."""
+    """Structures that the user excluded from a case, by name or wildcard; they are not labelled."""
     return [
         structure
         for structure in scheme.structures
@@ -116,7 +116,7 @@ def statuses(
     Parameters
     ----------
     labels : the label map, (z, y, x)
-    grid : where it lies
+    grid : its grid
     scheme : names and ids
     counts : voxels of each id
     unknown : structure to why it is unknown

@@ -1,4 +1,4 @@
-"""A label map as a DICOM segmentation of the series that its image is, by highdicom."""
+"""Write a label map as a DICOM segmentation of its image's series, with highdicom."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ PACKAGE = "highdicom"
 INSTALL = f"pip install '{PACKAGE}>=0.26'"
 
 SERIES_NUMBER = 900
-"""Far behind those of a scanner, so that viewers list it last."""
+"""Higher than those of a scanner, so that viewers list the segmentation last."""
 
 NETWORK = Concept("DCM", "123110", "Artificial Intelligence")
 THRESHOLD = Concept(PRIVATE, "threshold", "Intensity threshold")
 RULES = Concept(PRIVATE, "rules", "Rules of composing")
-"""Families of algorithms; the first is of CID 7162 of DICOM PS3.16."""
+"""Families of algorithms; the first is from CID 7162 of DICOM PS3.16."""
 
 _MAY_BE_EMPTY = (
     *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber"),
     *("StudyID", "StudyDate", "StudyTime"),
 )
-"""Attributes of type 2 that highdicom takes over, and that anonymised files lack."""
+"""Type 2 attributes that highdicom copies, and that anonymised files may lack."""
 
 _NO_DATE, _NO_TIME = "19700101", "000000"
 
 
 def require_highdicom() -> None:
-    """Refuse to go on without the package.
+    """Raise an error if highdicom is not installed.
 
     Raises
     ------
@@ -47,7 +47,7 @@ def require_highdicom() -> None:
     if find_spec(PACKAGE) is None:
         raise RunError(
             Code.PACKAGE_MISSING,
-            f"export.segmentations asks for dicom_seg, which {PACKAGE} writes, and it is not "
+            f"export.segmentations asks for dicom_seg, which needs {PACKAGE}, and that is not "
             "installed",
             f"run {INSTALL}",
         )
@@ -62,10 +62,10 @@ def save_dicom_seg(
     made_by: Mapping[str, Concept | None],
     mark: str,
 ) -> None:
-    """Write a segmentation: a segment for each label, whose number is the label's.
+    """Write a segmentation: one segment per label, numbered as the label.
 
     It has the series' patient, study and frame of reference, and refers to each slice. Times are
-    the series' own, and UIDs follow from `mark`: the same inputs give the same bytes.
+    those of the series, and UIDs follow from `mark`: the same inputs give the same bytes.
 
     Parameters
     ----------
@@ -74,13 +74,13 @@ def save_dicom_seg(
     array : the label map on its grid, (z, y, x)
     names : label to name and colour, without a gap from 1 on
     meanings : what each name means
-    made_by : name to the family of algorithms that made it; None where people drew it
-    mark : of what it is made from
+    made_by : name to the family of algorithms that made it; None for labels drawn by hand
+    mark : digest of what it is made from
 
     Raises
     ------
     CaseError
-        DICOM_MISSING: the series lacks what the standard asks for.
+        DICOM_MISSING: the series lacks what the standard requires.
     """
     import highdicom
 
@@ -167,7 +167,7 @@ def _coded(concept: Concept) -> Any:  # noqa: ANN401
 
 
 def _without_now(made: Any, source: Any, mark: str) -> None:  # noqa: ANN401
-    """Put what follows from the inputs in place of times and random UIDs."""
+    """Replace times and random UIDs with values derived from the inputs."""
     for keyword in ("InstanceCreationDate", "InstanceCreationTime"):
         if keyword in made:
             delattr(made, keyword)
@@ -186,5 +186,5 @@ def _first(source: Any, keywords: tuple[str, ...], otherwise: str) -> str:  # no
 
 
 def _uid(mark: str, part: str) -> str:
-    """UID by PS3.5 B.2, from a UUID of a name (RFC 4122, version 5)."""
+    """UID as in PS3.5 B.2, from a name-based UUID (RFC 4122, version 5)."""
     return f"2.25.{uuid.uuid5(uuid.NAMESPACE_OID, f'backsplit {mark} {part}').int}"

@@ -1,4 +1,4 @@
-"""What labels mean in codes of SNOMED CT, by TotalSegmentator's own table of its classes."""
+"""SNOMED CT codes of labels, from TotalSegmentator's table of its classes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Concept:
     Attributes
     ----------
     scheme : coding scheme: SCT is SNOMED CT, names that begin with 99 are private
-    value, meaning : the code, and in words
+    value, meaning : the code, and what it means in words
     """
 
     scheme: str
@@ -30,13 +30,13 @@ class Concept:
 
 @dataclass(frozen=True)
 class Meaning:
-    """What a label is, as a segment of DICOM says it (PS3.3, Segment Description macro).
+    """What a label is, in the terms of a DICOM segment (PS3.3, Segment Description macro).
 
     Attributes
     ----------
     category, kind : Segmented Property Category and Type
     modifier : of the type: left, right
-    region, region_modifier : where it is, for what can be in several places
+    region, region_modifier : where it is, if it can be in several places
     """
 
     category: Concept
@@ -50,23 +50,23 @@ ANATOMY = Concept("SCT", "123037004", "Anatomical Structure")
 ALTERED = Concept("SCT", "49755003", "Morphologically Altered Structure")
 SPATIAL = Concept("SCT", "309825002", "Spatial and Relational Concept")
 LESION = Concept("SCT", "52988006", "Lesion")
-"""Codes of CID 7150 and 7159 of DICOM PS3.16."""
+"""Codes from CID 7150 and 7159 of DICOM PS3.16."""
 
 PRIVATE = "99BACKSPLIT"
-"""Scheme of what the table has no code for; a label's own name is the code."""
+"""Coding scheme of labels that the table lacks; the code is the label's name."""
 
 LONGEST = 64
-"""Characters of a code's meaning, and of a segment's label: VR LO."""
+"""Most characters of a code's meaning and of a segment's label (VR LO)."""
 
 _TABLE = Path("resources", "totalsegmentator_snomed_mapping.csv")
 
 
 def meanings(scheme: Scheme) -> dict[str, Meaning]:
-    """What each label means, by its name.
+    """Meaning of each label, by name.
 
-    Classes are looked up by name, whichever segmenter has them, then the structure's own name. A
-    structure of several classes has the code that all of them have: the kidneys are `Kidney`,
-    without a side.
+    Looked up by the names of the classes, whichever segmenter has them, then by the structure's
+    own name. A structure of several classes gets the code that they share: the kidneys are
+    `Kidney`, without a side.
     """
     table = _table()
     found = {target: Meaning(ALTERED, LESION) for target in scheme.targets}
@@ -77,14 +77,14 @@ def meanings(scheme: Scheme) -> dict[str, Meaning]:
 
 
 def _classes(scheme: Scheme, structure: str) -> Iterator[str]:
-    """Classes that a structure consists of; not those of lesions that it only took in."""
+    """Classes of a structure, without the lesions that `segmenter_lesions` adds to it."""
     for segmenter, labels in scheme.sources.items():
         lent = scheme.lent.get(segmenter, ())
         yield from (one for one, to in labels.items() if to == structure and one not in lent)
 
 
 def _common(rows: list[Meaning | None]) -> Meaning | None:
-    """What all classes mean, but for sides on which they differ."""
+    """The meaning that all classes share, without sides if they differ; None if there is none."""
     known = [row for row in rows if row is not None]
     if not known or len(known) < len(rows):
         return None
@@ -106,7 +106,7 @@ def _private(name: str) -> Concept:
 
 @lru_cache
 def _table() -> Mapping[str, Meaning]:
-    """TotalSegmentator's table, by class; read without importing the package."""
+    """TotalSegmentator's table by class, read without importing the package."""
     package = find_spec("totalsegmentator")
     if package is None or package.origin is None:
         return {}

@@ -1,4 +1,4 @@
-"""Label maps as segmentations that open with names: .seg.nrrd for 3D Slicer, DICOM-SEG."""
+"""Export label maps as segmentations with names: .seg.nrrd for 3D Slicer, DICOM-SEG."""
 
 from __future__ import annotations
 
@@ -36,17 +36,17 @@ from backsplit.volume import read_labels
 from backsplit.volume.planes import is_dicom
 
 ENDINGS: Mapping[Segmentations, str] = {"seg_nrrd": ".seg.nrrd", "dicom_seg": ".dcm"}
-"""Of the file of a case."""
+"""Ending of a case's file."""
 
 Format = Literal["3D Slicer", "DICOM-SEG"]
 FORMATS: Mapping[Segmentations, Format] = {"seg_nrrd": "3D Slicer", "dicom_seg": "DICOM-SEG"}
-"""Whose files they are, in words."""
+"""Names of the formats, for messages."""
 
 NOTE = "files.json"
-"""What each file was made from, and its SHA-256. While files are written it names all that may be
-there: an export that was killed is cleaned up by the next one, and files of others stay."""
+"""What each file was made from, and its SHA-256. While an export writes, it names every file that
+may exist, so that the next export cleans up after a killed one and leaves foreign files alone."""
 LEFT_OUT = "left_out.tsv"
-"""Files that could not be written, and why; written last of all."""
+"""Files that could not be written, and why; written last."""
 COLUMNS = ["case", "kind", "code", "message"]
 
 NOT_DICOM = "the image is not DICOM, and a DICOM-SEG refers to a DICOM series"
@@ -54,7 +54,7 @@ NOT_DICOM = "the image is not DICOM, and a DICOM-SEG refers to a DICOM series"
 
 @dataclass(frozen=True)
 class _Set:
-    """What is the same for all cases of a data set."""
+    """What all cases of a data set share."""
 
     scheme: Scheme
     meanings: Mapping[str, Meaning]
@@ -65,20 +65,20 @@ class _Set:
 
 
 def segmentations_folder(config: Config) -> Path:
-    """Where the segmentations of the data set lie."""
+    """Folder of the data set's segmentations."""
     only = config.export.only_unrestricted
     return config.results.segmentations(config.unrestricted_name if only else config.dataset.name)
 
 
 def own_segmentations(root: Path) -> Iterator[Path]:
-    """Files of a folder that an export wrote, the note of them last; of others none."""
+    """Files of a folder that an export wrote, their list (`NOTE`) last; no foreign files."""
     there = names_in(root)
     own = [LEFT_OUT, *sorted(_noted(root)), NOTE] if NOTE in there else []
     yield from (root / name for name in own if name in there)
 
 
 def is_whole_segmentations(config: Config) -> bool:
-    """Whether every segmentation that was written is still there."""
+    """Whether every segmentation that was written still exists."""
     if not config.export.segmentations:
         return True
     root = segmentations_folder(config)
@@ -87,7 +87,7 @@ def is_whole_segmentations(config: Config) -> bool:
 
 
 def segmented_cases(config: Config) -> dict[Segmentations, int]:
-    """How many cases have a segmentation of each kind that is asked for."""
+    """Number of cases that have a segmentation, for each kind that is asked for."""
     noted = _noted(segmentations_folder(config))
     return {
         kind: sum(name.endswith(ENDINGS[kind]) for name in noted)
@@ -106,7 +106,7 @@ def foreign_segmentations(config: Config) -> list[Path]:
 
 
 def remove_segmentations(config: Config) -> None:
-    """Remove those of the data set, where none are asked for any more."""
+    """Remove the data set's segmentations if the configuration no longer asks for any."""
     root = segmentations_folder(config)
     if not config.export.segmentations and root.is_dir():
         for path in [*own_segmentations(root)]:
@@ -116,18 +116,18 @@ def remove_segmentations(config: Config) -> None:
 
 
 def export_segmentations(config: Config, scheme: Scheme, cases: Sequence[Case]) -> Iterator[str]:
-    """Write the segmentations of each case; what is unchanged stays.
+    """Write the segmentations of each case; unchanged files stay.
 
     Parameters
     ----------
     config : the configuration; without `export.segmentations` nothing is written
     scheme : names and ids
-    cases : the cases that are part of the data set, written for nnU-Net before
+    cases : the cases of the data set, whose nnU-Net files are already written
 
     Yields
     ------
     line
-        How many there are, and how many cases have none.
+        How many segmentations there are, and how many cases have none.
 
     Raises
     ------
@@ -181,7 +181,7 @@ def _place(
     before: Mapping[str, str],
     kind: Segmentations,
 ) -> dict[str, str]:
-    """Write a case's file unless it is as it should be; gives what to note of it."""
+    """Write a case's file unless it is up to date; returns its entry in `NOTE`."""
     if kind == "dicom_seg" and not is_dicom(image):
         raise CaseError(
             Code.DICOM_MISSING, f"{case.id}: {NOT_DICOM} ({image})", "use the .seg.nrrd instead"
@@ -209,7 +209,7 @@ def _place(
 
 
 def _made_by(config: Config, scheme: Scheme) -> dict[str, Concept | None]:
-    """What made each label; None for what people drew: targets, and label files alone."""
+    """What made each label; None for targets and for labels that come from label files only."""
     found: dict[str, Concept | None] = {
         **dict.fromkeys((*scheme.targets, *scheme.structures)),
         IGNORE: RULES,
@@ -225,7 +225,7 @@ def _made_by(config: Config, scheme: Scheme) -> dict[str, Concept | None]:
 
 
 def _noted(root: Path) -> dict[str, dict[str, str]]:
-    """What is noted of each file; nothing where no export has ended."""
+    """What `NOTE` says about each file; empty if no export has written it."""
     try:
         noted = read_json(root / NOTE)
     except (OSError, ValueError):

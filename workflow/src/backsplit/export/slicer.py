@@ -1,4 +1,4 @@
-"""A label map as a segmentation of 3D Slicer (.seg.nrrd), with names, colours and terms.
+"""Write a label map as a 3D Slicer segmentation (.seg.nrrd) with names, colours and codes.
 
 Keys of the header: https://slicer.readthedocs.io/en/latest/developer_guide/modules/segmentations.html,
 "Segmentation file format".
@@ -23,11 +23,11 @@ _REPRESENTATION = "Binary labelmap"
 def save_slicer(
     path: Path, labels: Volume, names: LabelNames, meanings: Mapping[str, Meaning]
 ) -> None:
-    """Write a segmentation: a segment for each label, in one layer.
+    """Write a segmentation: one segment per label, in one layer.
 
     Parameters
     ----------
-    path : its name ends in .nrrd
+    path : the file; its name ends in .nrrd
     labels : the label map
     names : label to name and colour
     meanings : what each name means

@@ -1,4 +1,4 @@
-"""Pictures of faults of the data set: the structure that each speaks of, in a typical case."""
+"""Pictures for faults of the data set: the structure concerned, in a typical case."""
 
 from __future__ import annotations
 
@@ -20,17 +20,17 @@ from backsplit.scheme.scheme import Scheme
 from backsplit.volume import Array, Grid, read_labels, read_volume, require_same_grid
 
 PICTURES_MOST = 12
-"""Faults with a picture; for each, an image is read."""
+"""Most faults with a picture; each needs an image to be read."""
 HEIGHT = 320
-"""Of a picture, px."""
+"""Height of a picture, px."""
 WIDTH_MOST = 420
-"""Of a panel, px."""
+"""Largest width of a panel, px."""
 GAP = 6
 
 
 @dataclass(frozen=True)
 class FaultPicture:
-    """A picture of a structure of a case: its `data:` address, and its size in px."""
+    """A picture of a structure in a case: its `data:` URL, and its size in px."""
 
     address: str
     width: int
@@ -40,23 +40,23 @@ class FaultPicture:
 
 
 def examples(flags: Sequence[Flag]) -> list[Flag]:
-    """Faults of the data set of which a picture may be drawn, the first of them."""
+    """The first faults of the data set that have an example case, at most `PICTURES_MOST`."""
     return [flag for flag in flags if not flag.case and flag.example][:PICTURES_MOST]
 
 
 def draw_faults(
     config: Config, scheme: Scheme, cases: Sequence[Case], flags: Sequence[Flag]
 ) -> dict[Flag, FaultPicture]:
-    """Draw the structure of each fault in the case that is its example.
+    """Draw the structure of each fault in its example case.
 
-    A fault has no picture where the volumes of the case cannot be read any more, or do not hold the
+    A fault gets no picture if the volumes of the case can no longer be read, or do not hold the
     structure.
 
     Parameters
     ----------
     config : the configuration
     scheme : names and ids
-    cases : of the table; those that are examples are read
+    cases : cases of the table; only examples are read
     flags : faults, see `examples`
     """
     known = {case.id: case for case in cases}
@@ -75,7 +75,7 @@ def draw_faults(
 
 
 def _structure(subject: str, scheme: Scheme) -> str:
-    """The structure of a subject, which may be a segmenter's class."""
+    """The structure that a subject names; the subject may be a segmenter's class."""
     segmenter, _, name = subject.rpartition("/")
     return scheme.sources.get(segmenter, {}).get(name, "") if segmenter else name
 
@@ -100,13 +100,13 @@ def _draw(
 
 
 def picture_of(image: Array, mask: Array, grid: Grid, label: int, key: Key) -> Image.Image:
-    """Draw a structure from the front and from below: all of its depth over one slice of the image.
+    """Draw a structure from the front and from below, its depth projected onto one slice.
 
     Parameters
     ----------
     image : intensities (z, y, x)
-    mask : of the structure (z, y, x), with at least one voxel
-    grid : where both lie
+    mask : the structure, (z, y, x), with at least one voxel
+    grid : grid of both
     label : id of the structure
     key : colours of the ids
     """
@@ -132,14 +132,14 @@ def picture_of(image: Array, mask: Array, grid: Grid, label: int, key: Key) -> I
 
 
 def _projected(mask: Array, grid: Grid, plane: Plane) -> Array:
-    """Where a mask has any voxel along the normal of a plane, turned as its slices are."""
+    """Projection of a mask along the normal of a plane, oriented as its slices."""
     normal, _ = grid.array_axis(plane.normal)
     flat = np.asarray(mask.any(axis=normal, keepdims=True))
     return oriented_slice(flat, grid, plane, (0, 0, 0)).astype(np.uint16)
 
 
 def _mark(picture: Image.Image, plane: Plane, left: int, width: int) -> None:
-    """Write the sides of the patient at the edges of a panel."""
+    """Write the patient's sides at the edges of a panel."""
     pen, font = ImageDraw.Draw(picture), ImageFont.load_default(15)
     middle, bottom = left + width // 2, picture.height
     places = [

@@ -1,14 +1,13 @@
 """Ends a program whose job was killed, and removes its working folder.
 
-The program's own job ends it in any other way that it may end; of SIGKILL a process learns nothing.
-So this runs beside each program as a process of its own, as a script that needs the standard
-library alone:
+A job ends its program itself however it ends, except by SIGKILL, which a process cannot catch. So
+this script, which needs only the standard library, runs beside each program as its own process:
 
     python -I -S guard.py FOLDER [COMMAND ARGUMENT ...]
 
-It is told the program's process group on standard input, and `done` when all is over. Where
-standard input ends without that, the job is gone: the group is killed, COMMAND is run (it removes
-a container, which is in no group of ours), and FOLDER goes.
+Standard input gives it the program's process group, and `done` when the program has ended. If
+standard input closes without `done`, the job is gone: the script kills the group, runs COMMAND
+(which removes a container, as that is outside the group), and removes FOLDER.
 """
 
 from __future__ import annotations
@@ -24,17 +23,17 @@ from pathlib import Path
 
 DONE = "done"
 STOP_S = 120.0
-"""A container engine has this long to end a container."""
+"""How long a container engine may take to remove a container, s."""
 
 
 def main(told: Iterable[str], folder: str, stop: Sequence[str]) -> None:
-    """Read what the job says until it says no more.
+    """Read from the job until it closes the stream, then clean up unless it said `DONE`.
 
     Parameters
     ----------
-    told : lines: the number of the process group, then `DONE`
+    told : lines: the process group's id, then `DONE`
     folder : working folder of the program
-    stop : command that ends what is in no process group; empty for none
+    stop : command that ends what is outside the process group; empty for none
     """
     lines = [line.strip() for line in told]
     if DONE in lines:

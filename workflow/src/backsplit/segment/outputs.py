@@ -1,4 +1,4 @@
-"""Which of the files in a program's working folder are the labels of a case."""
+"""Find the label files of a case in a program's working folder."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ class Outputs:
     Attributes
     ----------
     program : its name, for messages
-    input : pattern of the images that it is given, in `images`
-    output : pattern of its label files, from the working folder
-    names : class to file name, where each class has a file of its own; None for one of all classes
+    input : pattern of its input images in the folder `images`
+    output : pattern of its label files, relative to the working folder
+    names : class to file name if each class has its own file; None for one multilabel file
     """
 
     program: str
@@ -33,11 +33,11 @@ class Outputs:
     names: Mapping[str, str] | None = None
 
     def one(self, case: Case) -> str:
-        """The one file of a case, from the working folder."""
+        """The pattern of a case's label file, relative to the working folder."""
         return self.output.format(case=case.id)
 
     def owners(self, cases: Sequence[Case], folder: Path) -> dict[str, str]:
-        """Case of each file: `a*` also matches what `ab` got; the longest id owns it."""
+        """Case of each file. `a*` also matches files of `ab`, so the longest id owns a file."""
         owners: dict[str, str] = {}
         for case in sorted(cases, key=lambda case: -len(case.id)):
             for pattern in self._patterns(case).values():
@@ -52,19 +52,19 @@ class Outputs:
         given: Iterable[Path],
         owners: Mapping[str, str] = NOBODY,
     ) -> dict[str, Path]:
-        """Label files of a case, by role; a file that is not there has a path all the same.
+        """Label files of a case, by role; a missing file has a path too.
 
         Parameters
         ----------
-        case : whose files
+        case : the case
         folder : the program's working folder
-        given : images of the case in it, which are not outputs
-        owners : file to case id; files of other cases are not its own
+        given : input images of the case in that folder, which are not outputs
+        owners : file to case id, see `owners`; files of other cases are left out
 
         Raises
         ------
         CaseError
-            OUTPUT_MISSING where none is there, or several fit.
+            OUTPUT_MISSING: no file matches, or several do.
         """
         images = {path.relative_to(folder).as_posix() for path in given}
         paths = {}
@@ -77,7 +77,7 @@ class Outputs:
         return paths
 
     def _patterns(self, case: Case) -> dict[str, str]:
-        """Where the label files of a case are, by role."""
+        """Patterns of the label files of a case, by role."""
         if self.names is None:
             return {"labels": self.one(case)}
         return {
@@ -86,7 +86,7 @@ class Outputs:
         }
 
     def _one(self, case: Case, folder: Path, pattern: str, hits: Sequence[str]) -> Path:
-        """The one file that fits a pattern."""
+        """The only file that matches a pattern."""
         if len(hits) > 1:
             raise CaseError(
                 Code.OUTPUT_MISSING,

@@ -1,4 +1,4 @@
-"""Which voxels of an image lie on another grid: what lies elsewhere, nobody has looked at there."""
+"""Which voxels of an image another grid covers: outside it, nothing was looked for."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from backsplit.volume.same_lattice import find_lattice
 Box = tuple[slice, slice, slice]
 
 Parts = tuple[Grid, ...]
-"""Grids that a class was looked for on, each of them; all of the image where there are none."""
+"""Grids on all of which a class was looked for; empty for the whole image."""
 
 SLACK_VOXELS = 1e-4
-"""A centre this close to the edge of a grid is inside it: what rounding of headers makes of it."""
+"""A centre this close to the edge of a grid counts as inside: headers are rounded."""
 
 
 def parts_of_classes(entries: Iterable[CoverageEntry]) -> dict[str, Parts]:
-    """Classes that were looked for in a part of the image only, and the grids that say in which."""
+    """Classes that were looked for in a part of the image only, and the grids of that part."""
     found: dict[str, Parts] = {}
     for entry in entries:
         grid = Grid(entry.size, entry.spacing, entry.origin, entry.direction)
@@ -32,7 +32,7 @@ def parts_of_classes(entries: Iterable[CoverageEntry]) -> dict[str, Parts]:
 def covers(grid: Grid, reference: Grid) -> bool:
     """Whether every voxel of the reference has its centre in a voxel of the grid.
 
-    Both are boxes, so that the corners decide.
+    Both are boxes, so the corners decide.
     """
     lattice = find_lattice(grid, reference)
     if lattice is None:
@@ -51,12 +51,12 @@ def covered(grid: Grid, reference: Grid, box: Box) -> Array:
     ----------
     grid : what may cover them
     reference : grid of the image
-    box : part of the image that is asked for
+    box : the part of the image to answer for
 
     Returns
     -------
     covered
-        bool (z, y, x), of the box
+        bool (z, y, x), shape of the box
     """
     places = [np.arange(side.start, side.stop) for side in box]
     lattice = find_lattice(grid, reference)
@@ -77,7 +77,7 @@ def covered(grid: Grid, reference: Grid, box: Box) -> Array:
 
 
 def covered_by_all(parts: Iterable[Grid], reference: Grid, box: Box | None = None) -> Array:
-    """Voxels of a box, or of the image, that lie on each of some grids; all of them for none."""
+    """Voxels of a box, or of the image, that all grids cover; every voxel if there are no grids."""
     z, y, x = (slice(0, length) for length in reference.shape)
     box = box or (z, y, x)
     shape = [side.stop - side.start for side in box]
@@ -86,5 +86,5 @@ def covered_by_all(parts: Iterable[Grid], reference: Grid, box: Box | None = Non
 
 
 def _inside(index: Array, length: int) -> Array:
-    """Whether continuous indices along an axis are in one of its voxels."""
+    """Whether continuous indices along an axis lie within its voxels."""
     return np.asarray((index >= -0.5 - SLACK_VOXELS) & (index <= length - 0.5 + SLACK_VOXELS))

@@ -1,7 +1,7 @@
 """Names and colours of labels inside a NIfTI file, in the form that TotalSegmentator writes.
 
-nifti1.h lets extensions stand between header and voxels; who does not know one skips it. This one
-is of code 0 and holds a label table of Caret as XML. TotalSegmentator's
+nifti1.h allows extensions between header and voxels; readers skip those that they do not know.
+This one has code 0 and holds a Caret label table as XML. TotalSegmentator's
 `nifti_ext_header.load_multilabel_nifti` reads the names back.
 """
 
@@ -12,14 +12,14 @@ from collections.abc import Mapping
 from typing import Literal
 
 LabelNames = Mapping[int, tuple[str, tuple[int, int, int]]]
-"""Label to its name and its colour: red, green, blue, 0 to 255."""
+"""Label to name and colour (red, green, blue; 0 to 255)."""
 
 _CODE = 0
 _UNIT = 16
-"""Bytes of an extension are a multiple of it."""
+"""The size of an extension is a multiple of this many bytes."""
 
 _NO_DATE = "1970-01-01T00:00:00"
-"""The form asks for a date; the same label map has the same bytes whenever it is written."""
+"""The form requires a date; a fixed one gives the same bytes whenever a map is written."""
 
 _BEFORE = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<CaretExtension>\n'
@@ -33,11 +33,11 @@ _AFTER = (
 
 
 def names_extension(labels: LabelNames, order: Literal["<", ">"]) -> bytes:
-    """Bytes of the extension, length and code first.
+    """Bytes of the extension, beginning with its size and code.
 
     Parameters
     ----------
-    labels : what to write; names hold letters, digits, `.`, `_` and `-` alone
+    labels : what to write; names consist of letters, digits, `.`, `_` and `-`
     order : byte order of the header
     """
     rows = "".join(
