@@ -346,7 +346,7 @@ def test_the_command_lists_and_removes_when_told(full):
     full.write()
     checked, status = full.run("check"), full.run("status")
     line = checked.stderr.splitlines()[-1]
-    assert line.startswith("[backsplit] check: leftover files: ") and "`backsplit clean`" in line
+    assert line.startswith("[backsplit] check: leftover files: ") and "`backsplit clean -c " in line
     assert status.stdout.splitlines()[-1] == line.removeprefix("[backsplit] check: ")
     before = contents(full.results)
     shown = full.run("clean")
