@@ -342,4 +342,4 @@ def test_no_case_is_said_with_a_command_that_can_be_pasted(project, monkeypatch)
     flow.check(config, None, 1, print)
     with pytest.raises(RunError, match="has been measured") as raised:
         Desk(open_project(config)).first(None)
-    assert raised.value.remedy.endswith("backsplit run -c 'my config.yaml'")
+    assert raised.value.remedy.endswith("`backsplit run -c 'my config.yaml'`")

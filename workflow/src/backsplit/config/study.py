@@ -155,7 +155,7 @@ class ArmSection(Section):
 
 
 class Study(Section):
-    """Networks that differ in their labels alone, trained and compared (target `study`)."""
+    """Networks that differ in their labels alone, trained and compared (`snakemake study`)."""
 
     configuration: str = Field(
         default="3d_fullres",

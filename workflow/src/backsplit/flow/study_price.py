@@ -29,7 +29,8 @@ def price(study: StudyProject) -> Iterator[str]:
     if whole is None or left is None:
         yield (
             f"no epoch measured yet; {study.project.command('study plan --measure')} times "
-            f"{MEASURED_STEPS} steps, once `backsplit study preprocess` and `labels` have run"
+            f"{MEASURED_STEPS} steps, once {study.project.command('study preprocess')} and "
+            f"{study.project.command('study labels')} have run"
         )
         return
     epochs = [progress.epoch_s(job) or 0.0 for job in progress.jobs]

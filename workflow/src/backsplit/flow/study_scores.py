@@ -134,14 +134,16 @@ def gather(study: StudyProject, say: Say) -> None:
         raise RunError(
             Code.FILE_MISSING,
             f"{len(missing)} of {len(jobs)} trainings have no scores (first: {missing[0].name})",
-            f"run the target `study`, or {study.project.command('study train')}, then "
-            "`study predict` and `study evaluate`",
+            f"run `snakemake --configfile {shlex.quote(str(study.project.path))} study`, or one "
+            f"after another {study.project.command('study train')}, "
+            f"{study.project.command('study predict')} and "
+            f"{study.project.command('study evaluate')}",
         )
     if old := outdated(study):
         say(
             f"[backsplit] study: {len(old)} of {len(jobs)} trainings used other settings, "
             f"labels or another nnU-Net than today (first: {old[0].name}); to compare like with "
-            f"like, run {study.project.command('study train')} again, then `predict` and `evaluate`"
+            f"like, run `snakemake --configfile {shlex.quote(str(study.project.path))} study`"
         )
     for name, columns in (("lesions", LESIONS), ("scores", SCORES)):
         parts = [pd.read_parquet(getattr(study.notes(job), name)) for job in jobs]

@@ -89,7 +89,7 @@ class Desk:
             raise RunError(
                 Code.FILE_MISSING,
                 f"no case in {self.project.results.root} has been measured",
-                f"run the workflow first: backsplit run -c {self._config}",
+                f"run the workflow first: `backsplit run -c {self._config}`",
             )
         if case is None:
             waiting = [id_ for id_ in self.cases if self._pages[id_].verdict == Verdict.REVIEW]
@@ -98,7 +98,7 @@ class Desk:
             raise RunError(
                 Code.FILE_MISSING,
                 f"{case!r} is not a measured case of {self.project.results.cases}",
-                f"backsplit explain {shlex.quote(case)} -c {self._config}",
+                f"see `backsplit explain {shlex.quote(case)} -c {self._config}`",
             )
         return case
 

@@ -84,7 +84,7 @@ def _odd_value(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
             value = f"{row['value']:.0f}"
             message = (
                 f"{target} has the value {value} in its file where {usual:.0f} is usual; "
-                "every voxel that is not 0 counts as it, so it may be something else"
+                "every voxel that is not 0 counts as the target, so it may be something else"
             )
             yield _flag(
                 row["case"], target, "lesion_value", Severity.WARN, value, expected, message

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -46,7 +47,7 @@ class _Resolver:
                 column,
                 pattern,
                 f"matches no class of segmenter {segmenter!r}; {shown}",
-                f"choose one of `backsplit labels {segmenter}`",
+                f"choose one of `backsplit labels {segmenter} -c {shlex.quote(str(self.file))}`",
             )
         return hits
 

@@ -38,8 +38,8 @@ def split_volumes(
         raise RunError(
             Code.LAYOUT_UNKNOWN,
             f"each image holds {count} channels in one file ({', '.join(found.channels)}), and "
-            "trainers read one file a channel",
-            f"call init again with --split: it writes {count * len(ids)} files to {into / FOLDER}",
+            "trainers read one file per channel",
+            f"run init again with --split: it writes {count * len(ids)} files to {into / FOLDER}",
         )
     cases = []
     for number, (name, case) in enumerate(zip(ids, found.cases, strict=True), start=1):

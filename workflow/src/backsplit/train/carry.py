@@ -47,7 +47,7 @@ def carry_plans(
                 Code.EXTENSION_MISMATCH,
                 f"{path} does not fit the network: {'; '.join(wrong)}",
                 f"carry the network's plans over under another name (--plans {name}Carried), or "
-                "train the network of lesions on shared plans (backsplit train plan)",
+                "train the network of lesions on shared plans (`backsplit train plan`)",
             )
         return plans
     carried = {**binary.plans, "dataset_name": raw.name, "plans_name": name}

@@ -122,7 +122,7 @@ def _require_images(dataset: NnUNetDataset) -> None:
         raise RunError(
             Code.PLANNING_FAILED,
             f"{dataset.images} lacks {len(missing)} of {len(wanted)} images ({missing[0]}, …)",
-            "export the data set again: backsplit export",
+            "export the data set again: `backsplit export`",
         )
 
 
