@@ -39,8 +39,8 @@ from backsplit.store.disk import atomic_path
 
 PATIENTS = (
     "which patient each case belongs to is not known: if a patient has several, add a column "
-    "`patient`, or run init again with --patient and a regular expression for the patient's part of "
-    "a case's name"
+    "`patient`, or run init again with --patient and a regular expression for the patient's part "
+    "of a case's name"
 )
 
 FIRST_ID = 501
