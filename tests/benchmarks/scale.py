@@ -37,7 +37,7 @@ from backsplit.volume import Grid, save_nifti
 
 ROOT = Path(__file__).parents[2]
 DIFFERENT = 10
-POLL_S = 0.5
+POLL_S = 0.05
 TICKS = os.sysconf("SC_CLK_TCK")
 
 

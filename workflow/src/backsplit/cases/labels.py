@@ -6,6 +6,7 @@ import shlex
 import string
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from backsplit.cases.table import Case
@@ -182,8 +183,8 @@ def snap_note(path: Path, grid: Grid, reference: Grid) -> tuple[str, ...]:
 def _fill(path: LabelPath, case: Case) -> Path:
     """Fill {case}, {column} and the path's own; a column's path starts at the table's folder."""
     values = {"case": case.id, **path.fields}
-    for _, field, _, _ in string.Formatter().parse(path.pattern):
-        if field is None or field in values:
+    for field in _fields(path.pattern):
+        if field in values:
             continue
         if field not in case.columns:
             raise RunError(
@@ -194,3 +195,8 @@ def _fill(path: LabelPath, case: Case) -> Path:
             )
         values[field] = case.column_path(field)
     return Path(path.pattern.format_map(values))
+
+
+@cache
+def _fields(pattern: str) -> list[str]:
+    return [field for _, field, _, _ in string.Formatter().parse(pattern) if field is not None]

@@ -132,11 +132,14 @@ class CaseTable:
     def cases(self, positions: Iterable[int]) -> list[Case]:
         """Cases at these row positions."""
         folder = self.config.dataset.cases.resolve().parent
+        channels = self.config.dataset.channels
+        lesions = lesion_columns(self.columns, list(self.config.targets))
         return [
             _case(
                 dict(zip(self.columns, self.rows[at], strict=True)),
                 self.lines[at],
-                self.config,
+                channels,
+                lesions,
                 folder,
             )
             for at in positions
@@ -222,12 +225,14 @@ def _require_lesions(columns: Sequence[str], config: Config) -> None:
                 )
 
 
-def _case(columns: dict[str, str], row: int, config: Config, folder: Path) -> Case:
-    cells = {c: columns[c] for c in lesion_columns(columns, list(config.targets))}
+def _case(
+    columns: dict[str, str], row: int, channels: Iterable[str], lesions: Iterable[str], folder: Path
+) -> Case:
+    cells = {c: columns[c] for c in lesions}
     return Case(
         id=columns["case"],
         row=row,
-        images={c: folder / columns[f"image_{c}"] for c in config.dataset.channels},
+        images={c: folder / columns[f"image_{c}"] for c in channels},
         lesions={
             c: None if cell in ("", NO_LESION) else folder / cell for c, cell in cells.items()
         },

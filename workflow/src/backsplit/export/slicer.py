@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from backsplit.export.meanings import Concept, Meaning
 from backsplit.volume import LabelNames, Volume
 
@@ -32,6 +30,8 @@ def save_slicer(
     names : label to name and colour
     meanings : what each name means
     """
+    import SimpleITK as sitk
+
     image = sitk.GetImageFromArray(labels.array)
     grid = labels.grid
     image.SetSpacing(grid.spacing)

@@ -12,13 +12,14 @@ from typing import Concatenate, ParamSpec
 from backsplit import __version__
 from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, CaseTable, excluded
+from backsplit.config.kind import LabelPath
 from backsplit.config.model import Config
 from backsplit.config.slices import checking
 from backsplit.errors import RunError
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
 from backsplit.store import versions
-from backsplit.store.disk import atomic_path, disk_errors, file_times, files_below, parts_of
+from backsplit.store.disk import atomic_path, disk_errors, file_times, files_below, input_times
 from backsplit.store.provenance import digest, plain
 from backsplit.store.provenance import versions as installed
 from backsplit.store.results import StageFolder, key_path
@@ -165,12 +166,18 @@ class Plan:
         segmenters = {n: section.what_labels() for n, section in self.config.segmenters.items()}
         return digest([c["structures"], segmenters, c["targets"], c["compose"]])
 
+    @cached_property
+    def _label_paths(self) -> list[Mapping[str, LabelPath]]:
+        paths = [section.label_paths for section in self.config.segmenters.values()]
+        return [one for one in paths if one]
+
     def _stats(self, case: Case) -> list[object]:
         paths = [*case.images.values(), *case.lesion_files.values()]
-        for section in self.config.segmenters.values():
-            paths += label_files(section.label_paths, case).values()
+        for label_paths in self._label_paths:
+            paths += label_files(label_paths, case).values()
         # an empty cell leads to the table's folder, where the results may lie
-        return [dict(case.columns), [_stat(path) for path in paths if path != case.folder]]
+        folder = str(case.folder)
+        return [dict(case.columns), [_stat(path) for path in paths if str(path) != folder]]
 
 
 def begin(table: Path, key: str) -> None:
@@ -217,7 +224,7 @@ def _files_of(path: Path) -> list[Path]:
 def _stat(path: Path) -> list[object]:
     """Size and times of each file that an input consists of."""
     try:
-        return [str(path), *map(file_times, parts_of(path))]
+        return [str(path), *input_times(path)]
     except (OSError, ValueError):
         return [str(path), None]
 

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import os
 import re
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -176,13 +177,30 @@ def parts_of(path: Path) -> list[Path]:
     return [path, data] if data != path and is_there(data) and data.is_file() else [path]
 
 
+def input_times(path: Path) -> list[list[object]]:
+    """Name, size and times of each file that an input consists of (see `parts_of`).
+
+    Raises
+    ------
+    OSError
+        It cannot be read.
+    """
+    status = path.stat()
+    if path.suffix.lower() in DETACHED or stat.S_ISDIR(status.st_mode):
+        return [file_times(part) for part in parts_of(path)]
+    return [_times(path, status)]  # asked once: a plan does so for every file of a data set
+
+
 def file_times(path: Path, *, follow: bool = True) -> list[object]:
     """Name, size and times of a file, which tell a change without reading it.
 
     The change time tells an edit that kept size and time, which can be set. Without `follow` they
     are those of a link itself.
     """
-    status = path.stat(follow_symlinks=follow)
+    return _times(path, path.stat(follow_symlinks=follow))
+
+
+def _times(path: Path, status: os.stat_result) -> list[object]:
     return [path.name, status.st_size, status.st_mtime_ns, status.st_ctime_ns]
 
 
