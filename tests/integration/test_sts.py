@@ -78,7 +78,7 @@ def test_a_lesion_keeps_volume_and_place_across_modalities(sts, shared, case):
     assert after_ml == pytest.approx(before_ml, rel=0.03)
     assert gap < 1.0
     sidecar = json.loads((sts.results / "labels" / f"{case}.json").read_text())
-    how = "the image's own voxels" if modality == "MR_T1" else "on the image's grid"
+    how = "the image's voxels" if modality == "MR_T1" else "on the image's grid"
     assert any(how in line for line in sidecar["summary"])
     (drawn,) = sidecar["drawn"]
     assert drawn["ml"] == pytest.approx(before_ml, rel=1e-5)

@@ -61,10 +61,15 @@ def lopsided(parts: pd.DataFrame, cube: Cube, rules: AnatomyRules) -> Iterator[F
         name = str(structure)
         if name not in cube.structures or fits(name, uneven):
             continue
+        places = mine[[f"centroid_{axis}" for axis in "xyz"]].to_numpy(float)
+        volumes = mine["volume_ml"].to_numpy(float)
+        rows_of: dict[str, list[int]] = {}
+        for row, case in enumerate(mine["case"]):
+            rows_of.setdefault(str(case), []).append(row)
         sided = {
-            str(case): _sides(rows, middle[str(case)])
-            for case, rows in mine.groupby("case", sort=False)
-            if np.isfinite(middle.get(str(case), np.nan))
+            case: _sides(places[rows] - [middle[case], 0.0, 0.0], volumes[rows])
+            for case, rows in rows_of.items()
+            if np.isfinite(middle.get(case, np.nan))
         }
         both = [case for case, one in sided.items() if one.paired]
         if len(both) < max(SYSTEMATIC_CASES, MOST_CASES * len(sided)):
@@ -90,11 +95,14 @@ def _fault(name: str, side: str, other: str, hit: Sequence[str], sided: dict[str
     return Fault(name, "lopsided", where, frozenset(hit), expected, message, example=example)
 
 
-def _sides(rows: pd.DataFrame, middle: float) -> Sided:
-    """Pair the parts of one structure with those that lie at their mirror image."""
-    places = rows[[f"centroid_{axis}" for axis in "xyz"]].to_numpy(float)
-    places = places - [middle, 0.0, 0.0]
-    volumes = rows["volume_ml"].to_numpy(float)
+def _sides(places: Array, volumes: Array) -> Sided:
+    """Pair the parts of one structure with those that lie at their mirror image.
+
+    Parameters
+    ----------
+    places : (part, 3), x, y, z in mm from the midline
+    volumes : (part,), in ml
+    """
     left = np.flatnonzero(places[:, 0] > LATERAL_MM).tolist()
     right = np.flatnonzero(places[:, 0] < -LATERAL_MM).tolist()
     free = _unpaired(places, volumes, left, right)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence, Set
 from enum import StrEnum
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -135,10 +135,13 @@ def verdicts(
     before = found if scored is unmoved else places(everyone, unmoved)
     decided = {str(row.case): row for row in decisions.itertuples()}
     sent = _within(review, everyone, found, before, scored, set(decided))
-    by_case = scored.groupby("case").indices
+    by_case: dict[str, list[_Flag]] = {}
+    columns = (scored[name] for name in ("case", "severity", "rule", "score"))
+    for case, *flag in zip(*columns, strict=True):
+        by_case.setdefault(case, []).append(_Flag(*flag))
     rows = []
     for case in everyone:
-        place, mine = found[case], scored.iloc[by_case.get(case, [])]
+        place, mine = found[case], by_case.get(case, [])
         leading = "" if place.leading is None else str(scored["message"].iloc[place.leading])
         row = {
             "case": case, "verdict": _verdict(mine, case in sent), "by": "rules", "note": "",
@@ -180,20 +183,28 @@ def _within(
     return set(waiting[: max(left, 0)])
 
 
-def _verdict(flags: pd.DataFrame, sent: bool) -> Verdict:
-    severities = set(flags["severity"])
+class _Flag(NamedTuple):
+    """What a verdict needs of a flag."""
+
+    severity: str
+    rule: str
+    score: float
+
+
+def _verdict(flags: Sequence[_Flag], sent: bool) -> Verdict:
+    severities = {flag.severity for flag in flags}
     if Severity.REJECT in severities:
         return Verdict.REJECT
     return Verdict.REVIEW if sent or Severity.REVIEW in severities else Verdict.ACCEPT
 
 
-def _rules(flags: pd.DataFrame, leading: int | None, scored: pd.DataFrame, sent: bool) -> str:
+def _rules(flags: Sequence[_Flag], leading: int | None, scored: pd.DataFrame, sent: bool) -> str:
     """The rules that led to a verdict, the leading one first."""
-    certain = flags[flags["severity"].isin({Severity.REJECT, Severity.REVIEW})]["rule"].tolist()
+    certain = [f.rule for f in flags if f.severity in (Severity.REJECT, Severity.REVIEW)]
     warned: list[str] = []
     if sent and leading is not None:
-        warnings = flags[(flags["severity"] == Severity.WARN) & (flags["score"] >= NOTABLE)]
-        warned = [scored["rule"].iloc[leading], *warnings["rule"]]
+        notable = [f.rule for f in flags if f.severity == Severity.WARN and f.score >= NOTABLE]
+        warned = [str(scored["rule"].iloc[leading]), *notable]
     return ",".join(dict.fromkeys([*certain, *warned]))
 
 
