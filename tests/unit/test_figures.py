@@ -48,7 +48,7 @@ def test_boxes_and_dots_stand_in_order_on_their_scales():
 def test_nothing_measured_is_no_fault():
     assert lay_out_strips([]).rows == ()
     ElementTree.fromstring(draw_strips(lay_out_strips([])))
-    assert "disagreed" in draw_matrix(lay_out_matrix([]))
+    assert "No voxel was labelled differently" in draw_matrix(lay_out_matrix([]))
 
 
 def test_the_matrix_sums_layers_and_keeps_the_whole_volume():

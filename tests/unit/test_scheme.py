@@ -174,7 +174,7 @@ def test_exceptions_by_name_group_and_wildcard():
     (round_,) = problems_of(
         structures, **{"except": [{"winner": a, "loser": b} for a, b in circle]}
     )
-    assert round_.code is Code.CONFIG_INVALID and "circle" in round_.what
+    assert round_.code is Code.CONFIG_INVALID and "cycle" in round_.what
 
 
 def test_hosts_are_anatomy_unless_the_configuration_names_them():
@@ -260,8 +260,8 @@ def test_a_circle_of_exceptions_is_told_step_by_step():
     pairs = [{"winner": "kidney", "loser": "aorta"}, {"winner": "aorta", "loser": "kidney"}]
     (problem,) = problems_of(structures, **{"except": pairs})
     assert problem.what in (
-        "goes in a circle: kidney over aorta over kidney",
-        "goes in a circle: aorta over kidney over aorta",
+        "forms a cycle: kidney over aorta over kidney",
+        "forms a cycle: aorta over kidney over aorta",
     )
 
 

@@ -125,8 +125,8 @@ def test_an_exchange_of_two_names_is_one_fault():
     assert found[1].expected == "liver and spleen the other way round"
     assert found[1].message == (
         "liver and spleen have each other's size and place in 20 of 20 cases: their names are "
-        "exchanged in the mapping, or in the segmenter's class table; put back, nothing is wrong "
-        "with either (volume)"
+        "exchanged in the mapping, or in the segmenter's class table; swapped back, nothing is "
+        "wrong with either (volume)"
     )
 
 

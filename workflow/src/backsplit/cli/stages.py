@@ -22,7 +22,8 @@ app = typer.Typer()
 UnrestrictedOption = Annotated[
     bool,
     typer.Option(
-        "--only-unrestricted", help="Leave out segmenters that may not be used commercially."
+        "--only-unrestricted",
+        help="Leave out segmenters whose labels are not known to be free for commercial use.",
     ),
 ]
 

@@ -113,12 +113,14 @@ def init(
         str,
         typer.Option(
             help="Regular expression for the patient's part of a case's name: its first group, or "
-            "all that it finds."
+            "the whole match."
         ),
     ] = "",
     drawn: Annotated[
         DrawnAs | None,
-        typer.Option("--from", help="Which files hold the lesions, if there are both."),
+        typer.Option(
+            "--from", help="Read lesions from these files where a TCIA download has both."
+        ),
     ] = None,
     split: Annotated[
         bool,

@@ -147,7 +147,7 @@ def compare(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> Non
 
 @app.command()
 def advise(config: ConfigOption = DEFAULT_CONFIG, log: LogOption = None) -> None:
-    """Print what is known about each structure, and the evidence that it matters."""
+    """Print what is known about each structure, and whether it predicts a gain."""
     from backsplit.flow.project import open_project
     from backsplit.flow.study_advise import advise as run
 

@@ -23,7 +23,7 @@ def evaluate(
         typer.Option(help="Folder for the tables. Default: evaluation/NAME in the results."),
     ] = None,
     tolerance_mm: Annotated[
-        float, typer.Option("--tolerance-mm", min=0.0, help="Tolerance of NSD.")
+        float, typer.Option("--tolerance-mm", min=0.0, help="Tolerance of NSD, in mm.")
     ] = 2.0,
     rule: Annotated[
         str, typer.Option(help="Which lesions count: plain, or brats-gli, -ssa, -ped, -men, -met.")

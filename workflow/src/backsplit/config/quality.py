@@ -176,8 +176,8 @@ class Quality(Section):
     )
     decisions: Path | None = Field(
         default=None,
-        description="Your own verdicts: case, decision (accept, review, reject), note. They win. "
-        "Default: qc/decisions.tsv in the results.",
+        description="Your own decisions: case, decision (accept, review, reject), note. They "
+        "override the rules. Default: qc/decisions.tsv in the results.",
     )
 
     @model_validator(mode="before")

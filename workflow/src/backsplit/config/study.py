@@ -186,7 +186,9 @@ class Study(Section):
         description="When a voxel is labelled as a target: no class is more probable (argmax), or "
         "its probability exceeds a threshold. Each is scored.",
     )
-    tolerance_mm: float = Field(default=2.0, ge=0, description="Tolerance of NSD, mm.")
+    tolerance_mm: float = Field(
+        default=2.0, ge=0, description="Tolerance of NSD (normalised surface Dice), mm."
+    )
     augmenters: int = Field(
         default=4,
         ge=0,

@@ -200,7 +200,7 @@ def _exchange(fault: Fault, other: str, gone: Sequence[Fault]) -> Fault:
     names = ", ".join(dict.fromkeys(f.rule for f in gone if not f.rule.startswith("cohort_")))
     message = (
         f"{fault.subject} and {other} have each other's size and place in {fault.where}: their "
-        f"names are exchanged in the mapping, or in the segmenter's class table; put back, "
+        f"names are exchanged in the mapping, or in the segmenter's class table; swapped back, "
         f"nothing is wrong with either ({names})"
     )
     expected = f"{fault.subject} and {other} the other way round"

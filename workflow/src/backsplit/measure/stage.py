@@ -122,7 +122,9 @@ class MeasureStage:
                 "correct that and run again",
             )
         if not labels.exists():
-            raise CaseError(Code.FILE_MISSING, f"{labels} does not exist", "compose the case first")
+            raise CaseError(
+                Code.FILE_MISSING, f"{labels} does not exist", "run `backsplit compose` first"
+            )
         layers = self._layers(case)
         return {
             "stage": "measure",

@@ -67,7 +67,7 @@ class PageStage:
             fingerprint = read_sidecar(measured, MeasureSidecar).fingerprint
         except (OSError, ValueError):
             raise CaseError(
-                Code.FILE_MISSING, f"{measured} cannot be read", "measure the case first"
+                Code.FILE_MISSING, f"{measured} cannot be read", "run `backsplit measure` first"
             ) from None
         return {
             "stage": "pages",

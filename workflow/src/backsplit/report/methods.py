@@ -153,7 +153,8 @@ def _composing(config: Config, facts: ReportFacts) -> Iterator[str]:
             if len(layers) > 1
             else ""
         )
-        + "; each written label map was compared with its lesion file, voxel by voxel."
+        + "; each written label map was compared with the lesions on its image's grid, voxel by "
+        "voxel."
     )
     for name, structure in config.structures.items():
         if len(structure.segmenters) > 1:
@@ -166,7 +167,7 @@ def _composing(config: Config, facts: ReportFacts) -> Iterator[str]:
     if unknown:
         said = {
             "ignore": "voxels that could belong to it were set to an ignore label",
-            "background": "its voxels are background",
+            "background": "its voxels were left as background",
             "drop": "the case was left out",
         }[config.compose.unknown]
         yield f"Where a structure could not be labelled ({_listed(unknown)}), {said}."

@@ -241,7 +241,7 @@ def _exceptions(resolver: _Resolver, labels: Sequence[str]) -> tuple[tuple[str, 
     except CycleError as error:
         circle = " over ".join(error.args[1])
         resolver.problem(
-            Code.CONFIG_INVALID, column, None, f"goes in a circle: {circle}", "remove one of them"
+            Code.CONFIG_INVALID, column, None, f"forms a cycle: {circle}", "remove one of them"
         )
     return tuple(pairs)
 
@@ -259,7 +259,7 @@ def _hosts(resolver: _Resolver) -> dict[str, tuple[str, ...]]:
     unknown = sorted(set(config.compose.hosts) - set(config.targets))
     if unknown:
         resolver.problem(
-            Code.CONFIG_INVALID, column, unknown[0], "is no target", "name one of the targets"
+            Code.CONFIG_INVALID, column, unknown[0], "is not a target", "name one of the targets"
         )
     resolver.labels(config.compose.repair.over, "compose.repair.over", tuple(config.structures))
     return {

@@ -156,7 +156,7 @@ class LabelFiles:
                 Code.FILE_MISSING,
                 f"{next(iter(paths.values()))} does not exist, nor does any other of the "
                 f"{len(paths)} files of this segmenter",
-                "add them (empty where one is absent)",
+                "add them (an empty mask where a structure is absent)",
             )
         notes: list[str] = []
         faults: dict[str, CaseError] = {}

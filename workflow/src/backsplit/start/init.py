@@ -182,7 +182,7 @@ def _without_leaks(found: Found) -> tuple[Found, list[str]]:
     kept = [note for note in found.notes if note != FOLDS_KEPT]
     said = (
         f"the data set's folds train and validate on the same patient ({torn[0]}; {len(torn)} in "
-        "all): they are not kept, and folds will be our own"
+        "all): they are not kept, and new folds are made"
     )
     cases = [replace(case, fold=None) for case in found.cases]
     return replace(found, cases=cases, notes=kept), [said]

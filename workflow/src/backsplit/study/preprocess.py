@@ -73,7 +73,7 @@ def _require_configuration(plans: Mapping[str, Any], configuration: str) -> None
     if configuration not in plans["configurations"]:
         raise RunError(
             Code.TRAINING_UNSUITED,
-            f"nnU-Net plans {', '.join(plans['configurations'])} for these images, and no "
+            f"nnU-Net plans {', '.join(plans['configurations'])} for these images, but not "
             f"{configuration}",
             "name one of them in study.configuration",
         )

@@ -195,7 +195,7 @@ class LabelSet:
             raise RunError(
                 Code.PROMISE_BROKEN,
                 f"{case}: {changed} voxels of lesions differ from {self.source.labels(case)}",
-                "report it",
+                "report this as a bug",
             )
 
 

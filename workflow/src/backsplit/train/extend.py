@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,7 +99,7 @@ def write_extended(
         raise RunError(
             Code.WOULD_OVERWRITE,
             f"{out} already has {', '.join(there)}, from which nnU-Net would go on",
-            f"keep it and train another fold, or remove it: rm -r {out}",
+            f"keep it and train another fold, or remove it: rm -r {shlex.quote(str(out))}",
         )
     cases = _splits(ready / "splits_final.json")[binary.fold]["train"]
     share = shares(raw, described, old, new, cases, say)
@@ -276,7 +277,7 @@ def _change(
         raise RunError(
             Code.PROMISE_BROKEN,
             f"a probability of the extended network differs by {change:.1e} on {case}",
-            "report it",
+            "report this as a bug",
         )
     return change
 

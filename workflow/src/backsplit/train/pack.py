@@ -6,6 +6,7 @@ and the cases of dataset.json's `unknown`.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,9 @@ def pack(model: Path, out: Path, folds: Sequence[int] | None, checkpoint: str = 
     folder: Path = out / first.plans["dataset_name"] / name
     if folder.exists():
         raise RunError(
-            Code.WOULD_OVERWRITE, f"{folder} already exists", f"remove it: rm -r {folder}"
+            Code.WOULD_OVERWRITE,
+            f"{folder} already exists",
+            f"remove it: rm -r {shlex.quote(str(folder))}",
         )
     for fold, found in loaded.items():
         path = folder / f"fold_{fold}" / FINAL

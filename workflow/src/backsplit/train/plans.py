@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import os
 import pickle
+import shlex
 import shutil
 import subprocess
 import sys
@@ -165,7 +166,7 @@ def share(
         raise RunError(
             Code.WOULD_OVERWRITE,
             f"{folder} was not made by `backsplit train plan`",
-            f"remove it, or give another folder: rm -r {folder}",
+            f"give another folder (--preprocessed), or remove it: rm -r {shlex.quote(str(folder))}",
         )
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)

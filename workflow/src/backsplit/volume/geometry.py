@@ -205,7 +205,7 @@ def orthonormal(
             Code.DIRECTION_SHEARED,
             f"{path} has axes that are not at right angles (cosine {skew:.3g}; up to {gap:.3g} mm "
             "at its corners), as after a gantry tilt",
-            "resample it to a rectangular grid",
+            "resample it, and what was drawn on it, to a rectangular grid",
         )
     if skew <= SKEW_OF_ITK:
         return rotation, []

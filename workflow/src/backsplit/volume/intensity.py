@@ -38,7 +38,7 @@ def require_finite(path: Path, image: Array) -> None:
         raise CaseError(
             Code.IMAGE_NOT_FINITE,
             f"{path} has {count} voxels that are NaN or infinite",
-            "replace them with the scanner's value for air",
+            "replace them with the value of air (-1024 in CT, else 0)",
         )
 
 

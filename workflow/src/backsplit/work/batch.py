@@ -150,7 +150,7 @@ def attempt(case: Case, work: Callable[[Case], Result]) -> Result | CaseError:
         return CaseError(
             Code.OUT_OF_MEMORY,
             f"{case.id} needs more memory than there is ({error})",
-            "give the job more",
+            "give the job more memory",
         )
     except OSError as error:
         if (told := disk_error(error, error.filename or "the results")) is not None:
@@ -163,10 +163,12 @@ def attempt(case: Case, work: Callable[[Case], Result]) -> Result | CaseError:
             return CaseError(
                 Code.OUT_OF_MEMORY,
                 f"{case.id} does not fit into the device's memory",
-                "use a larger one",
+                "use a GPU with more memory, or set run.device to cpu",
             )
         return CaseError(
-            Code.INTERNAL, f"{case.id}: {type(error).__name__}: {error}", "see the log"
+            Code.INTERNAL,
+            f"{case.id}: {type(error).__name__}: {error}",
+            "see the log, and report this as a bug",
         )
 
 

@@ -115,11 +115,11 @@ def folds_of(root: Path) -> tuple[dict[str, int], list[str]]:
     except FileNotFoundError:
         return {}, []
     except (OSError, ValueError, KeyError, TypeError):
-        return {}, [f"{path.name} cannot be read: folds will be our own"]
+        return {}, [f"{path.name} cannot be read: new folds are made"]
     folds = {case: number for number, split in enumerate(validated) for case in split}
     everyone = set().union(*map(set, validated), *trained)
     if sum(map(len, validated)) != len(folds):
-        return {}, [f"{path.name} validates a case in several folds: folds will be our own"]
+        return {}, [f"{path.name} validates a case in several folds: new folds are made"]
     if any(train != everyone - set(val) for train, val in zip(trained, validated, strict=True)):
         note = f"{path.name} leaves cases out of a fold: only what each fold validates is kept"
         return folds, [note]
