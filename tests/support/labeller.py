@@ -54,8 +54,18 @@ def label(source: Path, target: Path, how: str) -> None:
     if bad and how == "shift":
         struct.pack_into("<f", header, 292, struct.unpack_from("<f", header, 292)[0] + 50)
         struct.pack_into("<f", header, 268, struct.unpack_from("<f", header, 268)[0] + 50)
+    if bad and how == "unoriented":
+        struct.pack_into("<2h", header, 252, 0, 0)
+    if bad and how == "four":
+        struct.pack_into("<5h", header, 40, 4, *shape[:2], shape[2] // 2, 2)
     if bad and how == "nothing":
         return
+    if bad and how == "text":
+        target.write_text("no label map")
+        return
+    if bad and how == "folder":
+        target.mkdir()
+        target = target / "bone.nii.gz"
     if bad and how == "undeclared":
         labels[labels == 2] = 7
     struct.pack_into("<2h", header, 70, 2, 8)

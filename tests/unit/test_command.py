@@ -36,6 +36,10 @@ FAILURES = {
     "shift": Code.GRID_MISMATCH,
     "nothing": Code.OUTPUT_MISSING,
     "fraction": Code.LABEL_NOT_INTEGER,
+    "unoriented": Code.ORIENTATION_UNKNOWN,
+    "text": Code.FILE_UNREADABLE,
+    "folder": Code.FILE_UNREADABLE,
+    "four": Code.NOT_3D,
 }
 
 
@@ -52,8 +56,10 @@ def test_each_failure_has_its_code_and_costs_one_case(tmp_path, how, code):
     if how == "fail":
         assert "exit status 3" in found["bad"].what
         assert "cannot allocate a thing" in found["bad"].what
-    if how == "shift":
-        assert "on the grid of the image" in found["bad"].remedy
+    if found["bad"].what.startswith("labeller.py wrote: "):
+        assert found["bad"].remedy.startswith("have the program write")
+    else:
+        assert how in ("fail", "crash", "nothing")
     for name in ("a", "c"):
         np.testing.assert_array_equal(found[name].array, expected(name))
 

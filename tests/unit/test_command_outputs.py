@@ -82,6 +82,26 @@ def test_the_image_that_a_program_is_given_is_no_label_map(tmp_path):
         assert labelled([case], command=idle, output=output)["a"].code is Code.OUTPUT_MISSING
 
 
+BESIDE = """
+import shutil, sys
+from pathlib import Path
+image = next(Path(sys.argv[1]).glob("*.nii.gz"))
+shutil.copy(image, image.with_name("a_seg.nii.gz"))
+"""
+
+
+@pytest.mark.parametrize(("keys", "lacking"), [
+    ({}, "outputs/b.nii.gz"),
+    ({"batch": "folder"}, "outputs/b.nii.gz"),
+    ({"output": "{name}.nii.gz", "labels": ["bone"]}, "bone.nii.gz"),
+])  # fmt: skip
+def test_labels_beside_the_images_are_named_and_the_images_are_not(tmp_path, keys, lacking):
+    cases = [marked_case(tmp_path, name) for name in ("a", "b")]
+    found = labelled(cases, command=[sys.executable, "-c", BESIDE, "{images}"], **keys)["b"]
+    assert found.code is Code.OUTPUT_MISSING
+    assert f"wrote no {lacking} for b; it wrote images/a_seg.nii.gz" in found.what
+
+
 @pytest.mark.parametrize("how", [
     "os.mkfifo(sys.argv[2])", "os.symlink(sys.argv[1], sys.argv[2])",
     "os.rmdir('outputs'); os.symlink(os.path.dirname(sys.argv[1]), 'outputs')",

@@ -92,6 +92,33 @@ def test_a_program_that_is_not_there_is_told_before_the_work():
     assert gone.code is Code.PROGRAM_MISSING
 
 
+@pytest.mark.parametrize(("command", "what", "remedy"), [
+    (["python", "label.py"], "is a file where you run", "write ./label.py"),
+    (["python", "-u", "./lable.py"], "./lable.py does not exist", "correct its path"),
+    (["label.py"], "is not in PATH", "write ./label.py"),
+    (["./label.py"], "is not executable", "chmod +x ./label.py"),
+    (["./lable.py"], "does not exist", "correct its path"),
+])  # fmt: skip
+def test_a_script_that_the_program_would_not_find_is_told_before_the_work(
+    tmp_path, monkeypatch, command, what, remedy
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "label.py").write_text("")
+    told = refused(command=[*command, "{image}"])
+    assert told.code is Code.PROGRAM_MISSING
+    assert what in told.what and remedy in told.remedy
+
+
+def test_arguments_that_only_look_like_scripts_are_left_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        [sys.executable, "-m", "package", "run.py", "{image}"],
+        [sys.executable, "run --now /there/run.py", "{image}"],
+        [sys.executable, "{case}.py", "{image}"],
+    ):
+        segmenter_of(command=command).weights()
+
+
 @pytest.mark.parametrize(("keys", "told"), [
     ({"command": ["p"]}, "would get no image"),
     ({"command": ["p", "{image}", "{ouput}"]}, "{ouput} is not a placeholder here"),

@@ -68,7 +68,7 @@ def test_dump_reads_back_as_the_same(tmp_path):
         ("  liver: organs/liver", "  liver: organ/liver", 11, "structures.liver", "'organ/liver'"),
         ("  liver: organs/liver", "  tumor: organs/liver", 11, "structures.tumor", "also a target"),
         ("cyst: 3", "cyst: [3, 3]", 5, "targets.cyst", "lists a value twice"),
-        ("cyst: 3", "cyst: 0", 5, "targets.cyst", "1..65535"),
+        ("cyst: 3", "cyst: 0", 5, "targets.cyst", "0 is the background"),
         ("cyst: 3", "background: 3", 5, "targets.background", "reserved"),
         ("  liver: organs/liver", TWICE, 12, "structures.liver", "twice"),
         ("  liver: organs/liver", "  a b: organs/liver", 11, "structures.a b", "a letter"),
@@ -127,6 +127,13 @@ def test_no_word_of_python_is_in_a_message_whatever_is_wrong(tmp_path):
         "licence": "MIT",
     }
     whole["segmenters"]["tissue"] = {"kind": "threshold", "bands": {"fat": [-190, -30]}}
+    whole["segmenters"]["ours"] = {
+        "kind": "command",
+        "command": ["label", "{image}", "{output}"],
+        "labels": {"bone": 1},
+        "devices": {"cpu": ["--cpu"]},
+        "container": {"image": "ours.sif"},
+    }
     whole["segmenters"]["net"] = {"kind": "nnunet", "model": "m", "folds": [0, "all"]}
     whole["export"]["bids"] = {"suffixes": {"ct": "T1w"}}
     refused = 0
@@ -174,6 +181,49 @@ def test_a_name_that_yaml_takes_for_something_else_is_refused_and_quoted_taken(t
     if name.isalpha():
         config = _load(tmp_path, f"{GOOD}  '{name}': organs/spleen\n")
         assert config.structures[name].of == ("organs/spleen",)
+
+
+COMMAND = """\
+segmenters:
+  organs: {kind: totalsegmentator, task: total}
+  given: {kind: files, path: "{lesion}", labels: {kidney: 1}}
+  ours:
+    kind: command
+    command: [label, "{image}", "{output}"]
+    labels: {bone: 1, lung: 2}
+"""
+
+
+@pytest.mark.parametrize(("line", "place", "what", "remedy"), [
+    ("    labels: {left lung: 1}", "labels.left lung", "must be a letter", "change it"),
+    ("    labels: {1: bone, 2: lung}", "labels", "has values before names",
+     "write {bone: 1, lung: 2}"),
+    ("    labels: {'0': background, '1': bone}", "labels", "has values before names",
+     "write {bone: 1}"),
+    ("    labels: {background: 0, bone: 1}", "labels.background", "0 is the background",
+     "use a value in 1..65535, or leave it out"),
+    ("    command: [label, {image}]", "command.1", "must be text, but YAML reads {image}",
+     'put it in quotes: "{image}"'),
+    ("    command: label {image}", "command", "must be a list", "write a list: [first, second]"),
+    ("    labels: {bone: 1}\n    depends_on: net.pt", "depends_on", "must be a list",
+     "write a list: [first, second]"),
+    ("    labels: {bone: 1}\n    device: cpu", "device", "is an unknown key",
+     "remove it or correct its spelling"),
+])  # fmt: skip
+def test_what_is_wrong_with_a_program_s_section_is_said_at_its_own_key(
+    tmp_path, line, place, what, remedy
+):
+    """The kind has the name of one of its keys."""
+    key = line.split(":")[0]
+    given = "\n".join(line if old.startswith(key) else old for old in COMMAND.splitlines())
+    text = GOOD.replace(GOOD[GOOD.index("segmenters:") : GOOD.index("structures:")], f"{given}\n")
+    with pytest.raises(ConfigError) as caught:
+        _load(tmp_path, text)
+    (problem,) = caught.value.problems
+    assert (problem.column, problem.remedy) == (f"segmenters.ours.{place}", remedy)
+    assert problem.what.startswith(what)
+    row = text.splitlines()[problem.row - 1].strip()
+    assert row.startswith(f"{place.split('.')[0]}:")
 
 
 def test_the_key_off_needs_no_quotes(tmp_path):

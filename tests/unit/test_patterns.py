@@ -121,6 +121,26 @@ def test_anatomy_whose_files_are_named_after_case_and_structure(tmp_path):
     assert report.checked[0].case.columns["anatomy_drawn"].endswith("organs/a_")
 
 
+def test_anatomy_whose_files_have_names_that_no_class_can_have(tmp_path):
+    for case in ("a", "b"):
+        volume(tmp_path / case / "ct.nii.gz")
+        volume(tmp_path / case / "gtv.nii.gz", 1)
+        for name in ("Aorta", "01 Leber (ganz)", "02 Milz", "Milz", "ignore"):
+            volume(tmp_path / case / "seg" / f"{name}.nii.gz", 1)
+    config, report, said = by_patterns(
+        tmp_path,
+        {"ct": "{case}/ct.nii.gz"},
+        "{case}/gtv.nii.gz",
+        anatomy={"drawn": "{case}/seg/{name}.nii.gz"},
+    )
+    assert config.segmenters["drawn"].labels == {
+        "Aorta": "Aorta", "Leber_ganz": "01 Leber (ganz)", "Milz": "Milz", "Milz_2": "02 Milz",
+    }  # fmt: skip
+    assert config.structures["Leber_ganz"].of == ("drawn/Leber_ganz",)
+    assert section(said, "left out") == ["2 files */seg/ignore.nii.gz: not part of this layout"]
+    assert statuses(report) == ["ok", "ok"]
+
+
 @pytest.mark.parametrize("named", [True, False])
 def test_anatomy_in_one_file_of_its_own(tmp_path, named):
     for case in ("a", "b"):

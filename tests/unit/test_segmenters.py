@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -69,6 +70,32 @@ def test_binary_files_that_overlap_are_both_kept(case):
     expected = np.where(a & b, 3, np.where(a, 1, np.where(b, 2, 0)))
     np.testing.assert_array_equal(result.array, expected)
     assert result.overlaps == {3: (1, 2)} and not result.unknown
+
+
+def test_binary_files_may_have_any_name(case):
+    mask = np.zeros(ct_like().shape, np.uint8)
+    mask[:, :, :10] = 255
+    save(case.folder / "c1_01 Leber (ganz).nii.gz", mask)
+    pattern = str(case.folder / "{case}_{name}.nii.gz")
+    names = {"liver": "01 Leber (ganz)", "spleen": "02 Milz"}
+    segmenter = files_segmenter(Files(kind="files", path=pattern, labels=names))
+    result = label(segmenter, case)
+    np.testing.assert_array_equal(result.array, mask // 255)
+    assert segmenter.classes() == {"liver": 1, "spleen": 2}
+    assert list(result.unknown) == ["spleen"] and "02 Milz.nii.gz" in result.unknown["spleen"]
+    assert list(segmenter.inputs(case)) == ["liver"]
+
+
+@pytest.mark.parametrize(("path", "labels", "told"), [
+    ("{case}/{name}.nii.gz", {"liver": 1}, "{name: file name}"),
+    ("{case}/{name}.nii.gz", {"liver": "a", "spleen": "a"}, "two names share"),
+    ("{case}/*.nii.gz", {"liver": 1}, "cannot have * or ?"),
+    ("{case:>3}.nii.gz", {"liver": 1}, "may only contain"),
+    ("{case}.nii.gz", ["liver"], "path needs {name}"),
+])  # fmt: skip
+def test_paths_and_labels_of_files_that_do_not_fit_are_refused(path, labels, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        Files(kind="files", path=path, labels=labels)
 
 
 def test_masks_that_overlap_in_every_way_lose_nothing():

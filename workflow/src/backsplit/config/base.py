@@ -72,6 +72,8 @@ def _label_value(value: object) -> int | str:
         return value
     if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MOST_LABEL:
         return value
+    if value == 0 and isinstance(value, int):
+        raise ValueError(f"0 is the background; use a value in 1..{MOST_LABEL}, or leave it out")
     raise ValueError(
         f"{in_yaml(value)} is neither a label value in 1..{MOST_LABEL} nor the name of a DICOM "
         "segment"

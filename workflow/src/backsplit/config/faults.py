@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -46,9 +47,9 @@ BOUNDS: Mapping[str, str] = {
 }
 """The same with what bounds the value."""
 
-CONTAINERS = frozenset(
-    kind for kind, noun in NOUNS.items() if noun in ("a list", "a mapping of keys to values")
-)
+
+MOST_SHOWN = 3
+"""Entries of a mapping that a message has."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ def faults(errors: Sequence[Mapping[str, Any]], data: object) -> list[Fault]:
     """Say what pydantic's errors mean, one fault for each place of the file.
 
     Where a key takes several kinds of values, each kind that does not fit is an error of its own:
-    they are put together, and those of a list are left out where a mapping was given.
+    they are put together, and those that ask for another type are left out where a part of the
+    value is to blame.
     """
     places: dict[tuple[object, ...], list[Mapping[str, Any]]] = {}
     for error in errors:
@@ -80,10 +82,10 @@ def faults(errors: Sequence[Mapping[str, Any]], data: object) -> list[Fault]:
     found = []
     for key, here in places.items():
         deeper = any(other[: len(key)] == key and other != key for other in places)
-        wrong = [e for e in here if not (deeper and e["type"] in CONTAINERS)]
+        wrong = [e for e in here if not (deeper and e["type"] in NOUNS)]
         if wrong:
-            found.append(_fault(key, wrong))
-    return found
+            found.append(_fault(key, wrong, data))
+    return list(dict.fromkeys(found))
 
 
 def _key(error: Mapping[str, Any], data: object) -> tuple[object, ...]:
@@ -93,11 +95,19 @@ def _key(error: Mapping[str, Any], data: object) -> tuple[object, ...]:
     missing = parts[-1:] if error["type"] == "missing" else ()
     kept: list[object] = []
     node: Any = data
+    tag = _tag(node)
     for part in parts[: len(parts) - len(missing)]:
-        if _holds(node, part):
-            node = node[part]
+        if part == tag:  # the section's kind, once: `command` is also the name of a key
+            tag = None
+        elif _holds(node, part):
+            node, tag = node[part], _tag(node[part])
             kept.append(part)
     return (*kept, *missing)
+
+
+def _tag(node: object) -> object:
+    """The kind that a section names; pydantic puts it into the paths of its keys."""
+    return node.get("kind") if isinstance(node, Mapping) else None
 
 
 def _holds(node: object, part: object) -> bool:
@@ -106,18 +116,49 @@ def _holds(node: object, part: object) -> bool:
     return isinstance(node, Mapping) and part in node
 
 
-def _fault(key: tuple[object, ...], errors: Sequence[Mapping[str, Any]]) -> Fault:
+def _fault(key: tuple[object, ...], errors: Sequence[Mapping[str, Any]], data: object) -> Fault:
     first = errors[0]
-    kind, value = first["type"], first.get("input")
-    if isinstance(value, Mapping | list | tuple):
-        value = None
-    if first["loc"][-1:] == ("[key]",) and kind == "string_type":
-        what = f"a name is text, but YAML reads it as {in_yaml(first.get('input'))}"
-        return Fault(tuple(part for part in key if isinstance(part, str)), what, "put it in quotes")
+    kind, given = first["type"], first.get("input")
+    value = None if isinstance(given, Mapping | list | tuple) else given
+    if first["loc"][-1:] == ("[key]",):
+        mapping = key[:-1] if key[-1:] == (given,) else key
+        if (meant := _turned_round(_at(mapping, data))) is not None:
+            return Fault(mapping, "has values before names", f"write {meant}")
+        if kind == "string_type":
+            what = f"a name is text, but YAML reads it as {in_yaml(given)}"
+            return Fault(mapping, what, "put it in quotes")
+    if kind == "string_type" and isinstance(given, Mapping) and [*given.values()] == [None]:
+        braces = f"{{{next(iter(given))}}}"
+        what = f"must be text, but YAML reads {braces} as a mapping"
+        return Fault(key, what, f'put it in quotes: "{braces}"')
     if (said := SAID.get(kind)) is not None:
         return said(key, first)
     expected = list(dict.fromkeys(_expected(error) for error in errors))
-    return Fault(key, f"must be {' or '.join(expected)}", value=value)
+    remedy = "write a list: [first, second]" if expected == ["a list"] and value else "change it"
+    return Fault(key, f"must be {' or '.join(expected)}", remedy, value)
+
+
+def _at(key: tuple[object, ...], data: object) -> object:
+    """What the file has at a key."""
+    node: Any = data
+    for part in key:
+        node = node[part]
+    return node
+
+
+def _turned_round(node: object) -> str | None:
+    """{1: liver} as {liver: 1}, for a message; None where the values are not names."""
+    if not isinstance(node, Mapping):
+        return None
+    pairs = [(str(value), name) for value, name in node.items() if str(value) != "0"]
+    if not all(value.isdecimal() and _is_name(name) for value, name in pairs):
+        return None
+    more = ", …" if len(pairs) > MOST_SHOWN else ""
+    return f"{{{', '.join(f'{name}: {value}' for value, name in pairs[:MOST_SHOWN])}{more}}}"
+
+
+def _is_name(text: object) -> bool:
+    return isinstance(text, str) and re.match(NAME_PATTERN, text) is not None
 
 
 def _expected(error: Mapping[str, Any]) -> str:
@@ -140,7 +181,8 @@ def _missing(key: tuple[object, ...], _: Mapping[str, Any]) -> Fault:
 def _own(key: tuple[object, ...], error: Mapping[str, Any]) -> Fault:
     value = error.get("input")
     shown = None if isinstance(value, Mapping | list | tuple) else value
-    return Fault(key, str(error["ctx"]["error"]), value=shown)
+    what, _, remedy = str(error["ctx"]["error"]).partition("; ")
+    return Fault(key, what, remedy or "change it", shown)
 
 
 def _no_kind(key: tuple[object, ...], _: Mapping[str, Any]) -> Fault:

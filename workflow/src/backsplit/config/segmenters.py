@@ -114,7 +114,7 @@ class Files(Licensed):
     )
     labels: dict[Name, LabelValue] | tuple[Name, ...] = Field(
         description="{name: value} for one multilabel file (DICOM: the segment's number or name); "
-        "[names] for one binary file each."
+        "with {name} in `path` [names] or {name: file name} for one binary file each."
     )
     missing: Literal["unknown", "absent"] = Field(
         default="unknown",
@@ -128,31 +128,40 @@ class Files(Licensed):
             raise ValueError("labels is empty; name at least one structure")
         for _, name, layout, conversion in string.Formatter().parse(self.path):
             if layout or conversion or (name is not None and not PATH_FIELD.fullmatch(name)):
-                raise ValueError("path may hold {case}, {name} and {column} as they stand, only")
-        binary = "{name}" in self.path
+                raise ValueError("path may only contain {case}, {name} and {column}, unformatted")
+        if "*" in self.path or "?" in self.path:
+            raise ValueError("path cannot have * or ?; add a column to the table, and use {column}")
         if isinstance(self.labels, dict):
-            if binary:
-                raise ValueError("path has {name}, so labels must be a list of names")
             values = list(self.labels.values())
             if len(set(values)) != len(values):
-                raise ValueError("two names share a label value")
-        elif not binary:
+                raise ValueError("two names share a label value or file name")
+            if self._is_binary and not all(isinstance(value, str) for value in values):
+                raise ValueError(
+                    "path has {name}, so labels must be a list of names, or {name: file name}"
+                )
+        elif not self._is_binary:
             raise ValueError("labels is a list of names, so path needs {name}")
         elif len(set(self.labels)) != len(self.labels):
             raise ValueError("a name is listed twice")
         return self
 
     @property
+    def _is_binary(self) -> bool:
+        """Whether each structure has a file of its own."""
+        return "{name}" in self.path
+
+    @property
     def label_paths(self) -> Mapping[str, LabelPath]:
         """One multilabel file, `labels`, or a binary file by the name of each structure."""
-        if isinstance(self.labels, dict):
+        if not self._is_binary:
             return {"labels": LabelPath(self.path)}
-        return {name: LabelPath(self.path, {"name": name}) for name in self.labels}
+        files = self.labels if isinstance(self.labels, dict) else {n: n for n in self.labels}
+        return {name: LabelPath(self.path, {"name": str(file)}) for name, file in files.items()}
 
     @property
     def label_values(self) -> Mapping[str, LabelValue]:
         """Its labels, where they are in one file."""
-        return self.labels if isinstance(self.labels, dict) else {}
+        return {} if self._is_binary or not isinstance(self.labels, dict) else self.labels
 
     @property
     def lesion_values(self) -> Mapping[LabelValue, str]:

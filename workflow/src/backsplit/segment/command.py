@@ -25,7 +25,7 @@ from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.device import choose_device
 from backsplit.segment.label_files import LabelFiles
 from backsplit.segment.label_table import read_label_table
-from backsplit.segment.launch import Launcher, own_parts
+from backsplit.segment.launch import Launcher, own_parts, script_of
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.outputs import NOBODY, Outputs
 from backsplit.segment.program import Ended, cut_links, run_program, working_folder
@@ -35,7 +35,25 @@ from backsplit.work.batch import attempt, one_by_one
 
 log = logging.getLogger(__name__)
 
-GRID_CODES = (Code.GRID_MISMATCH, Code.GRID_NO_OVERLAP)
+HEADER = "have the program write labels on the grid of the image it is given, with its header"
+REMEDIES = {
+    Code.GRID_MISMATCH: HEADER,
+    Code.GRID_NO_OVERLAP: HEADER,
+    Code.SPACING_INVALID: HEADER,
+    Code.ORIENTATION_UNKNOWN: HEADER,
+    Code.ORIENTATION_AMBIGUOUS: HEADER,
+    Code.DIRECTION_SHEARED: HEADER,
+    Code.LABEL_NOT_INTEGER: "have the program write label values, not probabilities",
+    Code.NOT_3D: "have the program write one 3D volume with a value for each class",
+    Code.FILE_UNREADABLE: "have the program write NIfTI there; if it writes a file for each class, "
+    "give it {outputs} and set `output: outputs/{name}.nii.gz`",
+}
+"""What to do about a program's labels: their files are gone, and made again at every run."""
+
+SEE_LOG = (
+    "see its whole output in the job's log (by hand: `backsplit segment NAME --log FILE`), and run "
+    "the program on this image yourself"
+)
 
 
 def build(section: Command, inputs: Labelling, run: Run) -> Segmenter:
@@ -51,7 +69,7 @@ class CommandSegmenter:
         self.channels = inputs.channels
         self.run = run
         self.timings = Timings()
-        self.program = Path(section.command[0]).name
+        self.program = Path(script_of(section.command) or section.command[0]).name
         self.launcher = Launcher(section.container)
         self.seconds = 60 * (section.timeout_minutes or run.case_minutes)
 
@@ -82,7 +100,7 @@ class CommandSegmenter:
                 labels if isinstance(labels, Mapping) else dict(zip(labels, labels, strict=True))
             )
             names = {name: str(file) for name, file in pairs.items()}
-        return Outputs(self.program, self.section.input, self.section.output, names)
+        return Outputs(self.program, self.section.output, names)
 
     def classes(self) -> dict[str, int]:
         """Names to values of its file; 1, 2, 3 … for a file per class."""
@@ -110,13 +128,14 @@ class CommandSegmenter:
 
     def identity(self) -> dict[str, Any]:
         """The program's files or image, its version, and what else its labels depend on."""
-        asked = self.section.version_command
+        section, asked = self.section, self.section.version_command
+        name = Path(section.command[0]).name
         return {
             "method": 1,
-            "versions": {self.program: self.launcher.version(asked)} if asked else {},
+            "versions": {name: self.launcher.version(asked)} if asked else {},
             "program": {
-                **self.launcher.identity(self.section.command),
-                "depends_on": [self.launcher.sha256(path) for path in self.section.depends_on],
+                **self.launcher.identity(section.command),
+                "depends_on": [self.launcher.sha256(path) for path in section.depends_on],
             },
         }
 
@@ -145,7 +164,8 @@ class CommandSegmenter:
             ended = self._run(folder, given, device)
             if ended.is_well:
                 owners = self.outputs.owners(given, folder)
-                yield from one_by_one(given, partial(self._take, folder=folder, owners=owners))
+                take = partial(self._take, folder=folder, cases=given, owners=owners)
+                yield from one_by_one(given, take)
                 return
         log.warning("%s; now running each case separately", self._failure(ended, given).what)
         yield from one_by_one(given, alone)
@@ -156,7 +176,7 @@ class CommandSegmenter:
             ended = self._run(folder, [case], device)
             if not ended.is_well:
                 raise self._failure(ended, [case])
-            return self._take(case, folder)
+            return self._take(case, folder, [case])
 
     def _give(self, case: Case, folder: Path) -> None:
         """Write the images of a case for the program: a copy, whatever their format."""
@@ -225,8 +245,10 @@ class CommandSegmenter:
                 found.append(part.format(**values, device=device_word))
         return found
 
-    def _take(self, case: Case, folder: Path, owners: Mapping[str, str] = NOBODY) -> Labelled:
-        """Read what the program wrote for a case.
+    def _take(
+        self, case: Case, folder: Path, cases: Sequence[Case], owners: Mapping[str, str] = NOBODY
+    ) -> Labelled:
+        """Read what the program wrote for a case, one of those that it was given.
 
         Raises
         ------
@@ -235,15 +257,13 @@ class CommandSegmenter:
         """
         with self.timings.phase("labels"):
             grid = read_grid(case.images[self.channels[0]])
-            images = self._images(case, folder)
+            images = [path for other in cases for path in self._images(other, folder)]
             written = self.outputs.of_case(case, folder, images, owners)
             cut_links(folder)
             try:
                 found = self._files.read(written, grid, case)
             except CaseError as error:
-                remedy = error.remedy
-                if error.code in GRID_CODES:
-                    remedy = "have the program write labels on the grid of the image it is given"
+                remedy = REMEDIES.get(error.code, "correct what the program writes")
                 what = error.what.replace(f"{folder}/", "")
                 raise CaseError(error.code, f"{self.program} wrote: {what}", remedy) from None
         unknown = {name: why.replace(f"{folder}/", "") for name, why in found.unknown.items()}
@@ -273,10 +293,10 @@ class CommandSegmenter:
             return CaseError(
                 Code.PROGRAM_CRASHED,
                 f"{self.program} was killed by signal {-ended.status}{hint} on {on}{said}",
-                "see the log, and run the program by hand on this image",
+                SEE_LOG,
             )
         return CaseError(
             Code.PROGRAM_FAILED,
             f"{self.program} failed with exit status {ended.status} on {on}{said}",
-            "see the log, and run the program by hand on this image",
+            SEE_LOG,
         )

@@ -34,7 +34,8 @@ class FilesSegmenter:
     def __init__(self, section: Files, inputs: Labelling) -> None:
         self.section = section
         self.placing = inputs.placing
-        self.files = LabelFiles(section.labels, section.missing, inputs.placing)
+        labels = section.label_values or tuple(section.labels)
+        self.files = LabelFiles(labels, section.missing, inputs.placing)
         self.timings = Timings()
 
     def classes(self) -> dict[str, int]:

@@ -36,6 +36,9 @@ PLACES = ("CACHEDIR", "TMPDIR", "CONFIGDIR")
 
 LONGEST_VERSION = 300
 
+SCRIPTS = (".py", ".sh", ".R", ".jl", ".pl", ".jar")
+"""How files end that an interpreter runs."""
+
 ASK_S = 120.0
 """How long a container engine, or a program that is asked for its version, may take to answer."""
 
@@ -112,6 +115,7 @@ class Launcher:
         """
         if self.container is None:
             self._find(arguments[0])
+            _require_script(script_of(arguments))
             return
         self._find(self.container.program)
         if not self.container.runs_files:
@@ -212,14 +216,7 @@ class Launcher:
         if program not in self._found:
             found = shutil.which(program)
             if found is None:
-                raise RunError(
-                    Code.PROGRAM_MISSING,
-                    f"the program {shown(program)!r} is not in PATH on this machine, or is not "
-                    "executable",
-                    "install it, activate its environment, or give its path in `command`"
-                    if self.container is None
-                    else "install it, or set `container.engine`",
-                )
+                raise _not_found(program, is_engine=self.container is not None)
             self._found[program] = str(Path(found).absolute())  # a link may matter
         return self._found[program]
 
@@ -256,6 +253,47 @@ class Launcher:
         assert self.container is not None
         image = shown(self.container.image)
         return RunError(Code.PROGRAM_MISSING, f"the container image {image} {what}", remedy)
+
+
+def script_of(arguments: Sequence[str]) -> str | None:
+    """The script that an interpreter is told to run, `label.py` of `python -u label.py`."""
+    first = next((part for part in arguments[1:] if not part.startswith("-")), "")
+    return first if first.endswith(SCRIPTS) and not set(first) & {*" {"} else None
+
+
+def _require_script(script: str | None) -> None:
+    """Look whether a script is there, by a path that the program has from its working folder too.
+
+    Raises
+    ------
+    RunError
+        PROGRAM_MISSING
+    """
+    if script is None or ("/" in script and is_there(Path(script))):
+        return
+    if is_there(Path(script)):
+        what = "is a file where you run, but not in the folder that the program works in"
+        remedy = f"write ./{script}"
+    else:
+        what, remedy = "does not exist", "correct its path in `command`"
+    raise RunError(Code.PROGRAM_MISSING, f"{shown(script)} {what}", remedy)
+
+
+def _not_found(program: str, *, is_engine: bool) -> RunError:
+    """Say why a program cannot be started."""
+    what = "is not in PATH on this machine"
+    remedy = "install it, activate its environment, or give its path in `command`"
+    if is_engine:
+        remedy = "install it, or set `container.engine`"
+    elif is_there(Path(program)) and "/" not in program:
+        remedy = f"write ./{program}"
+    elif is_there(Path(program)):
+        what = "is not executable"
+        remedy = f"`chmod +x {shlex.quote(program)}`, or put its interpreter before it"
+    elif "/" in program:
+        what = "does not exist"
+        remedy = "correct its path in `command`"
+    return RunError(Code.PROGRAM_MISSING, f"the program {shown(program)!r} {what}", remedy)
 
 
 def contents_sha256(path: Path, *, follow: bool = True) -> str:

@@ -9,7 +9,6 @@ from pathlib import Path
 from types import MappingProxyType
 
 from backsplit.cases.table import Case
-from backsplit.config.command import IMAGES
 from backsplit.errors import CaseError, Code, shown
 
 NOBODY: Mapping[str, str] = MappingProxyType({})
@@ -22,13 +21,11 @@ class Outputs:
     Attributes
     ----------
     program : its name, for messages
-    input : pattern of its input images in the folder `images`
     output : pattern of its label files, relative to the working folder
     names : class to file name if each class has its own file; None for one multilabel file
     """
 
     program: str
-    input: str
     output: str
     names: Mapping[str, str] | None = None
 
@@ -58,7 +55,7 @@ class Outputs:
         ----------
         case : the case
         folder : the program's working folder
-        given : input images of the case in that folder, which are not outputs
+        given : input images of all cases in that folder, which are not outputs
         owners : file to case id, see `owners`; files of other cases are left out
 
         Raises
@@ -73,7 +70,7 @@ class Outputs:
             mine = [hit for hit in hits if owners.get(hit, case.id) == case.id]
             paths[name] = self._one(case, folder, pattern, [h for h in mine if h not in images])
         if not any(path.exists() for path in paths.values()):
-            raise self._missing(case, folder)
+            raise self._missing(case, folder, images)
         return paths
 
     def _patterns(self, case: Case) -> dict[str, str]:
@@ -112,14 +109,13 @@ class Outputs:
             )
         return path
 
-    def _missing(self, case: Case, folder: Path) -> CaseError:
-        pattern = self.output.replace("{case}", case.id)
+    def _missing(self, case: Case, folder: Path, images: set[str]) -> CaseError:
+        wanted = next(iter(self._patterns(case).values()))
         found = {path for path in folder.rglob("*") if path.is_file()}
-        found -= set((folder / IMAGES).glob(self.input.format(case="*", channel="*", number="*")))
-        there = sorted(path.relative_to(folder).as_posix() for path in found)
+        there = {path.relative_to(folder).as_posix() for path in found} - images
         return CaseError(
             Code.OUTPUT_MISSING,
-            f"{self.program} finished but wrote no {pattern} for {case.id}; it wrote "
-            f"{shown(', '.join(there)) or 'nothing'}",
+            f"{self.program} finished but wrote no {wanted} for {case.id}; it wrote "
+            f"{shown(', '.join(sorted(there))) or 'nothing'}",
             "correct `output`, or the program's arguments",
         )

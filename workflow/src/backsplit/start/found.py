@@ -51,11 +51,13 @@ class Given:
     path : as a `files` segmenter has it, with `{name}` where each structure has a binary file
     names : of the structures
     values : name to value, where they are in one file
+    files : name to what stands for `{name}` in its file's path, where that is not the name
     """
 
     path: str
     names: Sequence[str]
     values: Mapping[str, int] = field(default_factory=dict)
+    files: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

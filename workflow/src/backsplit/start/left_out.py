@@ -50,7 +50,8 @@ def _used(found: Found) -> set[Path]:
             read = [given for given in named if f"{{{column}}}" in given.path]
             for given in read:
                 tail = given.path.partition("}")[2]
-                used |= {Path(f"{path}{tail.replace('{name}', name)}") for name in given.names}
+                called = given.files.values() or given.names
+                used |= {Path(f"{path}{tail.replace('{name}', name)}") for name in called}
             used |= set() if read else {path}
     return used
 

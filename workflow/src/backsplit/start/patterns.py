@@ -8,10 +8,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import translate
 from pathlib import Path
 
+from backsplit.config.base import RESERVED_NAMES
 from backsplit.config.lesion_words import is_lesion
 from backsplit.errors import Code, RunError
 from backsplit.start.found import Found, FoundCase, Given
-from backsplit.start.names import few, is_config_name, unlike
+from backsplit.start.names import few, is_config_name, name_of, unlike
 
 FIELD = re.compile(r"\{(case|patient|name)\}")
 PIECES = re.compile(r"(\{case\}|\{patient\}|\{name\}|\*\*/|\*|\?|\[!?+\]?+[^\]/]*\])")
@@ -155,7 +156,8 @@ def _given(
     given = {name: Given(f"{{{COLUMN}_{name}}}", list(others), others) for name in whole}
     for name, files in by_name.items():
         if organs := _organs(files):
-            given[name] = Given(_files_path(name, binaries[name]), organs)
+            other = organs if any(organ != file for organ, file in organs.items()) else {}
+            given[name] = Given(_files_path(name, binaries[name]), list(organs), files=other)
     return labels, given
 
 
@@ -244,10 +246,14 @@ def _by_name(root: Path, pattern: str, taken: Collection[Path]) -> dict[Key, dic
     return found
 
 
-def _organs(files: Binaries) -> list[str]:
-    """Names of anatomy that the configuration can have."""
-    names = sorted({name for found in files.values() for name in found})
-    return [name for name in names if not is_lesion(name) and is_config_name(name)]
+def _organs(files: Binaries) -> dict[str, str]:
+    """Names of anatomy that the configuration can have, and what their files are called."""
+    called = sorted({name for found in files.values() for name in found if not is_lesion(name)})
+    organs = {name: name for name in called if is_config_name(name)}
+    for name in called:
+        if name not in organs and name not in RESERVED_NAMES:  # `01 Liver (whole)`
+            organs[unlike(name_of(re.sub(r"^[\W\d_]+", "", name)), organs)] = name
+    return organs
 
 
 def _lesions_among(files: Binaries) -> dict[str, dict[Key, Path]]:
