@@ -70,6 +70,13 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
         "aorta": ["net/aorta", "mr/aorta"],
     }
     data["compose"]["except"] = [{"winner": "cord", "loser": "tumor"}]
+    data["compose"]["repair"] = {"rim_mm": 2, "holes": True, "over": ["fat"]}
+    data["compose"]["segmenter_lesions"] = {
+        "mr/cyst": "liver",
+        "net/tumour": "ignore",
+        "net/stone": "ignore",
+        "none/cyst": "liver",
+    }
     config = Config.model_validate(data)
     made_from = {"versions": {"nnunetv2": "2.8"}, "weights": {"a/checkpoint_final.pth": "cd" * 32}}
     write(config.results.segment("net").path, segmented("small", made_from=made_from))
@@ -83,6 +90,11 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
     assert "spleen is the union of what mr and net labelled; voxels on which they dis" in text
     assert "aorta was taken from the first of net and mr that could label it in the case." in text
     assert "As an exception, cord had precedence over tumor." in text
+    assert "Lesions labelled by a segmenter itself (mr/cyst) were assigned to liver." in text
+    assert "itself (net/tumour and net/stone) were set to an ignore label." in text
+    assert "none/cyst" not in text
+    assert "Unlabelled voxels (or fat) within 2 mm of both a lesion and the organ that" in text
+    assert "Unlabelled cavities (or fat) within 2 mm of a lesion, enclosed by it and the" in text
     assert "Licences of the labels: mr: " in text and "tissue: none" not in text
     assert "net: CC-BY-4.0 (commercial use: yes)" in text
     data["segmenters"] = {"tissue": data["segmenters"]["tissue"]}  # whose labels need no licence
@@ -93,6 +105,7 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
     )
     alone = methods(config := Config.model_validate(data), gather(config, scheme)).paragraphs
     assert all(alone) and "icence" not in (text := " ".join(alone))
+    assert "Unlabelled" not in text and "segmenter itself" not in text
     assert "(fat -190 to -30; bone from 250) provided fat." in text  # which is drawn as a line
     assert "for nnU-Net v2, MONAI, BIDS and 3D Slicer." in text
 

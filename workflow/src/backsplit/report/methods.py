@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 
+from backsplit.config.base import BACKGROUND, IGNORE
+from backsplit.config.compose import HOLES_WITHIN_MM, Repair
 from backsplit.config.kind import SegmenterSection
 from backsplit.config.model import Config
 from backsplit.config.segmenters import Files, NnUNet, Threshold, TotalSegmentator
@@ -163,6 +165,8 @@ def _composing(config: Config, facts: ReportFacts) -> Iterator[str]:
             yield f"{name} {said}{left if structure.disagree == 'ignore' else ''}."
     for rule in config.compose.except_:
         yield f"As an exception, {rule.winner} had precedence over {rule.loser}."
+    yield from _lesion_classes(config)
+    yield from _repair(config.compose.repair)
     unknown = [structure.name for structure in facts.structures if structure.unknown]
     if unknown:
         said = {
@@ -171,6 +175,34 @@ def _composing(config: Config, facts: ReportFacts) -> Iterator[str]:
             "drop": "the case was left out",
         }[config.compose.unknown]
         yield f"Where a structure could not be labelled ({_listed(unknown)}), {said}."
+
+
+def _lesion_classes(config: Config) -> Iterator[str]:
+    """What became of lesions that segmenters label themselves."""
+    goals: dict[str, list[str]] = {}
+    for pattern, goal in config.compose.segmenter_lesions.items():
+        if pattern.split("/")[0] in config.used_segmenters:
+            goals.setdefault(goal, []).append(pattern)
+    for goal, patterns in goals.items():
+        became = {IGNORE: "set to an ignore label", BACKGROUND: "left as background"}
+        said = became.get(goal, f"assigned to {goal}")
+        yield f"Lesions labelled by a segmenter itself ({_listed(patterns)}) were {said}."
+
+
+def _repair(repair: Repair) -> Iterator[str]:
+    """What the hosts of lesions got around them."""
+    counted = f" (or {_listed(repair.over, 'or')})" if repair.over else ""
+    if repair.rim_mm:
+        yield (
+            f"Unlabelled voxels{counted} within {repair.rim_mm:g} mm of both a lesion and the "
+            "organ that it lies in were assigned to that organ."
+        )
+    if repair.holes:
+        within = repair.rim_mm or HOLES_WITHIN_MM
+        yield (
+            f"Unlabelled cavities{counted} within {within:g} mm of a lesion, "
+            "enclosed by it and the organ that it lies in, were assigned to that organ."
+        )
 
 
 def _quality(config: Config, facts: ReportFacts) -> str:
