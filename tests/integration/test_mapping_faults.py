@@ -154,7 +154,7 @@ def test_too_few_cases_are_said_to_be_too_few():
         t if i < 4 else t[t["structure"] != "heart"] for i, t in enumerate(bench.clean.values())
     ]
     flags, _ = bench.judge_tables(rare)
-    assert "not heart" in flags[flags["rule"] == "too_few"]["message"].iloc[0]
+    assert "compared without heart" in flags[flags["rule"] == "too_few"]["message"].iloc[0]
     assert not len(bench.flags[bench.flags["rule"] == "too_few"])
 
 

@@ -148,8 +148,8 @@ def test_the_summary_says_what_a_person_wants_to_know_first():
         "scar: none",
         "fat is unknown: tissue failed: no file",
         "6 ml where unknown structures could be are `ignore`",
-        "liver got 3 ml round lesion 1 (tumor)",
-        "liver got 1.5 ml round lesion 4 (cyst)",
+        "liver got 3 ml around lesion 1 (tumor)",
+        "liver got 1.5 ml around lesion 4 (cyst)",
     ]
     assert told()["summary"][1:] == [
         "tumor: none", "cyst: none", "scar: none",
@@ -183,7 +183,7 @@ def test_the_summary_has_the_eight_largest_overlaps(pairs, more):
     overruled = [Overruled(State("tissue", 5), State("organs", 4), 3333 - n) for n in range(pairs)]
     lines = told(overruled=overruled)["summary"][5:]
     reason = "organs comes before tissue in compose.order"
-    assert lines[0] == f"tissue claimed 100.0 ml as fat that are liver: {reason}".replace(
+    assert lines[0] == f"tissue labelled 100.0 ml of liver as fat: {reason}".replace(
         "100.0", f"{3333 * GRID.voxel_ml:.3g}"
     )
     assert lines[8:] == ([] if more is None else [f"… and {more} smaller overlaps"])

@@ -54,8 +54,7 @@ def test_too_few_cases_are_flagged_per_population():
     assert flags.iloc[0].to_dict() == {
         "case": "", "subject": "site south", "rule": "too_few", "severity": "info",
         "value": "3 cases", "expected": "at least 10 cases",
-        "message": "site south: none of its structures could be compared between its 3 cases, "
-        "as too few have it",
+        "message": "site south: its 3 cases are too few to be compared (at least 10)",
     }  # fmt: skip
     few = flag_too_few(Cube.of(cohort(9)), {}, Cohort())
     assert few["subject"].tolist() == ["the data set"]
@@ -68,14 +67,14 @@ def test_rare_structures_are_named_up_to_eight():
     table = absent(table, names_of(20), "aorta")  # nobody
     (flag,) = flag_too_few(Cube.of(table), {}, Cohort()).to_dict("records")
     assert flag["message"] == (
-        "the data set: not liver could be compared between its 20 cases, as too few have it"
+        "the data set: compared without liver, which too few of its 20 cases have"
     )
     liver = table[table["structure"] == "liver"]
     for count, more in ((8, ""), (9, " and 1 more"), (11, " and 3 more")):
         copies = [liver.assign(structure=f"s{n:02}") for n in range(count)]
         rows = flag_too_few(Cube.of(pd.concat(copies)), {}, Cohort())
         names = ", ".join(f"s{n:02}" for n in range(8))
-        assert f"not {names}{more} could be" in rows["message"].iloc[0]
+        assert f"compared without {names}{more}, " in rows["message"].iloc[0]
 
 
 def test_a_ct_goes_below_minus_200():

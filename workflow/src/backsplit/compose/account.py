@@ -187,13 +187,13 @@ def _summary(
         voxels = found.repaired.rim + found.repaired.holes
         target = names[found.instance.target]
         yield (
-            f"{names[found.host.label]} got {_ml(voxels * ml)} round lesion "
+            f"{names[found.host.label]} got {_ml(voxels * ml)} around lesion "
             f"{found.instance.number} ({target})"
         )
     for o in composed.overruled[:SHOWN]:
         yield (
-            f"{o.loser.layer} claimed {_ml(o.voxels * ml)} as {names[o.loser.label]} that are "
-            f"{names[o.winner.label]}: {_why(o, rules)}"
+            f"{o.loser.layer} labelled {_ml(o.voxels * ml)} of {names[o.winner.label]} as "
+            f"{names[o.loser.label]}: {_why(o, rules)}"
         )
     if len(composed.overruled) > SHOWN:
         yield f"… and {len(composed.overruled) - SHOWN} smaller overlaps"

@@ -257,12 +257,14 @@ def flag_too_few(cube: Cube, groups: Groups, settings: Cohort) -> pd.DataFrame:
         count = len(part.cases)
         rare = _rare(part, settings.fewest)
         if count < settings.fewest:
-            rows.append(_too_few(name, count, "none of its structures"))
+            few = f"its {count} cases are too few to be compared (at least {settings.fewest})"
+            rows.append(_too_few(name, count, few))
         elif rare:
-            rows.append(_too_few(name, count, f"not {rare}"))
-    few = pd.DataFrame(rows, columns=FLAG_COLUMNS)
-    few["expected"] = f"at least {settings.fewest} cases"
-    return few
+            few = f"compared without {rare}, which too few of its {count} cases have"
+            rows.append(_too_few(name, count, few))
+    flags = pd.DataFrame(rows, columns=FLAG_COLUMNS)
+    flags["expected"] = f"at least {settings.fewest} cases"
+    return flags
 
 
 def _rare(cube: Cube, fewest: int) -> str:
@@ -280,8 +282,7 @@ def _too_few(name: str, count: int, what: str) -> dict[str, str]:
         "rule": "too_few",
         "severity": Severity.INFO,
         "value": f"{count} cases",
-        "message": f"{name}: {what} could be compared between its {count} cases, "
-        "as too few have it",
+        "message": f"{name}: {what}",
     }
 
 

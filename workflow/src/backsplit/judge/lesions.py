@@ -66,7 +66,8 @@ def _empty(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
         if not mine["parts"].any() and not mine["drawn_ml"].any():
             targets = ", ".join(mine["target"])
             message = (
-                f"the file in {column} holds no {targets}: the patient has none, or it is lost"
+                f"the file of column {column} holds no {' or '.join(mine['target'])}: the patient "
+                "has none, or it was lost"
             )
             yield _flag(case, targets, "lesion_empty", Severity.WARN, "0 ml", "> 0 ml", message)
 

@@ -175,7 +175,7 @@ def _comparisons(arms: pd.DataFrame) -> pd.DataFrame:
             "and trainings": between(row["trainings_low"], row["trainings_high"]),
             "p (Holm)": p_value(row["p_holm"]),
             "better/worse": f"{row['better']}/{row['worse']}",
-            "would be found": findable(row["detectable"]),
+            "detectable": findable(row["detectable"]),
             "verdict": row["verdict"],
         }
         for row in arms.to_dict("records")
