@@ -134,3 +134,22 @@ def test_what_more_cases_would_take_is_said_after_most_of_them_only(
     watch.finished(job)
     assert (watch.seconds_for(100) is not None) is said
     assert lines[-1].startswith("[backsplit] compose:") and ("per case" in lines[-1]) is said
+
+
+@pytest.mark.parametrize(
+    ("command", "first"),
+    [
+        ("compose", "check"), ("measure", "check"), ("judge", "cases"),
+        ("judge --explain a", "judge"), ("export", "judge"), ("pages", "check"),
+        ("manifest", "export"), ("verify", "manifest"), ("train plan", "export"),
+    ],
+)  # fmt: skip
+def test_a_command_that_comes_too_early_names_the_one_to_run_first(
+    project, monkeypatch, command, first
+):
+    monkeypatch.chdir(project.folder)
+    project.add("a")
+    project.write()
+    done = CliRunner().invoke(app, [*command.split(), "-c", "config.yaml"])
+    assert done.exit_code == 1 and "does not exist; run " in done.stderr
+    assert f"`backsplit {first}" in done.stderr and "bug" not in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from backsplit.cases.table import load_checked
+from backsplit.flow.judging import not_judged
 from backsplit.flow.plan import Plan, note
 from backsplit.flow.project import Project
 from backsplit.flow.status import working_folders
@@ -65,6 +66,8 @@ def _export(
     from backsplit.judge.verdicts import Verdict
 
     results, scheme, config = project.results, written.scheme, written.config
+    if not results.verdicts.exists():
+        raise not_judged(project, results.verdicts)
     verdict = read_tsv(results.verdicts)
     rejected = set(verdict[verdict["verdict"] == Verdict.REJECT]["case"])
     stage = "compose --only-unrestricted" if variant else "compose"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backsplit.cases.table import batches
@@ -18,6 +19,12 @@ if TYPE_CHECKING:
 
 SHOWN = 15
 """So many comparisons of a case are printed."""
+
+
+def not_judged(project: Project, path: Path) -> RunError:
+    """Say that a table of the stage `judge` is not there yet."""
+    remedy = f"run {project.command('judge')} first"
+    return RunError(Code.FILE_MISSING, f"{path} does not exist", remedy)
 
 
 def judge(project: Project, say: Say) -> None:
@@ -134,12 +141,9 @@ def numbers_behind(project: Project, case: str) -> Iterator[str]:
     from backsplit.store.tsv import read_tsv
 
     results, config, scheme = project.results, project.config, project.scheme
-    if not results.verdicts.exists() or not results.quality("measures").exists():
-        raise RunError(
-            Code.FILE_MISSING,
-            f"{results.verdicts} does not exist",
-            f"run {project.command('judge')} first",
-        )
+    for path in (results.verdicts, results.quality("measures")):
+        if not path.exists():
+            raise not_judged(project, path)
     verdict, flags = read_tsv(results.verdicts), read_tsv(results.flags)
     mine = verdict[verdict["case"] == case].to_dict("records")
     if not mine:

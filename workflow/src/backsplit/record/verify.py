@@ -107,6 +107,12 @@ def _read(config: Config) -> Manifest:
     try:
         manifest = Manifest.model_validate_json(path.read_text("utf-8"))
         found = file_sha256(table)
+    except FileNotFoundError as error:
+        raise RunError(
+            Code.MANIFEST_INVALID,
+            f"{error.filename} does not exist",
+            "run the workflow to the end, or `backsplit manifest`",
+        ) from None
     except (OSError, ValidationError) as error:
         raise RunError(
             Code.MANIFEST_INVALID,
