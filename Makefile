@@ -6,7 +6,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export NO_MKDOCS_2_WARNING := 1
 INSTALLED := .venv/.installed
 
-.PHONY: demo study test docs pictures test-search test-cluster test-browser test-container test-recipes test-survival test-incremental test-mutation lint unit bench schema pins clean
+.PHONY: demo study test docs links pictures test-search test-cluster test-browser test-container test-recipes test-survival test-incremental test-mutation lint unit bench schema pins clean
 
 demo: $(INSTALLED)  ## the whole pipeline on six phantoms
 	backsplit demo make demo
@@ -95,7 +95,13 @@ test-incremental: $(INSTALLED)  ## every change between two runs, and pairs of t
 docs: $(INSTALLED)  ## the documentation as a site, in site/
 	mkdocs build --strict
 
-pictures: $(INSTALLED)  ## the documents' pictures, from the demo in a browser; about a minute
+LINKED := '*.md' 'docs/**/*.md' config/README.md profiles/README.md CITATION.cff 'workflow/src/**/*.py'
+
+links: $(INSTALLED)  ## the web addresses in documents and code; needs the internet
+	$(BIN)/pip install --quiet --constraint envs/constraints.txt --editable '.[dev,links]'
+	lychee --config lychee.toml $(LINKED)
+
+pictures: $(INSTALLED)  ## the documents' pictures, from the demo in a browser and a finished `make study`; about a minute
 ifeq ($(CHROMIUM),)
 	$(SUDO) apt-get update --quiet
 	$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes chromium

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 import subprocess
 import sys
 
 import yaml
 
 from backsplit import __version__
+from support.documents import DOCUMENTS
 from support.project import ROOT
 
 
@@ -43,3 +46,12 @@ def test_the_public_ci_runs_targets_that_exist():
     assert runs and all(f"\n{run.removeprefix('make ')}: " in makefile for run in runs)
     versions = jobs["unit"]["strategy"]["matrix"]["python"]
     assert versions[0] == "3.11" and len(versions) == 3
+
+
+def test_the_public_ci_checks_the_addresses_that_make_links_checks():
+    (listed,) = re.findall(r"^LINKED := (.*)$", (ROOT / "Makefile").read_text("utf-8"), re.M)
+    jobs = yaml.safe_load((ROOT / ".github" / "workflows" / "ci.yml").read_text())["jobs"]
+    (step,) = (step for step in jobs["links"]["steps"] if "lychee" in step["uses"])
+    assert step["with"] == {"args": f"--config lychee.toml {listed}", "fail": True}
+    files = {path for pattern in shlex.split(listed) for path in ROOT.glob(pattern)}
+    assert files >= set(DOCUMENTS)

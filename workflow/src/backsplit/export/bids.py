@@ -1,9 +1,9 @@
 """A BIDS data set: images as raw data, label maps as derivatives, a set of labels in each.
 
-Names and fields are of the Brain Imaging Data Structure 1.10 (bids-specification.readthedocs.io).
-It has no name for CT, and asks of PET what a case table does not know (tracer, dose, times): their
-images lie where its users put them, and `.bidsignore` names them. Images and label maps are those
-of the nnU-Net data set beside it.
+Names and fields are of the Brain Imaging Data Structure 1.10
+(https://bids-specification.readthedocs.io). It has no name for CT, and asks of PET what a case
+table does not know (tracer, dose, times): their images lie where its users put them, and
+`.bidsignore` names them. Images and label maps are those of the nnU-Net data set beside it.
 
 People add to a data set of BIDS (sidecars, phenotypes, derivatives of their own). So the export
 notes in `sourcedata/files.txt` which files are its own, and touches no others.

@@ -1,10 +1,11 @@
 """Lesion by lesion: which were found, which missed, what was invented, and how well each fits.
 
-The rule is that of the BraTS 2023 challenges (github.com/rachitsaluja/BraTS-2023-Metrics) with its
-parameters left open. A reference lesion is dilated; predicted components (26-connected) that reach
-into it are its own, and their union is scored against the lesion. A component that reaches into no
-lesion is invented, and counts as a lesion of Dice 0. Without dilation and without a smallest volume
-it is the plain rule: a lesion is found when a single voxel of it is.
+The rule is that of the BraTS 2023 challenges
+(https://github.com/rachitsaluja/BraTS-2023-Metrics) with its parameters left open. A reference
+lesion is dilated; predicted components (26-connected) that reach into it are its own, and their
+union is scored against the lesion. A component that reaches into no lesion is invented, and counts
+as a lesion of Dice 0. Without dilation and without a smallest volume it is the plain rule: a lesion
+is found when a single voxel of it is.
 """
 
 from __future__ import annotations

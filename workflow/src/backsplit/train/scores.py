@@ -25,7 +25,7 @@ import surface_distance
 from backsplit.volume import Array, Grid
 
 AUTOPET_CONNECTIVITY = 18
-"""Of `val_script.py` of github.com/lab-midas/autoPET."""
+"""Of `val_script.py` of https://github.com/lab-midas/autoPET."""
 
 PERCENTILE = 95
 

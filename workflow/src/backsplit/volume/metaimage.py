@@ -1,4 +1,7 @@
-"""MetaImage (https://itk.org/Wiki/MetaIO): one scalar volume with the grid that ITK gives it."""
+"""MetaImage: one scalar volume with the grid that ITK gives it.
+
+The format: https://itk.org/Wiki/ITK/MetaIO
+"""
 
 from __future__ import annotations
 
