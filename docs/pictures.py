@@ -1,6 +1,7 @@
-"""Make the pictures of the documents from the demo: `make pictures`.
+"""Make the pictures of the documents from the demo and the embedded study: `make pictures`.
 
-Needs a Chromium and the extra `browser`. The phantoms are the demo's own; nothing else is shown.
+Needs a Chromium and the extra `browser`, and for the study's figure what `make study` leaves.
+Phantoms are all they show.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from tempfile import TemporaryDirectory
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-PICTURES = Path(__file__).parent / "pictures"
+ROOT = Path(__file__).resolve().parents[1]
+PICTURES = ROOT / "docs" / "pictures"
+FIGURE = ROOT / "results-study" / "study" / "report" / "figure.png"
 CASE = "phantom_02"
 WIDTH, HEIGHT = 1280, 800
 QUALITY = 80
@@ -36,15 +39,21 @@ def take_pictures(report: Path, browser: Browser) -> None:
     page.goto((report / "index.html").as_uri())
     page.locator("#cases").evaluate("section => section.scrollIntoView()")
     page.wait_for_function("[...document.images].every(image => !image.loading || image.complete)")
-    _keep("report", page.screenshot())
+    _keep_photo("report", page.screenshot())
     page.goto((report / "cases" / f"{CASE}.html").as_uri())
     page.locator("#panes[data-ready]").wait_for()
     page.locator(".findings button").first.click()
-    _keep("viewer", page.locator("#viewer .stage").screenshot())
+    _keep_photo("viewer", page.locator("#viewer .stage").screenshot())
 
 
-def _keep(name: str, png: bytes) -> None:
-    PICTURES.mkdir(exist_ok=True)
+def keep_figure(figure: Path) -> None:
+    """Keep the figure of the embedded study, without loss: it is lines and text."""
+    if not figure.exists():
+        sys.exit(f"no {figure.relative_to(ROOT)}: run `make study` (17 minutes), then again")
+    Image.open(figure).convert("RGB").save(PICTURES / "study.webp", lossless=True, method=6)
+
+
+def _keep_photo(name: str, png: bytes) -> None:
     image = Image.open(io.BytesIO(png)).convert("RGB")
     image.save(PICTURES / f"{name}.webp", quality=QUALITY, method=6)
 
@@ -63,6 +72,7 @@ def main() -> None:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         take_pictures(report.resolve(), browser)
         browser.close()
+    keep_figure(FIGURE)
 
 
 if __name__ == "__main__":
