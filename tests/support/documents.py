@@ -1,4 +1,4 @@
-"""The documents of the repository, and the blocks of code in them."""
+"""The documents of the repository, the blocks of code and the commands in them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,31 @@ DOCUMENTS = (
     *sorted(ROOT.glob("docs/**/*.md")),
     *(ROOT / folder / "README.md" for folder in ("config", "profiles")),
 )
+
+
+PROGRAMS = r"backsplit|snakemake|make|nnUNetv2_\w+|python|pip|git|docker|apptainer|du|scontrol"
+COMMAND = re.compile(rf"^({PROGRAMS})( |$)")
+"""Inline code that is a command, or names a program."""
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that a document shows.
+
+    Attributes
+    ----------
+    where : the document, with the line of its block
+    line : without its comment; continued lines joined
+    whole : in a block; within a sentence arguments may be left out
+    """
+
+    where: str
+    line: str
+    whole: bool
+
+    @property
+    def document(self) -> str:
+        return self.where.partition(":")[0]
 
 
 @dataclass(frozen=True)
@@ -46,9 +71,31 @@ class Block:
                 yield words
 
 
+def shown() -> Iterator[Command]:
+    """Every command of bash blocks and of inline code, and those within `$(…)`."""
+    for block in blocks("bash"):
+        for line in block.code.replace("\\\n", " ").splitlines():
+            for found in (line, *re.findall(r"\$\(([^()]+)\)", line)):
+                if command := " ".join(re.sub(r"(^|\s)#.*", "", found).split()):
+                    yield Command(str(block), command, whole=True)
+    for path in DOCUMENTS:
+        if path.name == "CHANGELOG.md":  # tells of options that are gone
+            continue
+        text = re.sub(r"^ *```.*?^ *```$", "", path.read_text("utf-8"), flags=re.M | re.S)
+        for code in re.findall(r"`([^`]+)`", text):
+            line = " ".join(code.split())
+            if COMMAND.match(line):
+                yield Command(path.relative_to(ROOT).as_posix(), line, whole=False)
+
+
+def every_block() -> list[Block]:
+    """Every block of the documents, in whatever language."""
+    return [block for path in DOCUMENTS for block in of(path)]
+
+
 def blocks(*languages: str) -> list[Block]:
     """Every block of the documents in one of these languages."""
-    return [block for path in DOCUMENTS for block in of(path) if block.language in languages]
+    return [block for block in every_block() if block.language in languages]
 
 
 def of(path: Path) -> Iterator[Block]:

@@ -16,7 +16,7 @@ from typer.main import get_command
 from backsplit.cli import app
 from backsplit.config.model import Config
 from backsplit.config.segmenters import SegmenterConfig
-from support.documents import DOCUMENTS, Block, blocks
+from support.documents import COMMAND, Block, blocks, shown
 from support.project import ROOT
 
 SHELL = {
@@ -30,40 +30,20 @@ SHELL = {
     "id",
     "python",
     "kits23_download_data",
+    "du",
+    "scontrol",
 }
 """Programs that are not ours, and that a test cannot ask for their options."""
 
 PLUGINS = ("--googlebatch", "--kubernetes", "--container-image", "--slurm", "--default-storage")
 """Options that Snakemake has with a plugin only."""
 
-COMMAND = re.compile(r"^(backsplit|snakemake|make|nnUNetv2_\w+)( |$)")
-
 
 def stripped(words: list[str]) -> list[str]:
-    """A command without the variables set before it, with what `$(…)` holds taken apart."""
+    """A command without the variables set before it."""
     while words and re.match(r"\w+=", words[0]):
         words = words[1:]
     return words
-
-
-def substituted(line: str) -> Iterator[str]:
-    """Commands within `$(…)`."""
-    yield from re.findall(r"\$\(([^()]+)\)", line)
-
-
-def lines() -> Iterator[tuple[str, str]]:
-    """Where it stands, and the command: of bash blocks and of inline code."""
-    for block in blocks("bash"):
-        for line in block.code.replace("\\\n", " ").splitlines():
-            for found in (line, *substituted(line)):
-                yield str(block), found
-    for path in DOCUMENTS:
-        if path.name == "CHANGELOG.md":  # tells of options that are gone
-            continue
-        text = re.sub(r"^ *```.*?^ *```$", "", path.read_text("utf-8"), flags=re.M | re.S)
-        for code in re.findall(r"`([^`]+)`", text):
-            if COMMAND.match(code):
-                yield path.relative_to(ROOT).as_posix(), " ".join(code.split())
 
 
 OURS = get_command(app)
@@ -119,11 +99,11 @@ def check(line: str, whole: bool = True) -> None:
                 assert (ROOT / path).exists(), path
 
 
-@pytest.mark.parametrize("document", sorted({where.partition(":")[0] for where, _ in lines()}))
+@pytest.mark.parametrize("document", sorted({command.document for command in shown()}))
 def test_commands_in_a_document_exist_with_their_options(document):
-    for where, line in lines():
-        if where.partition(":")[0] == document:
-            check(line, whole=":" in where)
+    for command in shown():
+        if command.document == document:
+            check(command.line, command.whole)
 
 
 @pytest.mark.parametrize(

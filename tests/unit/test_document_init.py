@@ -1,4 +1,4 @@
-"""Each `backsplit init` that a document shows starts a project, in a folder that is laid out so."""
+"""Each `backsplit init` that a document shows starts a project, and says what is shown."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from backsplit.cli import app
@@ -84,3 +85,30 @@ def test_every_kind_of_start_is_shown():
     for option in ("--image", "--lesion", "--labels", "--label", "--patient", "--segmenter"):
         assert option in text
     assert re.search(r"--preset kits23( |$)", text) and "--update" in text and "--study" in text
+
+
+def is_part(shown: object, whole: object) -> bool:
+    """Whether each key that is shown has the value that it has in the whole."""
+    if isinstance(shown, dict) and isinstance(whole, dict):
+        return all(key in whole and is_part(shown[key], whole[key]) for key in shown)
+    return shown == whole
+
+
+def test_the_tutorial_on_kits23_shows_what_is_written_and_said(tmp_path, monkeypatch):
+    """Numbers and `…` aside; with fewer than five patients there is something to decide."""
+    monkeypatch.chdir(tmp_path)
+    downloads.kits23(Path("kits23"))
+    said = CliRunner().invoke(app, ["init", "kits23", "--preset", "kits23"]).output
+    Path("kits23/dataset/case_00000/imaging.nii.gz").unlink()
+    said += CliRunner().invoke(app, ["check"]).output
+    tutorial = [b for b in blocks("", "yaml") if b.document == "docs/tutorial-kits23.md"]
+    listed = [line for b in tutorial if not b.language for line in b.code.splitlines()]
+    for line in listed:
+        if not line.endswith("- nothing"):
+            told = re.sub(r"\d+", r"\\d+", re.escape(line).replace("…", ".*"))
+            assert re.search(f"^{told}$", said, re.M), line
+    assert len(listed) > 10
+    (shown,) = (yaml.safe_load(b.code) for b in tutorial if b.language == "yaml")
+    written = yaml.safe_load(Path("mine/config.yaml").read_text())
+    assert is_part(shown, written)
+    assert len(written["structures"]) == 13
