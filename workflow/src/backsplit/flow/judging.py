@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from backsplit.cases.table import batches
 from backsplit.errors import Code, RunError
+from backsplit.flow.absent import why_absent
 from backsplit.flow.project import Project
 from backsplit.store.status import Outcome, Status, read_outcomes
 from backsplit.store.tsv import write_tsv
@@ -84,7 +86,7 @@ def _judged(
         [
             flag_failures(stages),
             without_off(lesions, config.qc.off),
-            flag_absences(composed, scheme.structures),
+            flag_absences(composed, scheme.structures, partial(why_absent, project, cases=done)),
             flag_missing_targets(composed, list(scheme.targets)),
             all_flags(
                 anatomy, tables["agreement"], scheme.sources, _groups(project, done), config.qc,

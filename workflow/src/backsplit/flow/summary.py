@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from backsplit.config.quality import Severity
 from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.plan import Plan, note_of
 from backsplit.flow.status import working_folders
@@ -86,10 +87,25 @@ def summary(plan: Plan, watch: Watch, *, whole: bool) -> Iterator[str]:
     for row in sent[:MOST_NAMED]:
         if row["reason"]:
             yield f"[backsplit]     {row['case']}: {row['reason']}"
+    yield from _of_the_whole(results.flags)
     exported = int(read_json(folder / "dataset.json")["numTraining"])
     yield f"[backsplit] exported: {exported} of {len(plan.table)} cases, {folder}"
     yield f"[backsplit] next: open {results.report} and {_next(len(review), lost, config)}"
     yield f"[backsplit] took {clock(watch.seconds)}{_more(watch)}"
+
+
+def _of_the_whole(flags: Path) -> Iterator[str]:
+    """What is wrong in no single case: a structure that is empty everywhere, exchanged names."""
+    grave = (Severity.REVIEW, Severity.REJECT)
+    found = [
+        row["message"]
+        for row in read_rows(flags)
+        if not row["case"] and row["severity"] in grave and row["message"]
+    ]
+    for message in found[:MOST_NAMED]:
+        yield f"[backsplit]   in the whole data set: {message}"
+    if len(found) > MOST_NAMED:
+        yield f"[backsplit]   in the whole data set: {len(found) - MOST_NAMED} more, see the report"
 
 
 def _is_current(plan: Plan, dataset: Path) -> bool:

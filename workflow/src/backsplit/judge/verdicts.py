@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -61,21 +61,29 @@ def flag_failures(stages: Mapping[str, Sequence[Outcome]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=FLAG_COLUMNS)
 
 
-def flag_absences(measures: pd.DataFrame, structures: Sequence[str]) -> pd.DataFrame:
+def flag_absences(
+    measures: pd.DataFrame,
+    structures: Sequence[str],
+    why: Callable[[str], str | None] = lambda _: None,
+) -> pd.DataFrame:
     """Flag structures without a voxel: `info` for a case, `review` where no case has any.
 
     A structure that is empty in every case is a fault of the mapping, not of a case; it is
     reported once, with an empty `case`.
+
+    Parameters
+    ----------
+    measures : of the label maps
+    structures : of the configuration
+    why : says why no case has a structure, where that is known
     """
     rows: list[dict[str, Any]] = []
     wanted = measures[measures["structure"].isin(structures)]
     for structure, group in wanted.groupby("structure", sort=False):
         empty = group[group["voxels"] == 0]
         if len(empty) == len(group):
-            message = (
-                f"{structure} has no voxel in any of {len(group)} cases: "
-                "its mapping in `structures` may be wrong"
-            )
+            reason = why(str(structure)) or "its mapping in `structures` may be wrong"
+            message = f"{structure} has no voxel in any of {len(group)} cases: {reason}"
             rows.append(_absent("", str(structure), Severity.REVIEW, message))
             continue
         rows += [

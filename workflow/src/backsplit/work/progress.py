@@ -42,6 +42,7 @@ class StageProgress:
         self.mine = 0
         self.elsewhere = elsewhere
         self.say = say
+        self.failed = 0
         self.computed = 0
         self.started = time.monotonic()
         self.last = 0.0
@@ -51,6 +52,7 @@ class StageProgress:
         self.mine += 1
         self.computed += computed
         bad = outcome.status is Status.FAILED
+        self.failed += bad
         if bad:
             self._say(f"{outcome.case} failed: {outcome.reason}")
         now = time.monotonic()
@@ -62,7 +64,8 @@ class StageProgress:
     def end(self) -> None:
         """Say how far the stage is when its batch is done; nothing where it has no case."""
         if self.total:
-            self._say(f"{self._done()}/{self.total} cases done")
+            failed = f", {self.failed} failed" if self.failed else ""
+            self._say(f"{self._done()}/{self.total} cases done{failed}")
 
     def _done(self) -> int:
         return self.mine + self.elsewhere()
