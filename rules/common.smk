@@ -27,8 +27,9 @@ try:
 except BacksplitError as error:
     raise WorkflowError(f"\n{error}") from None
 
-# for envs/backsplit.post-deploy.sh
+# for envs/backsplit.post-deploy.sh, and for jobs
 os.environ.update(BACKSPLIT_SOURCE=str(Path(str(workflow.current_basedir)).parent))
+os.environ.update(PLAN.environment())
 
 RESULTS = PROJECT.results.root.as_posix()
 CONFIG_FILE = PROJECT.results.config

@@ -159,7 +159,7 @@ def test_a_job_that_is_killed_leaves_no_container(tmp_path):
 
 def test_two_versions_of_an_image_are_told_apart():
     folder = Path(os.environ["TMPDIR"])
-    first = segmenter_of().identity()
-    assert first == segmenter_of().identity()
+    first = segmenter_of().contents()
+    assert first == segmenter_of().contents()
     build(folder, LABELLER.read_text() + "\n# another one\n")
-    assert segmenter_of().identity() != first
+    assert segmenter_of().contents() != first

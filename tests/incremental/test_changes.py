@@ -66,9 +66,12 @@ def test_every_key_of_a_network_is_what_its_labels_are_made_from(kind):
     section, changes = NETWORKS[kind]
     of_rights = set(Licensed.model_fields)  # they stand in the manifest, whose key holds all
     assert set(changes) == set(kind.model_fields) - {"kind"} - of_rights
-    first = kind(**section).what_labels()
+    first = kind(**section)
     for key, value in changes.items():
-        assert kind(**{**section, key: value}).what_labels() != first
+        changed = kind(**{**section, key: value})
+        assert changed.what_labels() != first.what_labels()
+        # where weights are starts a job; what they contain decides in it
+        assert (changed.what_decides() == first.what_decides()) == (key in kind.places)
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -43,6 +43,8 @@ class Grown(SegmenterSection):
 '''
 
 MODULE = """
+from pathlib import Path
+
 import numpy as np
 from scipy import ndimage
 
@@ -72,11 +74,17 @@ class GrownSegmenter:
     def weights(self):
         return ()
 
+    def weights_root(self):
+        return Path()
+
     def own_files(self):
         return ()
 
     def identity(self):
         return {"method": 1}
+
+    def contents(self):
+        return {}
 
     def inputs(self, case):
         return label_files(self.section.label_paths, case)

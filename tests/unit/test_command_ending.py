@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from backsplit.errors import CaseError, Code
+from backsplit.errors import CaseError, Code, RunError
+from backsplit.segment import launch
 from support.cases import marked_case
-from support.command import IN_ONE, labelled
+from support.command import IN_ONE, labelled, segmenter_of
+from support.labeller import SLEEP
 
 pytestmark = pytest.mark.usefixtures("temporary")
 
@@ -27,6 +29,23 @@ def test_what_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
     assert found["bad"].code is Code.TIME_LIMIT and time.monotonic() - begun < 20
     assert not isinstance(found["a"], CaseError)
     assert has_ended(int(child.read_text()))
+
+
+def test_a_version_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr(launch, "ASK_S", 2.0)
+    child = tmp_path / "child"
+    sleeper = "import subprocess, sys, time; from pathlib import Path; " + (
+        f"p = subprocess.Popen([sys.executable, '-c', {SLEEP!r}]); "
+        f"Path({str(child)!r}).write_text(str(p.pid)); print('1.0', flush=True)"
+    )
+    hanging = [sys.executable, "-c", f"{sleeper}; {SLEEP}"]
+    with pytest.raises(RunError, match="did not end within 2 seconds") as late:
+        segmenter_of(command=IN_ONE, version_command=hanging).contents()
+    assert late.value.code is Code.TIME_LIMIT and has_ended(int(child.read_text()))
+
+    answered = [sys.executable, "-c", sleeper]  # what it started holds its output open
+    found = segmenter_of(command=IN_ONE, version_command=answered).contents()
+    assert [*found["versions"].values()] == ["1.0"] and has_ended(int(child.read_text()))
 
 
 def has_ended(process: int) -> bool:

@@ -26,28 +26,28 @@ def test_two_versions_of_a_program_are_told_apart(tmp_path):
         "depends_on": [str(weights)],
     }
 
-    def identity() -> dict:
-        return segmenter_of(**keys).identity()
+    def contents() -> dict:
+        return segmenter_of(**keys).contents()
 
     program.write_text(LABELLER.read_text())
-    first = identity()
-    assert first == identity() and list(first["versions"].values()) == ["1.0"]
+    first = contents()
+    assert first == contents() and list(first["versions"].values()) == ["1.0"]
     program.write_text(LABELLER.read_text() + "\n# a line more\n")
-    second = identity()
+    second = contents()
     assert second != first and second["versions"] == first["versions"]
     program.write_text(LABELLER.read_text().replace('VERSION = "1.0"', 'VERSION = "1.1"'))
-    assert list(identity()["versions"].values()) == ["1.1"]
-    third = identity()
+    assert list(contents()["versions"].values()) == ["1.1"]
+    third = contents()
     (weights / "net.pt").write_bytes(b"2")
-    assert identity() != third
+    assert contents() != third
     store = tmp_path / "store"
     store.mkdir()
     (store / "deep.pt").write_bytes(b"1")
     (weights / "linked").symlink_to(store)
     (store / "up").symlink_to(weights)
-    fourth = identity()
+    fourth = contents()
     (store / "deep.pt").write_bytes(b"2")
-    assert identity() != fourth
+    assert contents() != fourth
 
 
 @pytest.mark.parametrize("what", ["program", "weights"])
@@ -59,7 +59,7 @@ def test_a_program_that_is_replaced_while_it_runs_ends_the_job(tmp_path, what):
     path = {"program": program, "weights": weights / "net.pt"}[what]
     command = [sys.executable, str(program), "{image}", "{output}"]
     segmenter = segmenter_of(command=command, depends_on=[str(weights)])
-    segmenter.identity()  # what its labels are recorded with
+    segmenter.contents()  # what its labels are recorded with
     cases = [marked_case(tmp_path, name) for name in ("a", "b", "c")]
     labels = segmenter.label(cases)
     first = next(labels)
@@ -76,7 +76,7 @@ def refused(**keys: object) -> RunError:
     with pytest.raises(RunError) as caught:
         segmenter = segmenter_of(**keys)
         segmenter.weights()
-        segmenter.identity()
+        segmenter.contents()
     return caught.value
 
 

@@ -16,8 +16,10 @@ from backsplit.config.command import Command, Container
 from backsplit.config.model import Run
 from backsplit.config.slices import Labelling, Placing
 from backsplit.errors import Code, RunError
+from backsplit.segment import launch
 from backsplit.segment.command import CommandSegmenter
 from backsplit.segment.launch import Launcher, own_parts
+from backsplit.store.disk import Link
 from support.cases import marked_case
 from support.project import ct_like, save
 
@@ -158,14 +160,14 @@ def test_the_engine_is_apptainer_for_a_file_and_docker_for_a_name(tmp_path, engi
 
 
 def test_an_image_is_known_by_its_digest(tmp_path, engines):
-    found = segmenter_of({"image": "labeller:1"}).identity()
+    found = segmenter_of({"image": "labeller:1"}).contents()
     assert found["program"]["image"] == IMAGE_ID
     image = tmp_path / "labeller.sif"
     segmenter = segmenter_of({"image": str(image)})
     identities = []
     for content in (b"1", b"2"):
         image.write_bytes(content)
-        identities.append(segmenter.identity())
+        identities.append(segmenter.contents())
     assert identities[0] != identities[1]
 
 
@@ -195,6 +197,19 @@ def test_a_container_that_hangs_is_removed_by_its_name(tmp_path, engines):
     assert calls[-1] == ["rm", "--force", *option(started, "--name")]
 
 
+@pytest.mark.parametrize("engine", ["docker", "podman"])
+def test_a_version_that_does_not_come_ends_its_container(tmp_path, engines, monkeypatch, engine):
+    monkeypatch.setattr(launch, "ASK_S", 2.0)
+    container = {"image": "labeller:1", "engine": engine}
+    segmenter = segmenter_of(container, version_command=["sleep", "1000"])
+    with pytest.raises(RunError, match="labeller:1 did not end within 2 s") as late:
+        segmenter.contents()
+    assert late.value.code is Code.TIME_LIMIT
+    calls = [json.loads(line) for line in engines.read_text().splitlines()]
+    (started,) = [call for call in calls if call[0] == "run"]
+    assert calls[-1][:2] == ["rm", "--force"] and calls[-1][-1:] == option(started, "--name")
+
+
 def test_links_of_a_sandbox_folder_are_not_followed(tmp_path):
     """`/run` and `/proc/mounts` are this machine's, and change all the time."""
     outside = tmp_path / "host"
@@ -210,9 +225,11 @@ def test_links_of_a_sandbox_folder_are_not_followed(tmp_path):
     (outside / "busy").write_text("22")
     launcher.require_unchanged()
     assert launcher.sha256(image) == before
-    assert own_parts(image) == [image / "program"]
+    links = [Link(image / "mtab", str(outside / "busy")), Link(image / "var/run", str(outside))]
+    assert own_parts(image) == [links[0], image / "program", links[1]]
     (image / "mtab").unlink()
     (image / "mtab").symlink_to("/proc/self/mounts")
+    assert own_parts(image)[0] == Link(image / "mtab", "/proc/self/mounts")
     with pytest.raises(RunError) as changed:
         launcher.require_unchanged()
     assert changed.value.code is Code.PROGRAM_CHANGED

@@ -44,6 +44,9 @@ class SegmenterSection(Section):
     is_anatomy: ClassVar[bool] = True
     """Whether its classes are anatomy that lesions lie in, and no mere bands of intensity."""
 
+    places: ClassVar[tuple[str, ...]] = ()
+    """Keys that only say where weights are, whose contents decide."""
+
     def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
         """Channels that it reads, where the data set has these; none unless a kind says so."""
         return ()
@@ -70,8 +73,12 @@ class SegmenterSection(Section):
         return {}
 
     def what_labels(self) -> dict[str, Any]:
-        """The part of the section that its labels depend on."""
+        """The part of the section that its labels depend on: a change starts a job."""
         return self.model_dump(mode="json")
+
+    def what_decides(self) -> dict[str, Any]:
+        """Of that part, what decides in the job: not where files are, but what they contain."""
+        return {key: value for key, value in self.what_labels().items() if key not in self.places}
 
 
 class Licensed(SegmenterSection):

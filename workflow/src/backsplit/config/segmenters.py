@@ -22,6 +22,7 @@ class TotalSegmentator(Licensed):
     """A task of the installed TotalSegmentator."""
 
     is_network: ClassVar[bool] = True
+    places: ClassVar[tuple[str, ...]] = ("weights",)
 
     kind: Literal["totalsegmentator"]
     task: str = Field(default="total", description="Task name as `TotalSegmentator --task` has it.")
@@ -49,6 +50,7 @@ class NnUNet(Licensed):
     """Any trained nnU-Net v2 model."""
 
     is_network: ClassVar[bool] = True
+    places: ClassVar[tuple[str, ...]] = ("model",)
 
     kind: Literal["nnunet"]
     model: Path = Field(
@@ -78,6 +80,7 @@ class MonaiBundle(Licensed):
     """A MONAI bundle."""
 
     is_network: ClassVar[bool] = True
+    places: ClassVar[tuple[str, ...]] = ("bundle",)
 
     kind: Literal["monai_bundle"]
     bundle: Path = Field(

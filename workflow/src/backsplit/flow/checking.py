@@ -72,11 +72,12 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
     _write_check(project, report, batch, say)
     if batch is None:
         from backsplit.flow.leftovers import reminder
+        from backsplit.flow.upgraded import upgraded
 
         cases(project, say)
         if not small:
             say(f"[backsplit] check: next: `backsplit run -c {shlex.quote(str(path))}`")
-        for line in reminder(project):
+        for line in (*upgraded(project), *reminder(project)):
             say(f"[backsplit] check: {line}")
     if refused and project.config.run.on_bad_case == "stop":
         raise RunError(

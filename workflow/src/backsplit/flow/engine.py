@@ -22,6 +22,7 @@ from backsplit.export.nnunet import NnUNetDataset, datasets
 from backsplit.export.segmentations import is_whole_segmentations
 from backsplit.flow.plan import Plan, forget_others, note_of
 from backsplit.flow.project import Project
+from backsplit.flow.upgraded import upgraded
 from backsplit.store.disk import atomic_path, remove_leftovers
 from backsplit.store.locks import claim_run
 from backsplit.store.provenance import read_json
@@ -84,6 +85,7 @@ def start(plan: Plan) -> Start:
     return Start(
         None,
         (
+            *upgraded(plan.project),
             *_told(left, "left by a killed job: removed"),
             *_told(dated, "dated in the future: date set to now"),
             *_told(forgotten, "out of date, or listing missing results: to be rebuilt"),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
 from pathlib import Path
@@ -19,12 +21,22 @@ from backsplit.errors import RunError
 from backsplit.flow.project import Project
 from backsplit.segment.licences import restricted_segmenters
 from backsplit.store import versions
-from backsplit.store.disk import atomic_path, disk_errors, file_times, files_below, input_times
+from backsplit.store.disk import (
+    Link,
+    atomic_path,
+    disk_errors,
+    file_times,
+    files_below,
+    input_times,
+)
 from backsplit.store.provenance import digest, plain
 from backsplit.store.provenance import versions as installed
 from backsplit.store.results import StageFolder, key_path
 
 P = ParamSpec("P")
+
+IDENTITIES = "BACKSPLIT_IDENTITIES"
+"""Variable that tells a job what its keys were made with: folder of a segmenter to a digest."""
 
 
 def once(key: Callable[Concatenate[Plan, P], str]) -> Callable[Concatenate[Plan, P], str]:
@@ -84,20 +96,43 @@ class Plan:
 
     @once
     def segment_key(self, segmenter: str, batch: str) -> str:
-        """Changes with the segmenter's section and files, and `check_key`, for its label files."""
+        """Changes with the segmenter's section, versions and files, and with `check_key`."""
         section = self.config.segmenters[segmenter]
-        made_by = [versions.SEGMENT, versions.COVERAGE]
+        made_by = [versions.SEGMENT, versions.COVERAGE, self._identity(segmenter)]
         own = [*made_by, section.what_labels(), self._own_files(segmenter)]
         return digest([*own, self.check_key(batch)])
+
+    @once
+    def _identity(self, segmenter: str) -> str:
+        """Changes with the versions that a fingerprint holds: an upgrade starts jobs.
+
+        With `--sdm conda`, jobs may have other versions than the process that plans them. They use
+        its answer, so that the key that they note is the one that it looks for.
+        """
+        planned: dict[str, str] = json.loads(os.environ.get(IDENTITIES, "{}"))
+        place = str(self.project.results.segment(segmenter).path)
+        if place in planned:
+            return planned[place]
+        try:
+            return digest(self.project.segmenter(segmenter).identity())
+        except RunError:  # what is not there is told before any job starts
+            return ""
+
+    def environment(self) -> dict[str, str]:
+        """Variables that an engine gives its jobs."""
+        planned: dict[str, str] = json.loads(os.environ.get(IDENTITIES, "{}"))
+        for name in self.config.used_segmenters:
+            planned[str(self.project.results.segment(name).path)] = self._identity(name)
+        return {IDENTITIES: json.dumps(planned)}
 
     @once
     def _own_files(self, segmenter: str) -> str:
         """Changes with a segmenter's own files, and with any file in its own folders."""
         try:
             own = self.project.segmenter(segmenter).own_files()
-        except RunError:  # what is not there is told before any job starts
+        except RunError:  # as above
             own = ()
-        return digest([_written(file) for path in own for file in _files_of(path)])
+        return digest([_written(part) for whole in own for part in _parts_of(whole)])
 
     def keyed_tables(self) -> Iterator[tuple[Path, str]]:
         """Status tables whose batch is rerun when its key changes, with that key."""
@@ -216,9 +251,11 @@ def note_of(path: Path) -> str | None:
     return path.read_text("utf-8") if path.exists() else None
 
 
-def _files_of(path: Path) -> list[Path]:
+def _parts_of(own: Path | Link) -> Sequence[Path | Link]:
     """A file; all files of a folder, with the folder, so that one that is gone shows."""
-    return [path, *files_below(path)] if path.is_dir() else [path]
+    if isinstance(own, Link) or not own.is_dir():
+        return [own]
+    return [own, *files_below(own)]
 
 
 def _stat(path: Path) -> list[object]:
@@ -229,8 +266,10 @@ def _stat(path: Path) -> list[object]:
         return [str(path), None]
 
 
-def _written(path: Path) -> list[object]:
+def _written(path: Path | Link) -> list[object]:
     """Size and time of a program or model, whose change time is that of its installation."""
+    if isinstance(path, Link):
+        return [str(path.path), path.leads_to]
     try:
         return [str(path), *file_times(path)[1:3]]
     except (OSError, ValueError):

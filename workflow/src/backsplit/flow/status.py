@@ -12,6 +12,7 @@ from backsplit.export.nnunet import dataset_folder
 from backsplit.flow.leftovers import reminder
 from backsplit.flow.plan import Plan, note_of
 from backsplit.flow.project import Project
+from backsplit.flow.upgraded import upgraded
 from backsplit.store.provenance import read_json
 from backsplit.store.results import StageFolder, key_path
 from backsplit.store.status import Status, outcomes_in
@@ -40,6 +41,7 @@ def status(project: Project) -> Iterator[str]:
         yield f"{name}: {done} done, {failed} failed, {len(sound)} in all"
     measured = [results.measures.table(batch) for batch in plan.batches]
     yield from _of_the_data_set(plan, [path for path in measured if path.exists()], due=due)
+    yield from upgraded(project)
     yield from reminder(project)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Protocol
 from backsplit.cases.table import Case
 from backsplit.errors import CaseError
 from backsplit.segment.timing import Timings
+from backsplit.store.disk import Link
 from backsplit.volume import Array, Grid
 
 
@@ -85,14 +86,23 @@ class Segmenter(Protocol):
     def weights(self) -> Sequence[Path]:
         """Files that decide what its networks do; raises where one is missing."""
 
-    def own_files(self) -> Sequence[Path]:
+    def weights_root(self) -> Path:
+        """Folder that weights are named from: where it is decides no label."""
+
+    def own_files(self) -> Sequence[Path | Link]:
         """Files and folders that its labels depend on, beside the cases': a change starts a job.
 
         Cheap: looks at no contents. What is not there is left out, or raises RunError.
         """
 
     def identity(self) -> dict[str, Any]:
-        """What its labels depend on beside its inputs and weights: versions, method."""
+        """What its labels depend on beside files: versions, method. A change starts a job.
+
+        Cheap: reads no file of the user's and starts no program.
+        """
+
+    def contents(self) -> dict[str, Any]:
+        """What only a job looks at: contents of `own_files` that are not weights."""
 
     def inputs(self, case: Case) -> Mapping[str, Any]:
         """Files of a case that it reads, by role."""

@@ -26,6 +26,17 @@ def may_run(path: Path) -> bool:
     return path.parts[0] in ("configs", "models") or kind in (*MODULES, *LOADED)
 
 
+def may_be_read(path: Path) -> bool:
+    """Whether a file of a bundle may decide labels, by its path from the bundle's folder.
+
+    What people read (`docs`, a licence, a read-me), what evaluating a bundle writes (`eval`), and
+    hidden files of tools (`.git`) do not.
+    """
+    hidden = any(part.startswith(".") or part == "__pycache__" for part in path.parts)
+    of_people = path.name.upper().startswith(("LICENSE", "LICENCE", "README"))
+    return not (hidden or of_people or path.parts[0] in ("docs", "eval"))
+
+
 def only_sources() -> None:
     """From now on import modules from their sources, which were accepted, not from `__pycache__`.
 

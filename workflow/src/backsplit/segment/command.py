@@ -30,6 +30,7 @@ from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.outputs import NOBODY, Outputs
 from backsplit.segment.program import Ended, cut_links, run_program, working_folder
 from backsplit.segment.timing import Timings
+from backsplit.store.disk import Link
 from backsplit.volume import read_geometry, read_grid, read_volume, save_nifti
 from backsplit.work.batch import attempt, one_by_one
 
@@ -115,11 +116,15 @@ class CommandSegmenter:
         self.launcher.require(self.section.command)
         return ()
 
-    def own_files(self) -> Sequence[Path]:
+    def weights_root(self) -> Path:
+        """Of none."""
+        return Path()
+
+    def own_files(self) -> Sequence[Path | Link]:
         """Programs and scripts by path, its image, its table, and what `depends_on` names."""
         section = self.section
         paths = [Path(part) for part in section.command if "/" in part and "{" not in part]
-        called = [path for path in paths if not path.is_dir()]
+        called: list[Path | Link] = [path for path in paths if not path.is_dir()]
         if section.container is not None:
             is_file = section.container.runs_files
             called = own_parts(Path(section.container.image)) if is_file else []
@@ -127,11 +132,14 @@ class CommandSegmenter:
         return (*called, *table, *section.depends_on)
 
     def identity(self) -> dict[str, Any]:
+        """Version of how it is run and read."""
+        return {"method": 1}
+
+    def contents(self) -> dict[str, Any]:
         """The program's files or image, its version, and what else its labels depend on."""
         section, asked = self.section, self.section.version_command
         name = Path(section.command[0]).name
         return {
-            "method": 1,
             "versions": {name: self.launcher.version(asked)} if asked else {},
             "program": {
                 **self.launcher.identity(section.command),

@@ -18,6 +18,7 @@ from backsplit.segment.base import Labelled, Licence, Segmenter
 from backsplit.segment.label_files import LabelFiles
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.timing import Timings
+from backsplit.store import versions
 from backsplit.store.disk import is_there
 from backsplit.volume import read_grid
 from backsplit.work.batch import one_by_one
@@ -50,13 +51,21 @@ class FilesSegmenter:
         """None."""
         return ()
 
+    def weights_root(self) -> Path:
+        """Of none."""
+        return Path()
+
     def own_files(self) -> Sequence[Path]:
         """None."""
         return ()
 
     def identity(self) -> dict[str, Any]:
-        """Version of how files are put on one map."""
-        return {"method": 4}
+        """Version of how files are put on one map, and of where they are said to have labels."""
+        return {"method": 4, "coverage": versions.COVERAGE}
+
+    def contents(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""

@@ -17,8 +17,8 @@ from typing import Any
 from backsplit.config.command import Container
 from backsplit.errors import Code, RunError, shown
 from backsplit.segment.device import gpu_name
-from backsplit.segment.program import working_folder
-from backsplit.store.disk import file_times, files_below, is_there
+from backsplit.segment.program import ask_program, working_folder
+from backsplit.store.disk import Link, file_times, files_below, is_there
 from backsplit.store.provenance import digest, file_sha256
 from backsplit.store.tsv import one_line
 
@@ -175,32 +175,31 @@ class Launcher:
         Raises
         ------
         RunError
-            PROGRAM_MISSING: it fails or prints nothing.
+            PROGRAM_MISSING: it fails or prints nothing. TIME_LIMIT: it does not end.
         """
         self.require(command)
+        image = "" if self.container is None else f" in the image {shown(self.container.image)}"
+        asked = f"`version_command` ({shown(' '.join(command))}){image}"
         with working_folder() as folder:
             call = self.call(command, folder, "cpu")
             try:
-                done = subprocess.run(  # noqa: S603 (a list, no shell)
-                    call.arguments,
-                    cwd=folder,
-                    env=dict(call.environment),
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    errors="replace",
-                    timeout=ASK_S,
-                    check=False,
+                status, said = ask_program(
+                    call.arguments, folder, call.environment, ASK_S, call.stop
                 )
-                said = one_line(done.stdout.strip() or done.stderr.strip())
-                told = "" if done.returncode else said[:LONGEST_VERSION]
-            except (OSError, subprocess.TimeoutExpired) as error:
-                told, said = "", str(error)
+            except OSError as error:
+                status, said = 1, str(error)
+        if status is None:
+            raise RunError(
+                Code.TIME_LIMIT,
+                f"{asked} did not end within {ASK_S:g} seconds",
+                "run it by hand to see why, then correct `version_command` or the program",
+            )
+        told = "" if status else one_line(said)[:LONGEST_VERSION]
         if not told:
             raise RunError(
                 Code.PROGRAM_MISSING,
-                f"`version_command` ({shown(' '.join(command))}) does not print a version"
-                f" ({shown(said) or 'it prints nothing'})",
+                f"{asked} does not print a version"
+                f" ({shown(one_line(said)) or 'it prints nothing'})",
                 "correct it, or install the program",
             )
         return told
@@ -335,11 +334,12 @@ def _times(path: Path, *, follow: bool = True) -> object:
         return None
 
 
-def own_parts(image: Path) -> list[Path]:
-    """The file of a container; of one that is a folder its files, without links."""
+def own_parts(image: Path) -> list[Path | Link]:
+    """The file of a container; of one that is a folder its files, and where its links lead."""
     if not image.is_dir():
         return [image]
-    return [path for path in files_below(image, follow=False) if not path.is_symlink()]
+    found = files_below(image, follow=False)
+    return [Link(path, str(path.readlink())) if path.is_symlink() else path for path in found]
 
 
 def _absolute(argument: str) -> str:

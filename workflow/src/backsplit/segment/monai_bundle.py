@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import PackageNotFoundError
 from pathlib import Path
 from typing import Any
 
@@ -27,15 +28,16 @@ from backsplit.config.segmenters import MonaiBundle
 from backsplit.config.slices import Labelling
 from backsplit.errors import CaseError, Code, RunError, shown
 from backsplit.segment.base import Labelled, Licence, Segmenter
-from backsplit.segment.bundle_code import may_run, only_sources, require_own
+from backsplit.segment.bundle_code import may_be_read, may_run, only_sources, require_own
 from backsplit.segment.device import choose_device
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.memory import limits
 from backsplit.segment.pipeline import Size, Steps, overlap
 from backsplit.segment.timing import Timings
 from backsplit.segment.weights import require_accepted
+from backsplit.store import versions as stages
 from backsplit.store.disk import files_below
-from backsplit.store.provenance import read_json, versions
+from backsplit.store.provenance import file_sha256, read_json, versions
 from backsplit.volume import (
     Array,
     Grid,
@@ -129,14 +131,24 @@ class MonaiBundleSegmenter:
         state = script.with_suffix(".pt")
         return script if script.is_file() and not state.is_file() else state
 
+    def weights_root(self) -> Path:
+        """The bundle's folder."""
+        return self.section.bundle
+
     def own_files(self) -> Sequence[Path]:
         """The bundle's folder."""
         return (self.section.bundle,)
 
     def identity(self) -> dict[str, Any]:
-        """Version of MONAI, and of how its output is put on a label map."""
-        _require_monai()
-        return {"method": 1, "versions": versions("monai")}
+        """Version of MONAI, of how its output is put on a label map, and of where it looked."""
+        return {"method": 1, "versions": _versions(), "coverage": stages.COVERAGE}
+
+    def contents(self) -> dict[str, Any]:
+        """Files of the bundle that cannot run, but may be read by what can."""
+        bundle = self.section.bundle
+        read = (path for path in files_below(bundle) if may_be_read(path.relative_to(bundle)))
+        files = sorted({*read} - {*self.weights()})
+        return {"data": {path.relative_to(bundle).as_posix(): file_sha256(path) for path in files}}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """One image per channel."""
@@ -144,7 +156,7 @@ class MonaiBundleSegmenter:
 
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Label each case with the resident network; preparing and finishing go on meanwhile."""
-        _require_monai()
+        _versions()
         files = self.weights()
         require_accepted(files, str(self.section.bundle))
         device = choose_device(self.run.device)
@@ -363,10 +375,17 @@ def _grid_of(affine: Array, size: Sequence[int]) -> Grid:
     return Grid((x, y, z), (dx, dy, dz), (ox, oy, oz), tuple(direction.reshape(-1).tolist()))
 
 
-def _require_monai() -> None:
+def _versions() -> dict[str, str]:
+    """Version of MONAI, looked up without importing it.
+
+    Raises
+    ------
+    RunError
+        PROGRAM_MISSING: it is not installed.
+    """
     try:
-        import monai  # noqa: F401
-    except ImportError:
+        return versions("monai")
+    except PackageNotFoundError:
         raise RunError(
             Code.PROGRAM_MISSING,
             "a bundle needs MONAI, which is not installed",

@@ -124,6 +124,10 @@ class NnUNetSegmenter:
         """What the configuration says; else nobody has said."""
         return stated_licence(self.config) or UNSTATED
 
+    def weights_root(self) -> Path:
+        """The model's folder."""
+        return self.config.model
+
     def own_files(self) -> Sequence[Path]:
         """The weights."""
         return self.weights()
@@ -131,6 +135,10 @@ class NnUNetSegmenter:
     def identity(self) -> dict[str, Any]:
         """Version of nnU-Net."""
         return {"versions": versions("nnunetv2")}
+
+    def contents(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """One image per channel."""

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+from typing import IO
 
 from backsplit.config.command import IMAGES, OUTPUTS
 from backsplit.segment import guard
@@ -22,6 +23,9 @@ log = logging.getLogger(__name__)
 
 GRACE_S = 5.0
 """A program that is told to end has this long to do so."""
+
+MOST_SAID = 1 << 16
+"""Bytes that are read of an answer."""
 
 LONGEST_LINE = 1 << 14
 """Bytes of a line that are read at once: a program may write without ever ending a line."""
@@ -100,34 +104,92 @@ def run_program(
         It cannot be started.
     """
     with _ended_with_us(), _guarded(folder, stop) as guarded:
-        process = subprocess.Popen(  # noqa: S603 (a list, no shell)
-            list(arguments),
-            cwd=folder,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            process_group=0,
-        )
+        process = _start(arguments, folder, environment, subprocess.PIPE, subprocess.STDOUT)
         lines = _Lines(process, name)
         try:
             guarded(process.pid)
             lines.begin()
-            status: int | None = process.wait(seconds)
-        except subprocess.TimeoutExpired:
-            status = None
-            guard.call(stop)
-            _signal_group(process.pid, signal.SIGTERM)
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(GRACE_S)
-        except BaseException:
-            guard.call(stop)
-            raise
+            status = _wait(process, seconds, stop)
         finally:
             _signal_group(process.pid, signal.SIGKILL)
             process.wait()
             lines.finish()
     return Ended(status, lines.last)
+
+
+def ask_program(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    seconds: float,
+    stop: Sequence[str] = (),
+) -> tuple[int | None, str]:
+    """Run a program for what it prints; it ends as in `run_program`, with all that it started.
+
+    It prints into files, which are read when it has ended: nobody who holds a pipe open delays us.
+
+    Returns
+    -------
+    status, said
+        Exit status, None where it took too long; what it wrote to standard output, or else to
+        standard error.
+
+    Raises
+    ------
+    OSError
+        It cannot be started.
+    """
+    with (
+        (folder / "stdout").open("w+b") as out,
+        (folder / "stderr").open("w+b") as err,
+        _ended_with_us(),
+        _guarded(folder, stop) as guarded,
+    ):
+        process = _start(arguments, folder, environment, out, err)
+        try:
+            guarded(process.pid)
+            status = _wait(process, seconds, stop)
+        finally:
+            _signal_group(process.pid, signal.SIGKILL)
+            process.wait()
+        said = []
+        for stream in (out, err):
+            stream.seek(0)
+            said.append(stream.read(MOST_SAID).decode("utf-8", "replace").strip())
+    return status, said[0] or said[1]
+
+
+def _start(
+    arguments: Sequence[str],
+    folder: Path,
+    environment: Mapping[str, str],
+    stdout: IO[bytes] | int,
+    stderr: IO[bytes] | int,
+) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(  # noqa: S603 (a list, no shell)
+        list(arguments),
+        cwd=folder,
+        env=dict(environment),
+        stdin=subprocess.DEVNULL,
+        stdout=stdout,
+        stderr=stderr,
+        process_group=0,
+    )
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float, stop: Sequence[str]) -> int | None:
+    """Exit status of a program; None where its time is over, and it was told to end."""
+    try:
+        return process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        guard.call(stop)
+        _signal_group(process.pid, signal.SIGTERM)
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(GRACE_S)
+        return None
+    except BaseException:
+        guard.call(stop)
+        raise
 
 
 class _Lines:

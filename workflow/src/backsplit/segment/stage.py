@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
+from os.path import relpath
 from pathlib import Path
 from typing import Any
 
@@ -51,12 +52,15 @@ class SegmentStage:
         self.segmenter = segmenter
         self.grid_channel = placing.grid_channel
         reads_files = bool(section.label_paths)
-        self.inputs = [section.what_labels(), plain(placing) if reads_files else None]
-        weights = self.segmenter.weights()
+        self.inputs = [section.what_decides(), plain(placing) if reads_files else None]
+        weights, root = self.segmenter.weights(), self.segmenter.weights_root()
         require_accepted(weights, name)
         self.identity = {
             **self.segmenter.identity(),
-            "weights": {"/".join(path.parts[-4:]): file_sha256(path) for path in weights},
+            **self.segmenter.contents(),
+            "weights": {
+                Path(relpath(path, root)).as_posix(): file_sha256(path) for path in weights
+            },
         }
         self.classes = self.segmenter.classes()
 

@@ -46,6 +46,10 @@ class ThresholdSegmenter:
         """None."""
         return ()
 
+    def weights_root(self) -> Path:
+        """Of none."""
+        return Path()
+
     def own_files(self) -> Sequence[Path]:
         """None."""
         return ()
@@ -53,6 +57,10 @@ class ThresholdSegmenter:
     def identity(self) -> dict[str, Any]:
         """Version of the method: a change of the body mask changes labels."""
         return {"method": 2, "opening_mm": OPENING_MM}
+
+    def contents(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The image of its channel."""

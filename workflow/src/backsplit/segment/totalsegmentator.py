@@ -86,6 +86,10 @@ class TotalSegmentatorSegmenter:
         self._require_licence()
         return [path for folder in self._weight_folders() for path in files_of(folder)]
 
+    def weights_root(self) -> Path:
+        """The folder of the Dataset… folders."""
+        return self.weights_folder
+
     def own_files(self) -> Sequence[Path]:
         """The weights."""
         return self.weights()
@@ -93,6 +97,10 @@ class TotalSegmentatorSegmenter:
     def identity(self) -> dict[str, Any]:
         """Versions of TotalSegmentator and nnU-Net."""
         return {"versions": versions("TotalSegmentator", "nnunetv2")}
+
+    def contents(self) -> dict[str, Any]:
+        """None."""
+        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The image of its channel."""

@@ -10,6 +10,7 @@ import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from backsplit.errors import Code, RunError
@@ -222,6 +223,20 @@ def files_below(folder: Path, *, follow: bool = True) -> list[Path]:
         paths = [Path(place, name) for name in (names if follow else (*names, *folders))]
         found += [p for p in paths if (not follow and p.is_symlink()) or p.is_file()]
     return sorted(found)
+
+
+@dataclass(frozen=True)
+class Link:
+    """A link that is not followed: what it says, not what is there, counts.
+
+    Attributes
+    ----------
+    path : of the link itself
+    leads_to : its own target, as it is written
+    """
+
+    path: Path
+    leads_to: str
 
 
 DETACHED = (".mhd", ".nhdr")
