@@ -183,25 +183,25 @@ def _lesion_classes(config: Config) -> Iterator[str]:
     for pattern, goal in config.compose.segmenter_lesions.items():
         if pattern.split("/")[0] in config.used_segmenters:
             goals.setdefault(goal, []).append(pattern)
-    for goal, patterns in goals.items():
-        became = {IGNORE: "set to an ignore label", BACKGROUND: "left as background"}
-        said = became.get(goal, f"assigned to {goal}")
-        yield f"Lesions labelled by a segmenter itself ({_listed(patterns)}) were {said}."
+    became = {IGNORE: "set to an ignore label", BACKGROUND: "left as background"}
+    said = [f"{became.get(g, f'assigned to {g}')} ({_listed(of)})" for g, of in goals.items()]
+    if said:
+        yield f"Lesions that segmenters label themselves were {_listed(said)}."
 
 
 def _repair(repair: Repair) -> Iterator[str]:
     """What the hosts of lesions got around them."""
-    counted = f" (or {_listed(repair.over, 'or')})" if repair.over else ""
+    voxels = f"voxels that were {_listed(['unlabelled', *repair.over], 'or')}"
     if repair.rim_mm:
         yield (
-            f"Unlabelled voxels{counted} within {repair.rim_mm:g} mm of both a lesion and the "
-            "organ that it lies in were assigned to that organ."
+            f"V{voxels[1:]}, within {repair.rim_mm:g} mm of both a lesion and the organ "
+            "that it lies in, were assigned to that organ."
         )
     if repair.holes:
         within = repair.rim_mm or HOLES_WITHIN_MM
         yield (
-            f"Unlabelled cavities{counted} within {within:g} mm of a lesion, "
-            "enclosed by it and the organ that it lies in, were assigned to that organ."
+            f"Cavities of {voxels}, within {within:g} mm of a lesion and enclosed by it and the "
+            "organ that it lies in, were assigned to that organ."
         )
 
 

@@ -205,7 +205,8 @@ def orthonormal(
             Code.DIRECTION_SHEARED,
             f"{path} has axes that are not at right angles (cosine {skew:.3g}; up to {gap:.3g} mm "
             "at its corners), as after a gantry tilt",
-            "resample it, and what was drawn on it, to a rectangular grid",
+            "resample it, and what was drawn on it, to a rectangular grid "
+            "(nibabel.processing.resample_to_output; order=0 for masks)",
         )
     if skew <= SKEW_OF_ITK:
         return rotation, []

@@ -303,7 +303,8 @@ def _grid(path: Path, slices: Sequence[Slice]) -> tuple[Grid, list[str]]:
         raise CaseError(
             Code.DIRECTION_SHEARED,
             f"{path}: each slice is displaced by {tilt:.3g} mm in its plane (gantry tilt)",
-            "resample the series, and what was drawn on it, to a rectangular grid",
+            "convert it with dcm2niix, and use the corrected file (…_Tilt_1.nii), with what was "
+            "drawn on the series resampled to it",
         )
     size = (first.size[1], first.size[0], len(slices))
     spacing = (first.spacing[1], first.spacing[0], gap)
