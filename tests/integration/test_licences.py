@@ -171,3 +171,6 @@ def test_a_fully_restricted_data_set_is_refused(project):
         project.run(*verb)
     told = project.run("export", "--only-unrestricted", ok=False).stderr
     assert "LICENCE_RESTRICTED" in told and "a: unknown, not for commercial use" in told
+    project.write(export={"only_unrestricted": True})
+    told = project.run("check", ok=False).stderr  # not after days of segmenting
+    assert "`export.only_unrestricted`: every segmenter is restricted" in told

@@ -9,6 +9,7 @@ from backsplit.flow.plan import Plan
 from backsplit.flow.project import open_project
 from backsplit.flow.summary import summary
 from backsplit.flow.watch import Watch
+from backsplit.record.explain import explain
 from support import flow
 from support.project import ct_like, save
 
@@ -56,3 +57,11 @@ def test_why_no_case_has_a_structure_is_told(project, monkeypatch):
     lines = list(summary(plan, Watch(plan, print), whole=True))
     said = [line for line in lines if "in the whole data set" in line]
     assert said == [f"[backsplit]   in the whole data set: {message}" for message in told.values()]
+    explained = list(explain(opened.config, "a"))
+    for line in (
+        "labelled: liver (27 voxels)",
+        "values that `labels` does not list: 2 (27 voxels)",
+        "labelled: heart (27 voxels)",
+        "lung is unknown: a_lung.nii.gz does not exist",
+    ):
+        assert f"  {line}" in explained

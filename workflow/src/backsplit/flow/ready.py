@@ -12,6 +12,7 @@ from backsplit.config.file import ConfigError
 from backsplit.errors import BacksplitError, Code, Problem, RunError
 from backsplit.export.dicom_seg import require_highdicom
 from backsplit.flow.project import Project
+from backsplit.flow.unrestricted import unrestricted
 from backsplit.segment.device import require_device
 from backsplit.store.disk import is_there, parts_of
 from backsplit.store.results import VOLUME_ENDING
@@ -61,6 +62,7 @@ def not_ready(project: Project, *, local: bool) -> list[Problem]:
     problems += _decisions(project)
     problems += _files_of_no_case(project)
     problems += _packages(project)
+    problems += _unrestricted(project)
     if local:
         problems += _device(project)
     return problems
@@ -111,6 +113,16 @@ def _packages(project: Project) -> Iterator[Problem]:
             require_highdicom()
         except RunError as error:
             key = "export.segmentations"
+            yield Problem(error.code, str(project.path), error.what, error.remedy, column=key)
+
+
+def _unrestricted(project: Project) -> Iterator[Problem]:
+    """A data set without restricted segmenters that would have none left, or not be valid."""
+    if project.config.export.only_unrestricted:
+        try:
+            unrestricted(project.config)
+        except RunError as error:
+            key = "export.only_unrestricted"
             yield Problem(error.code, str(project.path), error.what, error.remedy, column=key)
 
 

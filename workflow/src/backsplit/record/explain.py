@@ -25,6 +25,9 @@ from backsplit.store.status import STATUS_COLUMNS, Status, outcomes_in
 from backsplit.store.tsv import read_tsv
 from backsplit.work.jobs import job_of
 
+MOST_CLASSES = 8
+"""Classes of a segmenter that a line names."""
+
 SHORT = 12
 """Digits of a checksum that are shown; the sidecars have all."""
 
@@ -96,9 +99,23 @@ def _stage(
     versions = {**sidecar.made_by, **made_from.versions}
     yield "  with " + ", ".join(f"{package} {version}" for package, version in versions.items())
     if isinstance(sidecar, SegmentSidecar):
-        yield from (f"  {key}: {value}" for key, value in sidecar.notes.items())
+        yield from (f"  {line}" for line in _labelled(sidecar))
     if isinstance(sidecar, ComposeSidecar):
         yield from (f"  {line}" for line in sidecar.summary)
+
+
+def _labelled(sidecar: SegmentSidecar) -> Iterator[str]:
+    """What a segmenter labelled, what it could not, and what else its files hold."""
+    found = [f"{name} ({voxels} voxels)" for name, voxels in sidecar.voxels.items()]
+    more = f", … {len(found) - MOST_CLASSES} more" if len(found) > MOST_CLASSES else ""
+    yield f"labelled: {', '.join(found[:MOST_CLASSES]) or 'nothing'}{more}"
+    yield from (f"{name} is unknown: {why}" for name, why in sidecar.unknown.items())
+    notes = dict(sidecar.notes)
+    others = notes.pop("voxels_of_other_values", {})
+    if others:
+        listed = ", ".join(f"{value} ({voxels} voxels)" for value, voxels in others.items())
+        yield f"values that `labels` does not list: {listed}"
+    yield from (f"{key}: {value}" for key, value in notes.items())
 
 
 def _job(results: Results, stage: str, case: str) -> Iterator[str]:
@@ -126,7 +143,8 @@ def _judged(results: Results, case: str) -> Iterator[str]:
     flags = _table(results.flags)
     if len(flags):
         for row in flags[flags["case"] == case].to_dict("records"):
-            yield f"  {row['severity']}: {row['message']} ({row['rule']})"
+            of = f", {row['subject']}" if "/" in row["subject"] else ""  # not of the label map
+            yield f"  {row['severity']}: {row['message']} ({row['rule']}{of})"
 
 
 def _reason(code: str, message: str) -> str:
