@@ -15,15 +15,15 @@ from typer.testing import CliRunner
 from backsplit.cli import app
 from backsplit.flow.check import check
 from support import downloads
-from support.documents import blocks
+from support.documents import blocks, shown
 from support.start import model, nnunet_folder, statuses, volume
 
 SHOWN = sorted(
     {
         shlex.join(words)
-        for block in blocks("bash")
-        for words in block.commands
-        if words[:2] == ["backsplit", "init"]
+        for command in shown()
+        if command.line.startswith("backsplit init ")
+        and (words := shlex.split(command.line.replace(" …", "")))
     }
 )
 CASES = {"101": "p1", "102": "p2"}

@@ -28,7 +28,19 @@ from backsplit.store.status import STATUS_COLUMNS
 from backsplit.study import compare
 from backsplit.study import table as study_table
 from backsplit.study.false_alarms import FalseAlarms
-from support.documents import DOCUMENTS
+from support.document_commands import (
+    COMPLETED,
+    ELSEWHERE,
+    HERE,
+    NOT_RUN,
+    OTHER_BLOCKS,
+    RUN_BY,
+    STARTS,
+    SUBPROCESS,
+    WHOLE,
+    commands,
+)
+from support.documents import DOCUMENTS, every_block
 from support.project import ROOT
 
 KEYS = (ROOT / "config" / "README.md").read_text("utf-8")
@@ -165,3 +177,42 @@ def test_every_document_heading_and_picture_that_is_linked_is_there(path):
         target = (path.parent / link).resolve() if link else path
         assert target.exists(), link
         assert not anchor or anchor in anchors(target), f"{link}#{anchor}"
+
+
+# the lists of what runs each command, tests/support/document_commands.py
+
+
+def test_every_list_is_of_commands_that_are_shown():
+    lines = {command.line for command in commands()}
+    assert ELSEWHERE.keys() & NOT_RUN.keys() == set()
+    assert (ELSEWHERE.keys() | NOT_RUN.keys() | COMPLETED.keys()) - lines == set()
+    assert WHOLE.keys() - {command.document for command in commands()} == set()
+
+
+def test_a_command_without_an_entry_can_run_where_the_others_do():
+    """In tests/integration/test_document_commands.py, which knows names for some placeholders."""
+    for line in HERE:
+        assert line.startswith(("backsplit ", *SUBPROCESS)), f"say in NOT_RUN why not: {line}"
+        assert re.findall(r"\b[A-Z][A-Z_]+\b", line) == [], f"a name for PLACEHOLDERS: {line}"
+
+
+@pytest.mark.parametrize("test", sorted({*RUN_BY, *WHOLE.values(), *OTHER_BLOCKS.values(), STARTS}))
+def test_a_test_that_runs_commands_is_there_and_has_their_verbs(test):
+    path, _, name = test.partition("::")
+    text = (ROOT / path).read_text("utf-8")
+    if name:
+        assert f"\ndef {name}(" in text
+    if ".md" in text:  # it reads the commands in the document
+        return
+    if "snakemake" in text:
+        text += "".join(rules.read_text() for rules in (ROOT / "rules").glob("*.smk"))
+    for line in RUN_BY.get(test, ()):
+        words = line.split()[1:3] if line.startswith("backsplit ") else ()
+        verbs = [word for word in words if re.fullmatch("[a-z]+", word)]
+        assert [verb for verb in verbs if f'"{verb}"' not in text and f" {verb} " not in text] == []
+
+
+def test_every_block_is_run_or_held_against_what_it_shows():
+    """Commands run, configurations are validated by tests/unit/test_document_blocks.py."""
+    others = {(b.document, b.language) for b in every_block() if b.language not in ("bash", "yaml")}
+    assert others == OTHER_BLOCKS.keys()
