@@ -13,6 +13,7 @@ from support.documents import Command, shown
 CONTAINER = (
     "needs Docker or Apptainer; `make test-container` builds the same Dockerfile with Buildah"
 )
+CLUSTER = "needs a Slurm; `make test-cluster` starts one and runs Snakemake with its profile"
 DOWNLOAD = "needs the internet"
 MACHINE = "says where files are on the reader's machine"
 SETUP = "makes an environment, or writes in the checkout"
@@ -47,7 +48,9 @@ NOT_RUN = {
     "pip install -c envs/constraints.txt --editable '.[dev,slurm]'": DOWNLOAD,
     "snakemake --sdm conda": DOWNLOAD,
     "make links": DOWNLOAD,
-    "scontrol show config": "needs a cluster",
+    "backsplit run --workflow-profile profiles/slurm": CLUSTER,
+    "backsplit run -c mine/config.yaml --workflow-profile profiles/slurm": CLUSTER,
+    "scontrol show config": CLUSTER,
     "export BACKSPLIT_WEIGHTS=/shared/weights": MACHINE,
     "export nnUNet_raw=$PWD/mine/results/datasets/nnunet "
     "nnUNet_preprocessed=$PWD/preprocessed nnUNet_results=$PWD/trained": MACHINE,
@@ -76,8 +79,6 @@ RUN_BY = {
     ".ci/run": ["make test", "make test-cluster"],
     ".github/workflows/ci.yml": ["make lint", "make docs"],
     "tests/cluster/test_slurm.py::test_the_whole_workflow_with_a_gpu_for_each_network": [
-        "backsplit run --workflow-profile profiles/slurm",
-        "backsplit run -c mine/config.yaml --workflow-profile profiles/slurm",
         "snakemake --workflow-profile profiles/slurm --configfile mine.yaml",
     ],
     "tests/integration/test_demo.py::test_the_data_set_is_whole_and_lesions_intact": [
@@ -156,22 +157,22 @@ STARTS = "tests/unit/test_document_init.py::test_a_command_starts_a_project_with
 MINE = "tests/integration/test_document_commands.py::"
 SCRIPT = "tests/integration/test_script.py::"
 OTHER_BLOCKS = {
-    ("CONTRIBUTING.md", "python"): "tests/integration/test_contributing.py::",
-    ("README.md", "python"): f"{SCRIPT}test_the_example_of_the_readme_runs",
-    ("docs/segmenters.md", "python"): "tests/unit/test_recipes.py::"
+    ("CONTRIBUTING.md", "python", 3): "tests/integration/test_contributing.py::",
+    ("README.md", "python", 1): f"{SCRIPT}test_the_example_of_the_readme_runs",
+    ("docs/segmenters.md", "python", 1): "tests/unit/test_recipes.py::"
     "test_the_program_that_is_shown_labels",
-    ("docs/training.md", "python"): "tests/integration/test_training.py::"
+    ("docs/training.md", "python", 1): "tests/integration/test_training.py::"
     "test_monai_trains_on_the_data_list",
-    ("docs/module.md", ""): "tests/integration/test_module.py::"
+    ("docs/module.md", "", 1): "tests/integration/test_module.py::"
     "test_a_workflow_from_git_makes_the_data_set_of_another_one",
-    ("docs/own-data.md", ""): f"{MINE}finished",
-    ("docs/results.md", ""): f"{MINE}test_a_run_leaves_what_is_listed",
-    ("docs/review.md", ""): f"{MINE}test_the_decisions_that_are_shown_count",
-    ("docs/tutorial-kits23.md", ""): "tests/unit/test_document_init.py::"
+    ("docs/own-data.md", "", 1): f"{MINE}finished",
+    ("docs/results.md", "", 1): f"{MINE}test_a_run_leaves_what_is_listed",
+    ("docs/review.md", "", 1): f"{MINE}test_the_decisions_that_are_shown_count",
+    ("docs/tutorial-kits23.md", "", 2): "tests/unit/test_document_init.py::"
     "test_the_tutorial_on_kits23_shows_what_is_written_and_said",
-    ("docs/tutorial-phantoms.md", ""): f"{MINE}test_the_demo_has_the_table_that_is_shown",
+    ("docs/tutorial-phantoms.md", "", 1): f"{MINE}test_the_demo_has_the_table_that_is_shown",
 }
-"""Blocks that are neither commands nor configurations, to the test that holds them."""
+"""Blocks that are neither commands nor configurations, with their number, to what tests them."""
 
 PLACEHOLDERS = {
     "CASE": "pt_001",
