@@ -7,7 +7,7 @@ import pytest
 from backsplit.config.kind import Licensed
 from backsplit.config.segmenters import MonaiBundle, NnUNet, TotalSegmentator
 from support.changes.files import file_changes
-from support.changes.keys import key_changes, own_file_changes, schema_keys
+from support.changes.keys import key_changes, own_file_changes
 from support.changes.pairs import more_changes, pair_holds
 from support.changes.table import TABLE_CHANGES
 from support.tiny import Change, Tiny, nothing
@@ -33,10 +33,6 @@ def holds(tiny: Tiny, change: Change, setup: Change = nothing) -> None:
         tiny.back()
     tiny.run()
     assert tiny.differing_from_first() == []
-
-
-def test_every_key_of_the_schema_has_its_change():
-    assert set(key_changes()) == set(schema_keys())
 
 
 NETWORKS = {

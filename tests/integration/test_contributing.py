@@ -67,6 +67,21 @@ def test_a_new_kind_of_segmenter_labels(package, project):
     assert "segmenters.mine.share" in project.run("check", ok=False).stderr
 
 
+def test_the_code_that_is_shown_passes_ruff(package):
+    """Written where it belongs, so that it is held against what holds for the package."""
+    shown = {"segment/bright.py", "start/readers/sided.py"}
+    for path in shown:
+        (package / path).write_text(block(path))
+    config = ["--config", str(ROOT / "pyproject.toml"), "--no-cache"]
+    for command in (["check"], ["format", "--check"]):
+        files = [str(package / path) for path in sorted(shown)]
+        done = subprocess.run(
+            [sys.executable, "-m", "ruff", *command, *config, *files],
+            capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
 def test_a_new_layout_is_recognised(package, tmp_path):
     (package / "start" / "readers" / "sided.py").write_text(block("start/readers/sided.py"))
     layouts, command = package / "start" / "layouts.py", package / "cli" / "start.py"

@@ -25,6 +25,7 @@ from backsplit.judge import lesions as judge_lesions
 from backsplit.judge.verdicts import DECISION_COLUMNS, SCORED_COLUMNS, VERDICT_COLUMNS
 from backsplit.measure import agreement, lesions, parts
 from backsplit.measure import table as measure
+from backsplit.start.layouts import LAYOUTS
 from backsplit.store.status import STATUS_COLUMNS
 from backsplit.study import compare
 from backsplit.study import table as study_table
@@ -44,6 +45,8 @@ from support.document_commands import (
 from support.documents import DOCUMENTS, every_block
 from support.project import ROOT
 
+README = (ROOT / "README.md").read_text("utf-8")
+SEGMENTERS = (ROOT / "docs" / "segmenters.md").read_text("utf-8")
 KEYS = (ROOT / "config" / "README.md").read_text("utf-8")
 TABLES = (ROOT / "docs" / "tables.md").read_text("utf-8")
 CODES = (ROOT / "docs" / "codes.md").read_text("utf-8")
@@ -79,6 +82,24 @@ def test_each_key_of_the_configuration_has_a_description():
 def test_the_reference_is_that_of_the_models():
     """`make schema` writes it."""
     assert (ROOT / "docs" / "configuration.md").read_text("utf-8") == reference(SCHEMA)
+
+
+def kinds_in(text: str, column: int) -> set[str]:
+    """Kinds of segmenters in a column of the tables of a text."""
+    return {kind for cells in rows(text) for kind in quoted(cells[column])}
+
+
+def test_exactly_the_kinds_of_segmenters_are_explained():
+    kinds = {key.path.split(".")[1] for key in keys(SCHEMA) if key.path.endswith(".kind")}
+    assert len(kinds) >= 6
+    assert kinds_in(section(README, "Segmenters"), 0) == kinds
+    assert kinds_in(SEGMENTERS.partition("\n## ")[0], 1) == kinds
+    assert set(re.findall(r"\*\*(\w+)\*\*", section(KEYS, "Segmenters"))) == kinds
+
+
+def test_exactly_the_layouts_are_explained():
+    told = rows(section(KEYS, "Starting from a folder").partition("--preset")[0])
+    assert {name for cells in told for name in quoted(cells[0])} == set(LAYOUTS)
 
 
 def test_exactly_the_kinds_of_rules_are_explained():

@@ -109,6 +109,26 @@ def test_other_kinds_and_an_exception_have_their_own_sentences(results):
     assert "for nnU-Net v2, MONAI, BIDS and 3D Slicer." in text
 
 
+def test_programs_and_bundles_are_named_with_their_versions(results):
+    data = make_config(results).model_dump(mode="json", by_alias=True)
+    program = {"kind": "command", "command": ["label", "{image}", "{output}"], "labels": {"a": 1}}
+    data["segmenters"] = {
+        "ours": {**program, "version_command": ["label", "--version"]},
+        "theirs": program,
+        "net": {"kind": "monai_bundle", "bundle": "bundles/spleen_ct"},
+    }
+    data["structures"] = {"liver": "ours/a", "kidney": "theirs/a", "cord": "net/spleen"}
+    data["compose"] = {}
+    config = Config.model_validate(data)
+    for name, versions in (("ours", {"label": "label 1.2"}), ("net", {"monai": "1.5.1"})):
+        made_from = {"versions": versions}
+        write(config.results.segment(name).path, segmented("small", made_from=made_from))
+    text = " ".join(methods(config, gather(config, make_scheme())).paragraphs)
+    assert "The program ours (label 1.2) labelled" in text
+    assert "The program theirs labelled" in text
+    assert "The MONAI bundle spleen_ct (MONAI 1.5.1) labelled" in text
+
+
 def test_the_text_is_on_the_page_and_nothing_in_it_is_markup(results):
     write_report(make_config(results), make_scheme())
     page = (results / "results/report/index.html").read_text()

@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from backsplit.config.file import ConfigError, parse_config
+from support.changes.keys import key_changes, schema_keys
 from support.project import ROOT
 
 SCHEMA = json.loads((ROOT / "config" / "config.schema.json").read_text("utf-8"))
@@ -26,6 +27,12 @@ def test_every_key_has_a_row_or_a_heading():
     told = {key.rpartition(".")[2].removesuffix("[]") for key in (*ROWS, *headings)}
     sections = [SCHEMA, *SCHEMA["$defs"].values()]
     assert {name for one in sections for name in one.get("properties", ())} - told == set()
+
+
+def test_every_key_has_its_change_between_two_runs():
+    """`make test-incremental` makes them."""
+    assert set(schema_keys()) - set(key_changes()) == set(), "add it to tests/support/changes"
+    assert set(key_changes()) - set(schema_keys()) == set()
 
 
 def test_a_key_without_words_of_its_own_is_in_a_section_that_explains_it():

@@ -11,7 +11,14 @@ from backsplit.config.base import BACKGROUND, IGNORE
 from backsplit.config.compose import HOLES_WITHIN_MM, Repair
 from backsplit.config.kind import SegmenterSection
 from backsplit.config.model import Config
-from backsplit.config.segmenters import Files, NnUNet, Threshold, TotalSegmentator
+from backsplit.config.segmenters import (
+    Command,
+    Files,
+    MonaiBundle,
+    NnUNet,
+    Threshold,
+    TotalSegmentator,
+)
 from backsplit.report.facts import ReportFacts
 from backsplit.segment.licences import licences
 
@@ -137,7 +144,13 @@ def _who(
         )
         inside = "inside the body" if section.within == "body" else "in the whole image"
         return f"Intensity thresholds {inside} ({bands}) provided"
-    return f"The segmenter {name} ({section.kind}) labelled"  # type: ignore[attr-defined]
+    if isinstance(section, Command):
+        told = [version for found in versions.values() for version in found]
+        return f"The program {name}{f' ({_listed(told)})' if told else ''} labelled"
+    what = f"The segmenter {name} ({section.kind}"  # type: ignore[attr-defined]
+    if isinstance(section, MonaiBundle):
+        what = f"The MONAI bundle {section.bundle.name} (MONAI{_version(versions, 'monai')}"
+    return f"{what}) labelled"
 
 
 def _range(low: float | None, high: float | None) -> str:
