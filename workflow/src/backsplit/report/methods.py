@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from importlib import resources
 
 from backsplit.config.base import BACKGROUND, IGNORE
+from backsplit.config.command import Command
 from backsplit.config.compose import HOLES_WITHIN_MM, Repair
 from backsplit.config.kind import SegmenterSection
 from backsplit.config.model import Config
 from backsplit.config.segmenters import (
-    Command,
     Files,
     MonaiBundle,
     NnUNet,
