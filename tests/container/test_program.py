@@ -18,7 +18,8 @@ import pytest
 from backsplit.config.command import Command
 from backsplit.config.model import Run
 from backsplit.config.slices import Labelling, Placing
-from backsplit.errors import Code
+from backsplit.errors import Code, RunError
+from backsplit.segment import launch
 from backsplit.segment.command import CommandSegmenter
 from support.cases import marked_case
 from support.project import ROOT, ct_like
@@ -124,6 +125,17 @@ def test_a_container_that_hangs_is_gone_afterwards(tmp_path):
     ((_, found),) = segmenter.label([marked_case(tmp_path, "a")])
     assert found.code is Code.TIME_LIMIT and time.monotonic() - begun < 60
     assert run("podman", "ps", "--all", "--quiet") == ""
+
+
+def test_a_version_that_does_not_come_leaves_no_container(monkeypatch):
+    monkeypatch.setattr(launch, "ASK_S", 5.0)
+    begun = time.monotonic()
+    with pytest.raises(RunError) as late:
+        segmenter_of(version_command=["sh", "-c", "sleep 600"]).contents()
+    assert late.value.code is Code.TIME_LIMIT and time.monotonic() - begun < 60
+    assert run("podman", "ps", "--all", "--quiet") == ""
+    told = segmenter_of(version_command=["python3", "/opt/labeller.py", "--version"]).contents()
+    assert [*told["versions"].values()] == ["1.0"]
 
 
 KILLED = """
