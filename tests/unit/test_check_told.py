@@ -112,7 +112,7 @@ def test_a_value_that_no_label_file_has_is_a_problem_at_its_row(project):
     with_organs(project, {"cord": 1, "larynx": 7})
     said = checked(project, 3)
     (line,) = [line for line in said.splitlines() if "LABEL_ABSENT" in line]
-    assert "`segmenters.given.labels.larynx`" in line and "value 7" in line
+    assert "`segmenters.given.labels.larynx`" in line and "value 7 (they have 1" in line
     assert "none of the 3 sound cases" in line and "s_larynx is unknown or empty" in line
     assert f"row {row_of(project, 'larynx: 7')}" in line
     organs(project, "c", 1, 7)  # one case has it

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -117,7 +120,7 @@ def test_another_grid_is_refused_with_both_grids_named(grid):
     assert caught.value.code is Code.GRID_MISMATCH
     assert caught.value.what == (
         "lesion.nii has the size of its image but is up to 2.5 mm away from it "
-        "(spacing, origin or direction differ)"
+        "(origin (-10, 20, 7) mm, not (-7.5, 20, 7) mm)"
     )
     other = Grid((4, 5, 7), grid.spacing, grid.origin, OBLIQUE)
     with pytest.raises(CaseError) as caught:
@@ -125,3 +128,27 @@ def test_another_grid_is_refused_with_both_grids_named(grid):
     assert caught.value.what == (
         "lesion.nii is 4x5x6 voxels of 0.5x1.5x3 mm but its image is 4x5x7 voxels of 0.5x1.5x3 mm"
     )
+
+
+def test_axes_are_those_of_nibabel(grid):
+    """In all directions, of which oblique ones are nearest to one."""
+    for seed in range(200):
+        turned = Rotation.random(random_state=seed).as_matrix()
+        if seed % 2:
+            turned[:, 0] *= -1
+        one = replace(grid, direction=tuple(turned.ravel()))
+        assert one.axes == "".join(nib.aff2axcodes(one.affine_ras)), turned
+
+
+def test_what_two_grids_of_a_size_differ_in_is_named(grid):
+    flipped = np.reshape(UPRIGHT, (3, 3)) * [1, -1, 1]
+    upright = replace(grid, direction=UPRIGHT)
+    for other, said in (
+        (replace(grid, spacing=(0.5, 1.5, 2.0)), "spacing (0.5, 1.5, 3) mm, not (0.5, 1.5, 2) mm"),
+        (replace(upright, direction=tuple(flipped.ravel())), "axes LPS, not LAS"),
+        (replace(upright, origin=(-10, 0, 7)), "origin (-10, 20, 7) mm, not (-10, 0, 7) mm"),
+    ):
+        one = grid if other.direction == grid.direction else upright
+        assert one.differences(other) == said
+    small = tuple(Rotation.from_euler("z", 3, degrees=True).as_matrix().ravel())
+    assert "directions" in upright.differences(replace(upright, direction=small))

@@ -11,6 +11,7 @@ from backsplit.config.model import Run
 from backsplit.config.segmenters import NnUNet
 from backsplit.config.slices import Labelling, Placing
 from backsplit.errors import BacksplitError, Code
+from backsplit.flow.check import check
 from backsplit.segment.nnunet import NnUNetSegmenter
 
 WHOLE = {"background": 0, "whole": [1, 2, 3], "core": [2, 3], "spot": 3}
@@ -74,6 +75,24 @@ def test_labels_that_no_map_can_hold_are_refused(tmp_path, labels, order):
     with pytest.raises(BacksplitError) as caught:
         segmenter(model).classes()
     assert caught.value.code is Code.MODEL_INVALID and str(model) in str(caught.value)
+
+
+def test_a_folder_of_models_is_refused_with_one_that_it_holds(tmp_path):
+    model = folder(tmp_path, labels={"background": 0, "a": 1})
+    for given, end in ((tmp_path, f"such as {model}"), (tmp_path / "gone", "and fold_*")):
+        with pytest.raises(BacksplitError) as caught:
+            segmenter(given).classes()
+        assert caught.value.what == f"{given / 'dataset.json'} does not exist"
+        assert caught.value.remedy.endswith(end)
+
+
+def test_a_folder_that_is_no_model_is_one_problem(tmp_path, project, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    project.add("a")
+    project.settings["segmenters"]["net"] = {"kind": "nnunet", "model": "gone"}
+    project.settings["structures"]["a"] = "net/a"
+    (problem,) = check(project.write()).fatal
+    assert problem.code is Code.MODEL_INVALID
 
 
 def test_the_files_of_a_cascade_are_those_of_both_stages(tmp_path):

@@ -148,7 +148,7 @@ def _mismatch(path: Path, grid: Grid, reference: Grid, image: Path) -> CaseError
     return CaseError(
         Code.GRID_MISMATCH,
         f"{path} has the size of its image but is up to {grid.distance_mm(reference):.3g} mm "
-        f"away from it ({grid.describe()}, the image {reference.describe()})",
+        f"away from it ({grid.differences(reference)})",
         "if it was drawn on this image, its header is wrong: "
         f"{_copy_header(path, image)}; if not, {other}",
     )

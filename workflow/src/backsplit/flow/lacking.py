@@ -10,7 +10,7 @@ import numpy as np
 from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, Checked, excluded
 from backsplit.config.kind import LabelPath
-from backsplit.errors import BacksplitError, CaseError, Code, Problem
+from backsplit.errors import BacksplitError, CaseError, Code, Problem, shown
 from backsplit.flow.project import Project
 from backsplit.store.disk import is_there
 from backsplit.store.status import Status
@@ -94,6 +94,7 @@ def _labels(project: Project, segmenter: str, cases: Sequence[Case]) -> Iterator
         return
     values = {v: name for name, v in section.label_values.items() if isinstance(v, int)}
     open_files, open_values = set(section.label_paths), set(values)
+    seen: set[int] = set()
     for case in cases:
         if not open_files and not open_values:
             return
@@ -105,23 +106,26 @@ def _labels(project: Project, segmenter: str, cases: Sequence[Case]) -> Iterator
         open_files -= set(there)
         if open_values:
             for path in there.values():
-                open_values -= _values(path, open_values)
+                found = _values(path, open_values)
+                seen |= found
+                open_values -= found
     if len(open_files) == len(section.label_paths):
         return  # none at all: said already
     for role in sorted(open_files):
         what = f"none of the {len(cases)} sound cases has a file of {role}"
         yield _missing(project, segmenter, role, what)
     for value in sorted(open_values):
-        what = f"none of the {len(cases)} sound cases has its value {value}"
+        others = shown(", ".join(map(str, sorted(seen))) or "no label")
+        what = f"none of the {len(cases)} sound cases has its value {value} (they have {others})"
         yield _missing(project, segmenter, values[value], what)
 
 
 def _values(path: Path, wanted: set[int]) -> set[int]:
-    """Which of some values a label file has; all of them where that can not be known."""
+    """Values of a label file; those that are wanted where that cannot be known."""
     try:
         if segment_file(path) is not None:
             return wanted  # segments that a case lacks are noted there
-        return wanted & set(np.unique(read_labels(path).array).tolist())
+        return set(np.unique(read_labels(path).array).tolist()) - {0}
     except (CaseError, OSError, ValueError):
         return set()  # the check of the case says what is wrong
 

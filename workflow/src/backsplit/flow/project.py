@@ -118,13 +118,15 @@ class Project:
         """Look whether weights, models and licences are there, and accepted (which reads them)."""
         problems = []
         known = {problem.what for problem in self.resolved.problems}
+        unsound = {problem.column for problem in self.resolved.problems}
         for name in self.config.used_segmenters:
             try:
                 weights = self.segmenter(name).weights()
                 if hash_weights:
                     require_accepted(weights, f"{name} -c {shlex.quote(str(self.path))}")
             except RunError as error:
-                if error.what not in known:
+                follows = error.code is Code.WEIGHTS_MISSING and f"segmenters.{name}" in unsound
+                if error.what not in known and not follows:
                     problems.append(self.problem(error, name))
         return problems
 

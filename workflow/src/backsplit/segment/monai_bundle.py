@@ -83,8 +83,9 @@ class MonaiBundleSegmenter:
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{path} does not say what the network labels "
-                f"({type(error).__name__}: {shown(error)})",
+                f"{path} does not exist"
+                if isinstance(error, FileNotFoundError)
+                else f"{path} does not say what the network labels ({shown(error)})",
                 "`bundle` must be a bundle's folder whose metadata.json has "
                 "network_data_format.outputs.pred.channel_def",
             ) from None

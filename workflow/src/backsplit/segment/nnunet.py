@@ -52,11 +52,12 @@ class NnUNetSegmenter:
                 raise ValueError("its `channel_names` do not map numbers to names")
             return data
         except (OSError, ValueError, RecursionError) as error:
+            gone = isinstance(error, FileNotFoundError)
             raise RunError(
                 Code.MODEL_INVALID,
-                f"{path} cannot be read ({error})",
-                "`model` must be a trained-model folder "
-                "(Trainer__Plans__Configuration) with dataset.json, plans.json and fold_*",
+                f"{path} does not exist" if gone else f"{path} cannot be read ({error})",
+                "`model` must be a trained-model folder (Trainer__Plans__Configuration) with "
+                f"dataset.json, plans.json and fold_*{_models_in(self.config.model)}",
             ) from None
 
     def classes(self) -> dict[str, int]:
@@ -226,3 +227,9 @@ class NnUNetSegmenter:
                 "restore it",
             ) from None
         return found if isinstance(found, str) else None
+
+
+def _models_in(folder: Path) -> str:
+    """Trained models within a folder, as the end of a sentence: often its parent was named."""
+    found = sorted(path.parent for path in folder.glob("*__*__*/dataset.json"))
+    return f", such as {shown(str(found[0]))}" if found else ""

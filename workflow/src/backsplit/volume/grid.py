@@ -133,6 +133,31 @@ class Grid:
         size = "x".join(map(str, self.size))
         return f"{size} voxels of {'x'.join(f'{s:.4g}' for s in self.spacing)} mm"
 
+    @property
+    def axes(self) -> str:
+        """Where the x, y and z axes point to: LPS for left, posterior, superior."""
+        letters = [""] * 3
+        for patient_axis, pair in enumerate(("LR", "PA", "SI")):
+            axis, sign = self.array_axis(patient_axis)
+            letters[2 - axis] = pair[0 if sign > 0 else 1]
+        return "".join(letters)
+
+    def differences(self, other: Grid) -> str:
+        """What a grid of the same size differs in, for a message."""
+        pairs = {
+            "spacing": (_millimetres(self.spacing), _millimetres(other.spacing)),
+            "axes": (self.axes, other.axes),
+            "origin": (_millimetres(self.origin), _millimetres(other.origin)),
+        }
+        for name, (mine, others) in pairs.items():
+            if mine != others:
+                return f"{name} {mine}, not {others}"
+        return "the directions of its axes differ"
+
+
+def _millimetres(values: tuple[float, ...]) -> str:
+    return f"({', '.join(f'{value:.4g}' for value in values)}) mm"
+
 
 @dataclass(frozen=True)
 class Volume:
@@ -164,8 +189,7 @@ def require_same_grid(what: str, grid: Grid, reference: Grid, reference_name: st
     else:
         found = (
             f"has the size of {reference_name} but is up to "
-            f"{grid.distance_mm(reference):.3g} mm away from it "
-            f"(spacing, origin or direction differ)"
+            f"{grid.distance_mm(reference):.3g} mm away from it ({grid.differences(reference)})"
         )
     raise CaseError(
         Code.GRID_MISMATCH, f"{what} {found}", "resample it to that grid or fix the table"
