@@ -127,6 +127,27 @@ def test_a_file_of_a_structure_that_no_case_has_is_a_problem(project):
     assert "no case" not in line and "a file of larynx" in line and "s_larynx" in line
 
 
+def test_cases_that_leave_structures_out_are_those_without_any_source(project):
+    """A file that is missing where another source follows, or that means absence, costs nothing."""
+    with_organs(project, ["cord", "larynx"], path="masks/{case}_{name}.nii.gz")
+    for case in "abc":
+        for name in ("cord", "larynx"):
+            if (case, name) != ("c", "cord"):
+                mask = np.ones((12, 20, 24), np.uint8)
+                save(project.folder / "masks" / f"{case}_{name}.nii.gz", mask)
+    assert "1 of 3 cases leave structures out (c);" in checked(project, 0)
+    project.settings["structures"]["s_cord"] = ["given/cord", "tissue/bone"]
+    del project.settings["structures"]["bone"]
+    project.write()
+    assert "leave structures out" not in checked(project, 0)
+    project.settings["structures"]["s_cord"] = "given/cord"
+    project.settings["segmenters"]["given"]["missing"] = "absent"
+    project.write()
+    assert "leave structures out" not in checked(project, 0)
+    (project.folder / "masks" / "c_larynx.nii.gz").unlink()  # none at all: the segmenter fails
+    assert "1 of 3 cases leave structures out (c);" in checked(project, 0)
+
+
 def test_a_target_that_no_lesion_file_has_is_a_problem_and_a_lesion_free_case_none(project):
     lesion = np.zeros((12, 20, 24), np.uint8)
     project.add("none", lesion=lesion)

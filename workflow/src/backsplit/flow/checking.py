@@ -51,8 +51,8 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
             )
         if known := partly_known(project, report.checked):
             say(
-                f"[backsplit] check: {known} of {len(report.checked)} cases leave structures out; "
-                f"their voxels become `ignore`: {COST_OF_UNKNOWN}"
+                f"[backsplit] check: {len(known)} of {len(report.checked)} cases leave structures "
+                f"out ({grouped.named(known)}); their voxels become `ignore`: {COST_OF_UNKNOWN}"
             )
     refused = sum(c.status is not Status.OK for c in report.checked)
     name = "check" if batch is None else f"check batch {batch}"

@@ -64,9 +64,13 @@ def _line(group: Sequence[Problem], cases: int) -> str:
 
 
 def _names(problems: Sequence[Problem]) -> str:
-    names = list(dict.fromkeys(str(problem.case) for problem in problems))
-    more = f", … {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
-    return ", ".join(names[:MOST_NAMED]) + more
+    return named(list(dict.fromkeys(str(problem.case) for problem in problems)))
+
+
+def named(cases: Sequence[str]) -> str:
+    """Some cases by name, and how many more there are."""
+    more = f", … {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
+    return ", ".join(cases[:MOST_NAMED]) + more
 
 
 def _without_names(problem: Problem, text: str) -> str:

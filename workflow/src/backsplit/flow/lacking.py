@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, Checked, excluded
-from backsplit.config.kind import LabelPath
 from backsplit.errors import BacksplitError, CaseError, Code, Problem, shown
 from backsplit.flow.project import Project
 from backsplit.store.disk import is_there
@@ -40,21 +39,49 @@ def lacking(project: Project, checked: Sequence[Checked]) -> Iterator[Problem]:
             yield from _labels(project, name, [found.case for found in sound])
 
 
-def partly_known(project: Project, checked: Sequence[Checked]) -> int:
-    """How many sound cases leave structures out: by the table, or for want of a label file."""
-    paths = [project.config.segmenters[s].label_paths for s in project.config.used_segmenters]
-    return sum(
-        bool(excluded(found.case)) or any(_lacks(mine, found.case) for mine in paths)
+def partly_known(project: Project, checked: Sequence[Checked]) -> list[str]:
+    """Sound cases that leave structures out: by the table, or for want of a label file."""
+    wanted: dict[str, list[tuple[str, set[str]]]] = {}
+    for segmenter, classes in project.resolved.scheme.sources.items():
+        for structure in dict.fromkeys(classes.values()):
+            mine = {name for name, of in classes.items() if of == structure}
+            wanted.setdefault(structure, []).append((segmenter, mine))
+    return [
+        found.case.id
         for found in checked
         if found.status is Status.OK
-    )
+        and (excluded(found.case) or _leaves_out(project, found.case, wanted.values()))
+    ]
 
 
-def _lacks(paths: Mapping[str, LabelPath], case: Case) -> bool:
+def _leaves_out(
+    project: Project, case: Case, wanted: Iterable[Sequence[tuple[str, set[str]]]]
+) -> bool:
+    """Whether some structure has no source that has files of all its classes in a case.
+
+    Parameters
+    ----------
+    project : the project
+    case : whose files
+    wanted : of each structure its segmenters, with their classes of it
+    """
+    lost = {name: _lost(project, name, case) for name in project.config.used_segmenters}
+    return any(all(lost[name] & mine for name, mine in sources) for sources in wanted)
+
+
+def _lost(project: Project, segmenter: str, case: Case) -> set[str]:
+    """Classes of a segmenter that nobody looked for in a case, as far as files tell."""
+    section = project.config.segmenters[segmenter]
     try:
-        return not all(map(is_there, label_files(paths, case).values()))
+        files = label_files(section.label_paths, case)
     except BacksplitError:
-        return False  # said already
+        return set()  # said already
+    gone = {role for role, path in files.items() if not is_there(path)}
+    classes = set(project.resolved.classes.get(segmenter, ()))
+    if not gone <= classes:  # one file of all classes
+        return classes
+    is_absent = getattr(section, "missing", "unknown") == "absent" and len(gone) < len(files)
+    return set() if is_absent else gone
 
 
 def _targets(project: Project, sound: Sequence[Checked]) -> Iterator[Problem]:

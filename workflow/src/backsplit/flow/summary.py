@@ -8,6 +8,7 @@ from pathlib import Path
 
 from backsplit.config.quality import Severity
 from backsplit.export.nnunet import dataset_folder
+from backsplit.flow.grouped import MOST_NAMED, named
 from backsplit.flow.plan import Plan, note_of
 from backsplit.flow.status import working_folders
 from backsplit.flow.watch import Watch
@@ -16,9 +17,6 @@ from backsplit.store.results import StageFolder
 from backsplit.store.status import Status, outcomes_in
 from backsplit.store.tsv import read_rows
 from backsplit.work.progress import clock
-
-MOST_NAMED = 5
-"""Cases that a line names."""
 
 MORE = 100
 """Cases for which the time is estimated."""
@@ -113,12 +111,6 @@ def _is_current(plan: Plan, dataset: Path) -> bool:
     results = plan.project.results
     there = all(path.exists() for path in (results.verdicts, dataset, results.report))
     return there and note_of(results.export_key) in (None, plan.export_key())
-
-
-def named(cases: list[str]) -> str:
-    """Some cases by name, and how many more there are."""
-    more = f", … {len(cases) - MOST_NAMED} more" if len(cases) > MOST_NAMED else ""
-    return ", ".join(cases[:MOST_NAMED]) + more
 
 
 def _next(review: int, lost: Failures, config: str) -> str:

@@ -42,7 +42,9 @@ def read_label_table(path: Path) -> dict[str, int]:
     except (OSError, ValueError, RecursionError, csv.Error) as error:
         raise RunError(
             Code.CONFIG_INVALID,
-            f"{shown(path)} cannot be read as a table of labels ({shown(error)})",
+            f"{shown(path)} does not exist"
+            if isinstance(error, FileNotFoundError)
+            else f"{shown(path)} cannot be read as a table of labels ({shown(error)})",
             "give JSON {name: value}, ITK-SNAP's label descriptions, or CSV with the columns "
             "name and value",
         ) from None
