@@ -47,7 +47,7 @@ def case(config):
 
 
 def test_a_fault_has_a_picture_of_its_structure_in_its_case(config):
-    write_report(config, make_scheme(), [case(config)])
+    write_report(config, make_scheme(), lambda _: [case(config)])
     page = Page(config.results.report.read_text("utf-8"))
     (shown,) = [a for t, a in page.tags if t == "img" and "kidney of large" in a.get("alt", "")]
     picture = Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2])))
@@ -88,7 +88,7 @@ def test_without_its_volumes_a_fault_names_the_case(config, lost):
         _flag(results, ["", "liver", *FAULT[2:], "large"])
     else:
         cases = []
-    write_report(config, make_scheme(), cases)
+    write_report(config, make_scheme(), lambda _: cases)
     page = config.results.report.read_text("utf-8")
     assert "<figure>" not in page and "Look at" in page.split('<section id="flags">')[1]
 

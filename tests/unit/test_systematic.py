@@ -21,12 +21,16 @@ def present(count, subject="liver"):
     return {subject: set(names_of(count))}
 
 
+def first_of(_, cases):
+    return min(cases)
+
+
 @pytest.mark.parametrize(
     ("bad", "cases", "said"),
     [(5, 10, True), (5, 11, False), (6, 11, True), (4, 4, False), (5, 5, True), (40, 40, True)],
 )
 def test_half_of_the_cases_and_five_make_a_fault(bad, cases, said):
-    faults, single = split(flags(names_of(bad)), present(cases), {})
+    faults, single = split(flags(names_of(bad)), present(cases), {}, first_of)
     assert len(faults) == said and len(single) == (0 if said else bad)
     if said:
         (fault,) = faults
@@ -56,22 +60,23 @@ def test_the_example_is_the_case_whose_volume_is_typical():
 
 
 def test_only_cases_that_have_the_structure_count():
-    faults, _ = split(flags(names_of(6)), {"liver": set(names_of(12))}, {})
+    faults, _ = split(flags(names_of(6)), {"liver": set(names_of(12))}, {}, first_of)
     assert faults
-    faults, _ = split(flags(names_of(6)), {"spleen": set(names_of(40))}, {})  # nobody is known
+    nobody = {"spleen": set(names_of(40))}
+    faults, _ = split(flags(names_of(6)), nobody, {}, first_of)
     assert faults[0].where == "6 of 6 cases"
 
 
 def test_flags_of_other_subjects_and_rules_stay():
     table = pd.concat([flags(names_of(9)), flags(["c01"], "spleen"), flags(["c02"], rule="side")])
-    faults, single = split(table, present(10) | present(10, "spleen"), {})
+    faults, single = split(table, present(10) | present(10, "spleen"), {}, first_of)
     assert len(faults) == 1
     assert single[["case", "subject", "rule"]].to_numpy().tolist() == [
         ["c01", "spleen", "volume"],
         ["c02", "liver", "side"],
     ]
     assert list(single.columns) == FLAG_COLUMNS and single.index.tolist() == [0, 1]
-    faults, single = split(flags([]), {}, {})
+    faults, single = split(flags([]), {}, {}, first_of)
     assert not faults and single.empty and list(single.columns) == FLAG_COLUMNS
 
 
@@ -83,7 +88,7 @@ def test_a_fault_of_a_group_is_rare_elsewhere(inside, outside, said):
     """Ten cases of one site; of the thirty others at most a fifth may have it too."""
     cases = [*names_of(inside), *(f"c{n}" for n in range(10, 10 + outside))]
     groups = {"site": {"south": [f"c{n}" for n in range(35, 40)], "north": names_of(10)}}
-    faults, single = split(flags(cases), present(40), groups)
+    faults, single = split(flags(cases), present(40), groups, first_of)
     assert len(faults) == said
     if said:
         assert faults[0].where == f"{inside} of 10 cases of site north"

@@ -22,7 +22,10 @@ class Severity(StrEnum):
     @property
     def weight(self) -> int:
         """0 for what weighs least."""
-        return list(Severity).index(self)
+        return WEIGHTS[self]
+
+
+WEIGHTS = {severity: number for number, severity in enumerate(Severity)}
 
 
 class Rule(Section):

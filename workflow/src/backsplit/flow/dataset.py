@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 
-from backsplit.cases.table import load_checked
+from backsplit.cases.table import Case, load_checked
 from backsplit.flow.judging import not_judged
 from backsplit.flow.plan import Plan, note
 from backsplit.flow.project import Project
@@ -134,13 +135,13 @@ def _pages(project: Project, threads: int, say: Say, recorder: Recorder) -> None
 def report(project: Project, say: Say) -> None:
     """Write report/index.html."""
     from backsplit.report.dataset_page import write_report
-    from backsplit.report.fault_pictures import examples
-    from backsplit.report.read import read_flags
 
-    scheme = project.scheme
+    def find(ids: Collection[str]) -> list[Case]:
+        """Read the table only where a fault has an example."""
+        return project.table.with_ids(ids)
+
     with job(project.results, "report", say):
-        shown = {flag.example for flag in examples(read_flags(project.results))}
-        write_report(project.config, scheme, project.table.with_ids(shown) if shown else ())
+        write_report(project.config, project.scheme, find)
     say(f"[backsplit] report: {project.results.report}")
 
 

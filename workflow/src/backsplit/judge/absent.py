@@ -73,15 +73,9 @@ def _in_view(cube: Cube, field: Field) -> Array:
         off = median(z[:, [j]] - z)  # of each other structure, to this one
         partners = counts(z[:, [j]] - z) > 0
         partners[j] = False
-        expected = z[:, partners] + off[partners]
-        known = np.isfinite(expected).any(axis=1)
-        middle = (
-            np.nanmedian(np.where(known[:, None], expected, 0.0), axis=1)
-            if partners.any()
-            else np.zeros(len(z))
-        )
-        outside = (middle < reach[:, 0]) | (middle > reach[:, 1])
-        seen[:, j] = ~(known & outside)
+        if partners.any():
+            middle = median((z[:, partners] + off[partners]).T)  # NaN where none is whole
+            seen[:, j] = ~((middle < reach[:, 0]) | (middle > reach[:, 1]))
     return seen
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from backsplit.config.quality import Severity
+from backsplit.config.quality import WEIGHTS
 from backsplit.judge.ranking import kind_of
 
 LOUDER = 1.0
@@ -25,7 +25,7 @@ def without_echoes(flags: pd.DataFrame, sources: Mapping[str, Mapping[str, str]]
     sources : segmenter to {class: structure}
     """
     kinds = flags["rule"].map(kind_of)
-    weights = [Severity(name).weight for name in flags["severity"]]
+    weights = flags["severity"].map(WEIGHTS)
     scores = flags["score"].fillna(0.0) if "score" in flags else [0.0] * len(flags)
     rows = list(zip(flags["case"], flags["subject"], kinds, weights, scores, strict=True))
     said: dict[tuple[str, str, str], tuple[int, float]] = {}

@@ -62,14 +62,18 @@ def flag_lesions(
 
 def _empty(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Files in which there is no lesion: right for some patients, and a slip for others."""
-    for (case, column), mine in drawn.groupby(["case", "column"], sort=False):
-        if not mine["parts"].any() and not mine["drawn_ml"].any():
-            targets = ", ".join(mine["target"])
-            message = (
-                f"the file of column {column} holds no {' or '.join(mine['target'])}: the patient "
-                "has none, or it was lost"
-            )
-            yield _flag(case, targets, "lesion_empty", Severity.WARN, "0 ml", "> 0 ml", message)
+    files = ["case", "column"]
+    bare = ~drawn[["parts", "drawn_ml"]].fillna(0).astype(bool).any(axis=1)
+    whole = bare.groupby([drawn[name] for name in files]).transform("all").eq(True)
+    for (case, column), mine in drawn[whole].groupby(files, sort=False):
+        targets = list(mine["target"])
+        message = (
+            f"the file of column {column} holds no {' or '.join(targets)}: the patient has none, "
+            "or it was lost"
+        )
+        yield _flag(
+            case, ", ".join(targets), "lesion_empty", Severity.WARN, "0 ml", "> 0 ml", message
+        )
 
 
 def _odd_value(drawn: pd.DataFrame) -> Iterator[dict[str, Any]]:
@@ -135,13 +139,13 @@ def _outside(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
 
 def _dust(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Lesions of a single voxel: crumbs of a resampling, a threshold or a pen."""
-    for (case, target), mine in lesions.groupby(["case", "target"], sort=False):
-        count = int((mine["voxels"] == 1).sum())
-        if count >= DUST:
-            value = f"{count} of {len(mine)} lesions"
-            message = f"{target}: {value} are a single voxel: the mask may contain debris"
-            expected = f"fewer than {DUST}"
-            yield _flag(case, target, "lesion_dust", Severity.WARN, value, expected, message)
+    single = lesions["voxels"].eq(1).groupby([lesions["case"], lesions["target"]], sort=False)
+    counted = single.agg(["sum", "size"])
+    for (case, target), row in counted[counted["sum"] >= DUST].iterrows():
+        value = f"{row['sum']} of {row['size']} lesions"
+        message = f"{target}: {value} are a single voxel: the mask may contain debris"
+        expected = f"fewer than {DUST}"
+        yield _flag(case, target, "lesion_dust", Severity.WARN, value, expected, message)
 
 
 def _cut(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:

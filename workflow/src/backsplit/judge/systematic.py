@@ -105,7 +105,7 @@ def split(
     flags: pd.DataFrame,
     present: Mapping[str, set[str]],
     groups: Groups,
-    choose: Choose = lambda _, cases: min(cases),
+    choose: Choose,
 ) -> tuple[list[Fault], pd.DataFrame]:
     """Take what is wrong nearly everywhere out of the flags of single cases.
 

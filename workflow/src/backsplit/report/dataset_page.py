@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -32,7 +32,11 @@ VOLUMES_MOST = 30_000
 """Cells of the table of volumes; `measures.parquet` has them all."""
 
 
-def write_report(config: Config, scheme: Scheme, cases: Sequence[Case] = ()) -> None:
+Find = Callable[[Collection[str]], Sequence[Case]]
+"""Rows of the case table, by id."""
+
+
+def write_report(config: Config, scheme: Scheme, find: Find = lambda _: ()) -> None:
     """Write the report from what lies in the results folder.
 
     Beside the page come, for reports that are put together elsewhere, `figures/distributions.svg`,
@@ -42,11 +46,13 @@ def write_report(config: Config, scheme: Scheme, cases: Sequence[Case] = ()) -> 
     ----------
     config : the configuration; `run.results` is read
     scheme : names and ids
-    cases : those that are examples of faults of the data set, for a picture of each
+    find : called with the ids of examples of faults of the data set, for a picture of each
     """
     results = config.results
     facts = gather(config, scheme)
-    faults = draw_faults(config, scheme, cases, examples(facts.flags))
+    shown = examples(facts.flags)
+    known = find({flag.example for flag in shown}) if shown else ()
+    faults = draw_faults(config, scheme, known, shown)
     cards = make_cards(facts.cases, facts.lesions, scheme)
     texts = {
         results.distributions: draw_strips(lay_out_strips(facts.distributions)),

@@ -63,8 +63,9 @@ def draw_faults(
     key = Key.of(scheme.all_names, len(scheme.targets))
     found: dict[Flag, FaultPicture] = {}
     for name in dict.fromkeys(flag.example for flag in flags):
-        mine = {f: _structure(f.subject, scheme) for f in flags if f.example == name}
-        if name not in known or not any(structure in scheme.ids for structure in mine.values()):
+        asked = {f: _structure(f.subject, scheme) for f in flags if f.example == name}
+        mine = {f: structure for f, structure in asked.items() if structure in scheme.ids}
+        if name not in known or not mine:
             continue
         try:
             for flag, picture in _draw(config, scheme.ids, known[name], mine, key):
@@ -92,7 +93,7 @@ def _draw(
     labels = read_labels(path)
     require_same_grid(str(path), labels.grid, image.grid, "its image")
     for flag, structure in wanted.items():
-        mask = labels.array == ids[structure] if structure in ids else np.zeros(0, bool)
+        mask = labels.array == ids[structure]
         if mask.any():
             picture = picture_of(image.array, mask, image.grid, ids[structure], key)
             address = data_address(picture)
