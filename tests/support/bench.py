@@ -75,7 +75,8 @@ class Bench:
         flags = all_flags(measures, AGREEMENT, {}, groups or {}, settings)
         cases = list(dict.fromkeys(measures["case"]))
         verdict = verdicts(cases, flags, DECISIONS, settings.review)
-        return settled(flags, verdict, DECISIONS), verdict.set_index("case")["verdict"]
+        written = settled(flags, verdict, DECISIONS, settings.review)
+        return written, verdict.set_index("case")["verdict"]
 
     def found(self, case: str, labels: np.ndarray, review: float = FOUND_WITHIN) -> bool:
         """Whether a fault sends its case to review, for a reason that it did not have before."""
@@ -170,7 +171,7 @@ def torsos() -> Bench:
 
 
 @lru_cache(maxsize=1)
-def openkbp() -> Bench:
+def openkbp(without: tuple[str, ...] = ()) -> Bench:
     """Twenty real head-and-neck CTs with organs and target volumes drawn by hand."""
     folder = SHARED / "data" / "openkbp"
     cases = {
@@ -179,6 +180,7 @@ def openkbp() -> Bench:
             read_labels(at / "organs.nii.gz").array.astype(np.uint8),
         )
         for at in sorted(folder.glob("pt_*"))
+        if at.name not in without
     }
     ptv = {case: read_labels(folder / case / "ptv.nii.gz").array > 0 for case in cases}
     return Bench(cases, OPENKBP_NAMES, ptv)

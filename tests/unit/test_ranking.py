@@ -43,7 +43,7 @@ def decided(**decisions):
 def judged(table, decisions=NOBODY, review=0.05, **more):
     flags = all_flags(table, NONE, {}, {}, Quality(off=("too_few",)), **more)
     result = verdicts(list(table["case"].unique()), flags, decisions, review)
-    return settled(flags, result, decisions), result.set_index("case")
+    return settled(flags, result, decisions, review), result.set_index("case")
 
 
 @pytest.mark.parametrize("cases", [10, 20, 50, 120])
@@ -130,11 +130,25 @@ def test_a_faulty_case_leads_with_one_reason_and_folds_the_rest():
     leading = mine[mine["severity"] == "review"].iloc[0]
     assert leading["message"] == result.loc["c07", "reason"] and leading["score"] > 2
     assert result.loc["c07", "rules"].split(",")[0] == leading["rule"]
-    assert not ((flags["score"] < 2) & (flags["severity"] == "warn")).any()
+    accepted = flags["case"].isin(result.index[result["verdict"] == "accept"])
+    assert not ((flags["score"] < 2) & (flags["severity"] == "warn") & accepted).any()
     assert below_the_line(flags, result.reset_index()) == len(
         set(flags[flags["severity"] == "warn"]["case"])
         - {"c07", *result.index[result["verdict"] == "review"]}
     )
+
+
+def test_a_reviewed_case_is_told_of_all_that_would_have_sent_it():
+    """Also of what is far less odd than what leads, and would be no line of an accepted case."""
+    table = changed(cohort(20), ["c07", "c08"], "spleen", {"volume_ml": 350.0})
+    levels = dict.fromkeys(["p05", "p25", "p50", "p75", "p95"], 900.0)
+    flags, result = judged(changed(table, ["c07"], "liver", levels))
+    assert result.loc[["c07", "c08"], "verdict"].tolist() == ["review", "accept"]
+    spleen = flags[flags["subject"] == "spleen"]
+    assert spleen["case"].tolist() == ["c07"] and -np.log10(0.05) < spleen["score"].iloc[0] < 2
+    assert -np.log10(0.05) < result.loc["c08", "score"] < 2
+    assert spleen["rule"].iloc[0] in result.loc["c07", "rules"].split(",")
+    assert flags["example"].eq("").all()
 
 
 def test_a_cohort_with_a_tenth_of_faults_has_them_first():

@@ -97,7 +97,7 @@ def _judged(
     everyone = [row.case for row in stages["check"]]
     decisions = read_decisions(config.decisions_path, everyone)
     result = verdicts(everyone, flags, decisions, config.qc.review)
-    return settled(flags, result, decisions), result
+    return settled(flags, result, decisions, config.qc.review), result
 
 
 def _outcomes(project: Project) -> dict[str, list[Outcome]]:

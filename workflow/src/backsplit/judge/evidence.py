@@ -20,12 +20,13 @@ from backsplit.judge.cube import Cube
 from backsplit.judge.likeness import joint_looks
 from backsplit.judge.looks import Look
 from backsplit.judge.place import off_from_others
-from backsplit.judge.ranking import NOTABLE
 from backsplit.volume import Array
 
 BLAME = 0.5
-"""One structure out of place moves all others relative to it: of a case's structures those are
-named that surprise at least by this share of the worst one."""
+"""One structure out of place moves all others relative to it: what is odd about a structure only
+relative to the others (`RELATIVE`) is named if it surprises at least by this share of the worst."""
+
+RELATIVE = ("cohort_position", "cohort_size", "cohort_place", "cohort_together")
 
 MOST_NAMED = 5
 """So many structures of a case are named at most, by one comparison of one source."""
@@ -137,16 +138,24 @@ class Scale:
         return float(-np.log10(max(corrected, LEAST)) / self.stretch)
 
 
-def named(compared: Compared, scale: Scale) -> Iterator[dict[str, object]]:
-    """Flags of what speaks most against each case, with their scores."""
+def named(compared: Compared, scale: Scale, least: float) -> Iterator[dict[str, object]]:
+    """Flags of what speaks most against each case, with their scores.
+
+    Parameters
+    ----------
+    compared : one source
+    scale : what a chance is worth
+    least : score of what is named beside the worst
+    """
     surprise = -np.log(np.maximum(compared.chance, LEAST))
     worst = surprise.max(axis=1, keepdims=True, initial=0.0)
     rank = (-surprise).argsort(axis=1, kind="stable").argsort(axis=1, kind="stable")
-    chosen = (surprise > 0) & (surprise >= BLAME * worst) & (rank < MOST_NAMED)
+    own = np.array([look.rule not in RELATIVE for look in compared.looks], bool)[compared.look]
+    chosen = (surprise > 0) & (own | (surprise >= BLAME * worst)) & (rank < MOST_NAMED)
     for i, j in np.argwhere(chosen).tolist():
         look = compared.looks[int(compared.look[i, j])]
         value = scale.score(float(compared.chance[i, j]))
-        if rank[i, j] and value < NOTABLE:
+        if rank[i, j] and value < least:
             continue
         found, usual = look.say(i, j)
         yield {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from backsplit.config.lesion_words import is_lesion
-from backsplit.config.quality import AnatomyRules, Cohort, Quality, Severity
+from backsplit.config.quality import WEIGHTS, AnatomyRules, Cohort, Quality, Severity
 from backsplit.judge.absent import absences
 from backsplit.judge.anatomy import ROW, Case, Finding, anatomy_rules, findings, fits
 from backsplit.judge.cube import Cube
@@ -18,7 +18,7 @@ from backsplit.judge.echoes import without_echoes, without_unused
 from backsplit.judge.evidence import Compared, Scale, compare, fields_of_view, named
 from backsplit.judge.mapping import looks_like, one_side, several_parts, two_groups
 from backsplit.judge.place import off_from_others
-from backsplit.judge.ranking import NOTABLE
+from backsplit.judge.ranking import NOTABLE, told_from
 from backsplit.judge.symmetry import lopsided
 from backsplit.judge.systematic import LABELS, Fault, Groups, exchanged, split, typical
 from backsplit.judge.verdicts import FLAG_COLUMNS, SCORED_COLUMNS
@@ -66,7 +66,7 @@ def all_flags(
     compared = flag_compared(cubes, sources, groups, settings)
     flags = pd.concat([fixed, compared])
     # what is said twice, of all cases and of a group, is said once: the gravest
-    flags = flags.assign(weight=[Severity(name).weight for name in flags["severity"]])
+    flags = flags.assign(weight=flags["severity"].map(WEIGHTS))
     flags = flags.sort_values(["weight", "score"], ascending=False)
     flags = flags.drop_duplicates(["case", "subject", "rule"]).sort_index(kind="stable")
     flags = flags.drop(columns="weight")
@@ -87,8 +87,7 @@ def all_flags(
     shown = [replace(f, example=f.example or choose(f.subject, f.cases)) for f in faults]
     said = pd.DataFrame([fault.flag() for fault in shown], columns=SCORED_COLUMNS)
     whole = without_off(pd.concat([said, *few]), settings.off)
-    every = pd.concat([whole, single, flags[minor]], ignore_index=True)
-    return every.reindex(columns=SCORED_COLUMNS).fillna({"example": ""})
+    return pd.concat([whole, single, flags[minor]], ignore_index=True)
 
 
 def cubes_of(measures: pd.DataFrame, targets: Sequence[str]) -> dict[str, Cube]:
@@ -202,7 +201,7 @@ def flag_compared(
     """Compare the cases with each other, of each source; then within each group."""
     compared = compared_cases(cubes, sources, groups, settings)
     scale = Scale.of(compared)
-    rows = [row for one in compared for row in named(one, scale)]
+    rows = [row for one in compared for row in named(one, scale, told_from(settings.review))]
     return pd.DataFrame(rows, columns=SCORED_COLUMNS)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,7 +13,8 @@ from backsplit.config.quality import Severity
 from backsplit.judge.anatomy import fits
 
 NOTABLE = 2.0
-"""Score of what one ordinary case in a hundred has; what is below is worth no line in a table."""
+"""Score of what one ordinary case in a hundred has; what is below is worth no line in a table,
+unless its case is reviewed and would be for this alone (`odd_from`)."""
 
 PRIOR = 50
 RARE = 0.01
@@ -33,6 +35,16 @@ than the others, fills its organ or has their contrast reversed: it is another i
 lesion's."""
 
 CERTAIN = {Severity.REJECT, Severity.REVIEW}
+
+
+def odd_from(review: float) -> float:
+    """Least score of a case that is sent to review: less likely than that share of the cases."""
+    return -math.log10(review) if review else math.inf
+
+
+def told_from(review: float) -> float:
+    """Least score of what a reviewed case is told of beside what leads."""
+    return min(odd_from(review), NOTABLE)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,16 @@ import pandas as pd
 
 from backsplit.config.quality import REVIEW, Severity
 from backsplit.errors import Code, RunError
-from backsplit.judge.ranking import NOTABLE, Place, kind_of, learned, places, weighed
+from backsplit.judge.ranking import (
+    NOTABLE,
+    Place,
+    kind_of,
+    learned,
+    odd_from,
+    places,
+    told_from,
+    weighed,
+)
 from backsplit.store.status import Outcome, Status
 from backsplit.store.tsv import read_table
 
@@ -153,7 +162,7 @@ def verdicts(
         leading = "" if place.leading is None else str(scored["message"].iloc[place.leading])
         row = {
             "case": case, "verdict": _verdict(mine, case in sent), "by": "rules", "note": "",
-            "rules": _rules(mine, place.leading, scored, case in sent),
+            "rules": _rules(mine, place.leading, scored, told_from(review), case in sent),
             "score": round(place.score, 2), "rank": place.rank, "reason": leading,
         }  # fmt: skip
         if case in decided:
@@ -177,7 +186,7 @@ def _within(
     the cases that were decided those count that were as unlikely `before` decisions moved scores:
     a thousand ordinary ones that were accepted take nothing from those that are added later.
     """
-    least = -math.log10(review) if review else math.inf
+    least = odd_from(review)
     refused = set(flags[flags["severity"] == Severity.REJECT]["case"])
     judged = [case for case in cases if case not in refused]
 
@@ -206,29 +215,35 @@ def _verdict(flags: Sequence[_Flag], sent: bool) -> Verdict:
     return Verdict.REVIEW if sent or Severity.REVIEW in severities else Verdict.ACCEPT
 
 
-def _rules(flags: Sequence[_Flag], leading: int | None, scored: pd.DataFrame, sent: bool) -> str:
+def _rules(
+    flags: Sequence[_Flag], leading: int | None, scored: pd.DataFrame, least: float, sent: bool
+) -> str:
     """The rules that led to a verdict, the leading one first."""
     certain = [f.rule for f in flags if f.severity in (Severity.REJECT, Severity.REVIEW)]
     warned: list[str] = []
     if sent and leading is not None:
-        notable = [f.rule for f in flags if f.severity == Severity.WARN and f.score >= NOTABLE]
+        notable = [f.rule for f in flags if f.severity == Severity.WARN and f.score >= least]
         warned = [str(scored["rule"].iloc[leading]), *notable]
     return ",".join(dict.fromkeys([*certain, *warned]))
 
 
-def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame) -> pd.DataFrame:
+def settled(
+    flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame, review: float = REVIEW
+) -> pd.DataFrame:
     """The flags as they are written: the one that leads a case to review says so.
 
-    Comparisons in which a case is hardly odd (`NOTABLE`) are left out, but for what leads; the
-    weightiest come first.
+    Comparisons in which a case is hardly odd are left out, but for what leads: what is below
+    `NOTABLE`, or, of a case that is reviewed, what would not have sent it there. The weightiest
+    come first.
 
     Parameters
     ----------
-    flags, decisions : as `verdicts` was given them
+    flags, decisions, review : as `verdicts` was given them
     verdict : what it made of them
     """
     flags = learned(weighed(flags, len(verdict)).reset_index(drop=True), decisions)
-    sent = verdict[(verdict["verdict"] == Verdict.REVIEW) & (verdict["by"] == "rules")]
+    reviewed = verdict[verdict["verdict"] == Verdict.REVIEW]
+    sent = reviewed[reviewed["by"] == "rules"]
     leads = set(zip(sent["case"], sent["reason"], strict=True))
     leading = np.array(
         [key in leads for key in zip(flags["case"], flags["message"], strict=True)], bool
@@ -236,7 +251,8 @@ def settled(flags: pd.DataFrame, verdict: pd.DataFrame, decisions: pd.DataFrame)
     warned = flags["severity"] == Severity.WARN
     severity = flags["severity"].where(~(leading & warned), str(Severity.REVIEW))
     compared = flags["rule"].map(kind_of) == "cohort"
-    kept = leading | ~(compared & (flags["score"] < NOTABLE))
+    least = np.where(flags["case"].isin(reviewed["case"]), told_from(review), NOTABLE)
+    kept = leading | ~(compared & (flags["score"] < least))
     written = flags.assign(severity=severity, score=flags["score"].round(2))[kept]
     order = written["severity"].map({str(name): -i for i, name in enumerate(Severity)})
     written = written.assign(order=order).sort_values(

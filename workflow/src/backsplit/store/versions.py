@@ -13,5 +13,5 @@ MEASURE = 11
 PICTURE = 2
 """The picture of a case, which measuring draws."""
 PAGE = 2
-JUDGE = 1
+JUDGE = 2
 EXPORT = 1
