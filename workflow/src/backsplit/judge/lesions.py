@@ -140,9 +140,10 @@ def _outside(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
 def _dust(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
     """Lesions of a single voxel: crumbs of a resampling, a threshold or a pen."""
     single = lesions["voxels"].eq(1).groupby([lesions["case"], lesions["target"]], sort=False)
-    counted = single.agg(["sum", "size"])
-    for (case, target), row in counted[counted["sum"] >= DUST].iterrows():
-        value = f"{row['sum']} of {row['size']} lesions"
+    counted = single.agg(["sum", "size"]).reset_index()
+    many = counted[counted["sum"] >= DUST]
+    for case, target, count, total in many.itertuples(index=False, name=None):
+        value = f"{count} of {total} lesions"
         message = f"{target}: {value} are a single voxel: the mask may contain debris"
         expected = f"fewer than {DUST}"
         yield _flag(case, target, "lesion_dust", Severity.WARN, value, expected, message)
