@@ -207,6 +207,9 @@ segmenters:
     ("    command: label {image}", "command", "must be a list", "write a list: [first, second]"),
     ("    labels: {bone: 1}\n    depends_on: net.pt", "depends_on", "must be a list",
      "write a list: [first, second]"),
+    ("    labels: {0: background}", "labels", "a name is text", "put it in quotes"),
+    ("    labels: {bone: 1}\n    version_command: 0", "version_command", "must be a list",
+     "write a list: [first, second]"),
     ("    labels: {bone: 1}\n    device: cpu", "device", "is an unknown key",
      "remove it or correct its spelling"),
 ])  # fmt: skip

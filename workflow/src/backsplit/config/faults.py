@@ -47,7 +47,6 @@ BOUNDS: Mapping[str, str] = {
 }
 """The same with what bounds the value."""
 
-
 MOST_SHOWN = 3
 """Entries of a mapping that a message has."""
 
@@ -134,7 +133,8 @@ def _fault(key: tuple[object, ...], errors: Sequence[Mapping[str, Any]], data: o
     if (said := SAID.get(kind)) is not None:
         return said(key, first)
     expected = list(dict.fromkeys(_expected(error) for error in errors))
-    remedy = "write a list: [first, second]" if expected == ["a list"] and value else "change it"
+    is_single = expected == ["a list"] and value is not None
+    remedy = "write a list: [first, second]" if is_single else "change it"
     return Fault(key, f"must be {' or '.join(expected)}", remedy, value)
 
 
@@ -151,7 +151,7 @@ def _turned_round(node: object) -> str | None:
     if not isinstance(node, Mapping):
         return None
     pairs = [(str(value), name) for value, name in node.items() if str(value) != "0"]
-    if not all(value.isdecimal() and _is_name(name) for value, name in pairs):
+    if not pairs or not all(value.isdecimal() and _is_name(name) for value, name in pairs):
         return None
     more = ", …" if len(pairs) > MOST_SHOWN else ""
     return f"{{{', '.join(f'{name}: {value}' for value, name in pairs[:MOST_SHOWN])}{more}}}"
