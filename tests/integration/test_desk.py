@@ -219,7 +219,7 @@ def test_an_error_of_a_job_is_whole_on_the_terminal_and_not_tried_again(mixed):
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("torn failed and run.on_bad_case is stop") == 1, done.stderr
     assert "segment given (batch 00001): stopped" in done.stderr
-    assert "NOT finished: 1 job(s) failed, see above" in done.stderr
+    assert "NOT finished: 1 job failed, see above" in done.stderr
     assert "next: correct the cause, then `backsplit run -c config.yaml`" in done.stderr
     record = mixed.results / "provenance/jobs/segment/given/00001.jsonl"
     events = [json.loads(line)["event"] for line in record.read_text().splitlines()]

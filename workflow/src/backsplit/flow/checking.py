@@ -13,6 +13,7 @@ from backsplit.flow.check import check as run_check
 from backsplit.flow.lacking import COST_OF_UNKNOWN, partly_known
 from backsplit.flow.plan import begin, forget_others
 from backsplit.flow.project import Project
+from backsplit.start.names import counted
 from backsplit.store.disk import atomic_path
 from backsplit.store.locks import claimed
 from backsplit.store.status import Status
@@ -59,14 +60,14 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
     small = len(report.lacking) + len(report.problems)
     found = len(report.fatal) + small
     say(
-        f"[backsplit] {name}: {len(report.checked)} cases, {refused} refused, "
-        f"{found} problem{'' if found == 1 else 's'}"
+        f"[backsplit] {name}: {counted(len(report.checked), 'case')}, {refused} refused, "
+        f"{counted(found, 'problem')}"
     )
     if report.fatal:
         raise RunError(
             report.fatal[0].code,
             f"{path} cannot be run",
-            f"first fix the {len(report.fatal)} problem(s) above that affect every case",
+            f"first fix {counted(len(report.fatal), 'problem')} above, which every case has",
         )
     assert project is not None
     _write_check(project, report, batch, say)
@@ -82,7 +83,7 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
     if refused and project.config.run.on_bad_case == "stop":
         raise RunError(
             Code.TABLE_INVALID,
-            f"{refused} case(s) are refused and run.on_bad_case is stop",
+            f"{counted(refused, 'case')} refused, and run.on_bad_case is stop",
             "correct their rows, or set run.on_bad_case to quarantine",
         )
     return small

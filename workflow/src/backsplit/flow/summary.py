@@ -12,6 +12,7 @@ from backsplit.flow.grouped import MOST_NAMED, named
 from backsplit.flow.plan import Plan, note_of
 from backsplit.flow.status import working_folders
 from backsplit.flow.watch import Watch
+from backsplit.start.names import counted
 from backsplit.store.provenance import read_json
 from backsplit.store.results import StageFolder
 from backsplit.store.status import Status, outcomes_in
@@ -64,7 +65,7 @@ def summary(plan: Plan, watch: Watch, *, whole: bool) -> Iterator[str]:
         yield f"[backsplit]   {what}: {len(cases)} ({named(cases)}), {code}"
     if not whole:
         failed = len(watch.failed_jobs)
-        why = f"{failed} job(s) failed, see above" if failed else "it stopped early"
+        why = f"{counted(failed, 'job')} failed, see above" if failed else "it stopped early"
         yield f"[backsplit] NOT finished: {why}; finished work is kept"
         yield f"[backsplit] next: correct the cause, then `backsplit run -c {config}`"
         return
@@ -114,7 +115,7 @@ def _is_current(plan: Plan, dataset: Path) -> bool:
 
 
 def _next(review: int, lost: Failures, config: str) -> str:
-    steps = [f"look at the {review} case(s) to review" if review else "look at some cases"]
+    steps = [f"look at the {counted(review, 'case')} to review" if review else "look at some cases"]
     if any(what != "refused" for what, _ in lost):
         steps.append(f"`backsplit retry -c {config}` once the cause of the failures is fixed")
     if any(what == "refused" for what, _ in lost):
