@@ -113,15 +113,18 @@ def test_status_says_what_decisions_and_verdicts_have_overtaken(project, monkeyp
     assert due() == ["export"]
 
 
-@pytest.mark.parametrize(("added", "said"), [(1, False), (4, True)])
-def test_what_more_cases_would_take_is_said_after_most_of_them_only(
-    project, monkeypatch, added, said
+@pytest.mark.parametrize(
+    ("cases", "added", "of_stage", "of_run"),
+    [(4, 1, False, False), (4, 4, True, False), (12, 5, False, False), (12, 10, True, True)],
+)
+def test_what_more_cases_would_take_is_said_after_most_of_them_and_enough_only(
+    project, monkeypatch, cases, added, of_stage, of_run
 ):
-    """Adding a case or two to many takes the time of the stages that look at all of them."""
+    """A few cases take the time of starting jobs, and of the stages that look at all of them."""
     monkeypatch.chdir(project.folder)
-    for number in range(4):
+    for number in range(cases):
         project.add(f"case{number}")
-    plan = Plan(open_project(project.write(run={"batch_size": 4})))
+    plan = Plan(open_project(project.write(run={"batch_size": cases})))
     lines: list[str] = []
     watch = Watch(plan, lines.append)
     (batch,) = plan.batches
@@ -132,8 +135,8 @@ def test_what_more_cases_would_take_is_said_after_most_of_them_only(
     made = [json.dumps({"event": "case", "case": f"case{n}"}) for n in range(added)]
     record.write_text("\n".join(made) + "\n")
     watch.finished(job)
-    assert (watch.seconds_for(100) is not None) is said
-    assert lines[-1].startswith("[backsplit] compose:") and ("per case" in lines[-1]) is said
+    assert (watch.seconds_for(100) is not None) is of_run
+    assert lines[-1].startswith("[backsplit] compose:") and ("per case" in lines[-1]) is of_stage
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,10 @@ LAST_LINES = 15
 """Lines of the log of a job that crashed."""
 
 
+ENOUGH = 10
+"""Cases of a run that tell what more would take: with fewer it is mostly starting jobs."""
+
+
 @dataclass(frozen=True)
 class Job:
     """One job of the engine.
@@ -226,7 +230,8 @@ class Watch:
         the whole data set, which say nothing of a case.
         """
         made = max((sum(stage.made.values()) for stage in self._stages.values()), default=0)
-        return self.seconds / made * cases if self._is_most(made) else None
+        told = made >= ENOUGH and self._is_most(made)
+        return self.seconds / made * cases if told else None
 
     def _is_most(self, cases: int) -> bool:
         return cases > 1 and 2 * cases >= self._total()
