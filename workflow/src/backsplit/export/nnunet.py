@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -157,14 +157,15 @@ def export_nnunet(
     """
     main, *nested = datasets(config)
     main.json.unlink(missing_ok=True)  # not finished until it is there again
-    sidecars = (read_sidecar(composed.sidecar(case.id), ComposeSidecar) for case in cases)
-    unknown = {
-        sidecar.case: hidden_structures(scheme, merging(config), sidecar)
-        for sidecar in sidecars
-        if sidecar.voxels[IGNORE]
-    }
+    sources: dict[str, Path] = {}
+    unknown: dict[str, Sequence[str] | None] = {}
+    for case in cases:
+        sidecar = read_sidecar(composed.sidecar(case.id), ComposeSidecar)
+        sources[case.id] = _written(composed.output(case.id), sidecar)
+        if sidecar.voxels[IGNORE]:
+            unknown[case.id] = hidden_structures(scheme, merging(config), sidecar)
     for dataset in (*nested, main):
-        _write(dataset, config, scheme, cases, composed, unknown)
+        _write(dataset, config, scheme, cases, sources, unknown)
     return main
 
 
@@ -173,7 +174,7 @@ def _write(
     config: Config,
     scheme: Scheme,
     cases: Sequence[Case],
-    composed: StageFolder,
+    sources: Mapping[str, Path],
     unknown: Unknown,
 ) -> None:
     dataset.json.unlink(missing_ok=True)
@@ -195,8 +196,7 @@ def _write(
             place_image(
                 target, case.images[channel], geometries[channel], grid, converted, link=link
             )
-        source = _written(composed, case)
-        place_labels(labels / label_name(case.id), source, table, converted, named)
+        place_labels(labels / label_name(case.id), sources[case.id], table, converted, named)
     converted.save()
     with atomic_path(dataset.splits) as temporary:
         temporary.write_text(json.dumps(splits(cases), indent=1) + "\n", "utf-8")
@@ -250,7 +250,7 @@ def label_names(scheme: Scheme, nested: int | None) -> Sequence[str]:
     return (BACKGROUND, *scheme.targets, *scheme.nested[:nested])
 
 
-def _written(composed: StageFolder, case: Case) -> Path:
+def _written(path: Path, sidecar: ComposeSidecar) -> Path:
     """A case's label map, which must be the one that composing wrote.
 
     Raises
@@ -258,8 +258,7 @@ def _written(composed: StageFolder, case: Case) -> Path:
     RunError
         RESULT_CHANGED: it was damaged or edited since.
     """
-    path = composed.output(case.id)
-    written = read_sidecar(composed.sidecar(case.id), ComposeSidecar).outputs["labels"]
+    written = sidecar.outputs["labels"]
     if (found := file_sha256(path)) != written.sha256:
         raise RunError(
             Code.RESULT_CHANGED,
