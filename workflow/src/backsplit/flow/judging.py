@@ -155,9 +155,11 @@ def numbers_behind(project: Project, case: str) -> Iterator[str]:
             "name a case that the table lists and the checks accept",
         )
     row = mine[0]
+    ordinary = 10 ** float(row["score"])
+    odd = f"one ordinary case in {ordinary:.3g} is as odd" if ordinary >= 2 else "an ordinary case"
     yield (
         f"{case}: {row['verdict']}, by {row['by']}; rank {row['rank']} of {len(verdict)}, "
-        f"score {row['score']} (one ordinary case in {10 ** float(row['score']):.3g} is as odd)"
+        f"score {row['score']} ({odd})"
     )
     for flag in flags[flags["case"] == case].to_dict("records"):
         score = f", score {flag['score']}" if flag.get("score") else ""
