@@ -109,6 +109,25 @@ def test_a_script_that_the_program_would_not_find_is_told_before_the_work(
     assert what in told.what and remedy in told.remedy
 
 
+@pytest.mark.parametrize(("keys", "what", "remedy"), [
+    ({"command": ["docker", "{image}"]}, "'docker' is not in PATH", "install it, activate"),
+    ({"command": ["./docker", "{image}"]}, "is a folder", "correct its path"),
+    (
+        {"command": ["label", "{image}"], "container": {"image": "a/b:1", "engine": "docker"}},
+        "'docker' is not in PATH", "set `container.engine`",
+    ),
+])  # fmt: skip
+def test_a_folder_with_the_name_of_a_program_is_not_proposed_to_be_run(
+    tmp_path, monkeypatch, keys, what, remedy
+):
+    (tmp_path / "docker").mkdir()
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PATH", str(tmp_path / "empty"))
+    told = refused(**keys)
+    assert told.code is Code.PROGRAM_MISSING
+    assert what in told.what and remedy in told.remedy and "./docker" not in told.remedy
+
+
 def test_arguments_that_only_look_like_scripts_are_left_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for command in (

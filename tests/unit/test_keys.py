@@ -116,6 +116,20 @@ def test_a_job_in_an_environment_of_its_own_has_the_key_that_was_planned(opened,
     assert key_of(opened("threshold")) != planned
 
 
+def test_an_export_in_an_environment_of_its_own_notes_the_key_that_was_planned(
+    opened, project, monkeypatch
+):
+    """Else each run would find another key, remove the data set and export it again."""
+    project.settings["export"] = {"segmentations": ["seg_nrrd"]}
+    now = opened("threshold")
+    planned, given = Plan(now).export_key(), Plan(now).environment()
+    monkeypatch.setattr(provenance, "_version", lambda name: "99.1")
+    assert Plan(now).export_key() != planned
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert Plan(now).export_key() == planned
+
+
 @pytest.mark.parametrize("kind", ["files", "monai_bundle", "threshold"])
 def test_an_upgrade_of_backsplit_reaches_the_kinds_that_it_concerns(opened, monkeypatch, kind):
     """Label files and a bundle's output may be smaller than the image: where they looked counts."""

@@ -36,7 +36,11 @@ from backsplit.store.results import StageFolder, key_path
 P = ParamSpec("P")
 
 IDENTITIES = "BACKSPLIT_IDENTITIES"
-"""Variable that tells a job what its keys were made with: folder of a segmenter to a digest."""
+"""Variable that tells a job what its keys were made with: folder of a segmenter, or `CODES`, to a
+digest."""
+
+CODES = "codes"
+"""Name of the table that gives exported segmentations their codes."""
 
 
 def once(key: Callable[Concatenate[Plan, P], str]) -> Callable[Concatenate[Plan, P], str]:
@@ -109,8 +113,7 @@ class Plan:
         With `--sdm conda`, jobs may have other versions than the process that plans them. They use
         its answer, so that the key that they note is the one that it looks for.
         """
-        planned: dict[str, str] = json.loads(os.environ.get(IDENTITIES, "{}"))
-        place = str(self.project.results.segment(segmenter).path)
+        planned, place = _planned(), str(self.project.results.segment(segmenter).path)
         if place in planned:
             return planned[place]
         try:
@@ -120,10 +123,15 @@ class Plan:
 
     def environment(self) -> dict[str, str]:
         """Variables that an engine gives its jobs."""
-        planned: dict[str, str] = json.loads(os.environ.get(IDENTITIES, "{}"))
+        planned = {**_planned(), CODES: self._codes()}
         for name in self.config.used_segmenters:
             planned[str(self.project.results.segment(name).path)] = self._identity(name)
         return {IDENTITIES: json.dumps(planned)}
+
+    @once
+    def _codes(self) -> str:
+        """Changes with TotalSegmentator, whose table it is; planned as in `_identity`."""
+        return _planned().get(CODES) or digest(installed("totalsegmentator"))
 
     @once
     def _own_files(self, segmenter: str) -> str:
@@ -180,8 +188,8 @@ class Plan:
         emitted = [c["compose"][key] for key in ("emit", "regions", "nested")]
         restricted = restricted_segmenters(self.config) if c["export"]["only_unrestricted"] else ()
         settings = [c["dataset"], c["export"], emitted, restricted]
-        if c["export"]["segmentations"]:  # whose table of codes it is
-            settings.append(installed("totalsegmentator"))
+        if c["export"]["segmentations"]:
+            settings.append(self._codes())
         return digest([versions.EXPORT, *settings, self.judge_key()])
 
     def manifest_key(self) -> str:
@@ -213,6 +221,12 @@ class Plan:
         # an empty cell leads to the table's folder, where the results may lie
         folder = str(case.folder)
         return [dict(case.columns), [_stat(path) for path in paths if str(path) != folder]]
+
+
+def _planned() -> dict[str, str]:
+    """What a job was told by the process that planned it; empty in that process."""
+    planned: dict[str, str] = json.loads(os.environ.get(IDENTITIES, "{}"))
+    return planned
 
 
 def begin(table: Path, key: str) -> None:

@@ -282,15 +282,17 @@ def _not_found(program: str, *, is_engine: bool) -> RunError:
     """Say why a program cannot be started."""
     what = "is not in PATH on this machine"
     remedy = "install it, activate its environment, or give its path in `command`"
+    path = Path(program)
+    is_file = is_there(path) and path.is_file()
     if is_engine:
         remedy = "install it, or set `container.engine`"
-    elif is_there(Path(program)) and "/" not in program:
+    elif is_file and "/" not in program:
         remedy = f"write ./{program}"
-    elif is_there(Path(program)):
+    elif is_file:
         what = "is not executable"
         remedy = f"`chmod +x {shlex.quote(program)}`, or put its interpreter before it"
     elif "/" in program:
-        what = "does not exist"
+        what = "is a folder" if is_there(path) else "does not exist"
         remedy = "correct its path in `command`"
     return RunError(Code.PROGRAM_MISSING, f"the program {shown(program)!r} {what}", remedy)
 
