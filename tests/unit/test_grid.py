@@ -152,3 +152,21 @@ def test_what_two_grids_of_a_size_differ_in_is_named(grid):
         assert one.differences(other) == said
     small = tuple(Rotation.from_euler("z", 3, degrees=True).as_matrix().ravel())
     assert "directions" in upright.differences(replace(upright, direction=small))
+
+
+@pytest.mark.parametrize(("changed", "said"), [
+    (
+        {"origin": (-180.0, -180.0, -1233.8)},
+        "origin (-180, -180, -1234.2) mm, not (-180, -180, -1233.8) mm",
+    ),
+    ({"spacing": (0.70004, 0.7, 1.0)}, "spacing (0.7, 0.7, 1) mm, not (0.70004, 0.7, 1) mm"),
+    (
+        {"spacing": (0.70006, 0.7, 1.0), "origin": (-180.0, -180.0, -1134.2)},
+        "origin (-180, -180, -1234) mm, not (-180, -180, -1134) mm",
+    ),
+])  # fmt: skip
+def test_differences_are_told_by_what_they_move_not_by_their_digits(changed, said):
+    """A table far from the origin hides half a millimetre; a rounded spacing moves nothing."""
+    grid = Grid((512, 512, 200), (0.7, 0.7, 1.0), (-180.0, -180.0, -1234.2), UPRIGHT)
+    other = replace(grid, **changed)
+    assert grid.differences(other) == said

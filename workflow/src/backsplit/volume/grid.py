@@ -6,6 +6,7 @@ LPS patient axes: +x to the patient's left, +y to posterior, +z to superior.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -143,20 +144,32 @@ class Grid:
         return "".join(letters)
 
     def differences(self, other: Grid) -> str:
-        """What a grid of the same size differs in, for a message."""
-        pairs = {
-            "spacing": (_millimetres(self.spacing), _millimetres(other.spacing)),
-            "axes": (self.axes, other.axes),
-            "origin": (_millimetres(self.origin), _millimetres(other.origin)),
-        }
-        for name, (mine, others) in pairs.items():
-            if mine != others:
-                return f"{name} {mine}, not {others}"
+        """What a grid of the same size differs in, for a message.
+
+        The distance is at most the sum of what spacing, origin and directions make of it: at least
+        one of them makes a fourth.
+        """
+        matters = self.distance_mm(other) / 4
+        stretched = np.subtract(self.spacing, other.spacing) * np.subtract(self.size, 1)
+        if np.linalg.norm(stretched) >= matters:
+            return f"spacing {_unlike(self.spacing, other.spacing)}"
+        if self.axes != other.axes:
+            return f"axes {self.axes}, not {other.axes}"
+        if math.dist(self.origin, other.origin) >= matters:
+            return f"origin {_unlike(self.origin, other.origin)}"
         return "the directions of its axes differ"
 
 
-def _millimetres(values: tuple[float, ...]) -> str:
-    return f"({', '.join(f'{value:.4g}' for value in values)}) mm"
+def _unlike(values: tuple[float, ...], others: tuple[float, ...]) -> str:
+    """Two triples in mm, with as many digits as tell them apart."""
+    for digits in range(4, 18):
+        mine, theirs = (
+            f"({', '.join(f'{value:.{digits}g}' for value in triple)}) mm"
+            for triple in (values, others)
+        )
+        if mine != theirs:
+            break
+    return f"{mine}, not {theirs}"
 
 
 @dataclass(frozen=True)
