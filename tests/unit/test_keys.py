@@ -17,6 +17,7 @@ from backsplit.segment.weights import accept, demo_weights
 from backsplit.store import provenance, versions
 from support import flow
 from support.project import ct_like, save
+from support.tiny import edit_in_place
 
 NETWORK = "Dataset298_TotalSegmentator_total_6mm_1559subj"
 SECTIONS = {
@@ -101,6 +102,22 @@ def test_an_upgrade_of_what_decides_labels_starts_jobs_that_label_again(opened, 
         after = key_of(opened(kind)), fingerprint_of(opened(kind))
         differ = [one != other for one, other in zip(before, after, strict=True)]
         assert differ == [kind in kinds] * 2, package
+
+
+OWN_FILES = {
+    "totalsegmentator": "weights", "nnunet": "model", "monai_bundle": "bundle", "command": "label",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", OWN_FILES)
+def test_an_edit_that_keeps_size_and_time_of_an_own_file_starts_jobs(here, opened, kind):
+    before = key_of(opened(kind))
+    own = here / OWN_FILES[kind]
+    for path in [own] if own.is_file() else sorted(p for p in own.rglob("*.p*t*") if p.is_file()):
+        data = path.read_bytes()
+        edit_in_place(path, data[:-1] + bytes([data[-1] ^ 1]))
+        assert key_of(opened(kind)) != before, path
+        before = key_of(opened(kind))
 
 
 def test_a_job_in_an_environment_of_its_own_has_the_key_that_was_planned(opened, monkeypatch):

@@ -281,10 +281,14 @@ def _stat(path: Path) -> list[object]:
 
 
 def _written(path: Path | Link) -> list[object]:
-    """Size and time of a program or model, whose change time is that of its installation."""
+    """Size and times of a file that a segmenter is made of, or where a link leads.
+
+    An edit can keep size and time; a new installation of the same file costs the start of a job,
+    which looks at contents.
+    """
     if isinstance(path, Link):
         return [str(path.path), path.leads_to]
     try:
-        return [str(path), *file_times(path)[1:3]]
+        return [str(path), *file_times(path)]
     except (OSError, ValueError):
         return [str(path), None]
