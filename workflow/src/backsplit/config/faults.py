@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from backsplit.config.base import NAME_PATTERN, MisfitError, in_yaml
@@ -59,13 +59,13 @@ class Fault:
     ----------
     key : parts of the key's path, as far as the file has them
     what, remedy : for a person
-    value : what was given, where it is no mapping or list
+    value : what was given, where it is no mapping or list; perhaps a set, which has no hash
     """
 
     key: tuple[object, ...]
     what: str
     remedy: str = "change it"
-    value: object = None
+    value: object = field(default=None, hash=False)
 
 
 def faults(errors: Sequence[Mapping[str, Any]], data: object) -> list[Fault]:
