@@ -43,13 +43,11 @@ class Grown(SegmenterSection):
 '''
 
 MODULE = """
-from pathlib import Path
-
 import numpy as np
 from scipy import ndimage
 
 from backsplit.cases.labels import label_files, put_on_grid
-from backsplit.segment.base import Commercial, Labelled, Licence
+from backsplit.segment.base import Commercial, Labelled, Licence, Segmenter
 from backsplit.segment.timing import Timings
 from backsplit.volume import read_grid, read_label_map
 from backsplit.work.batch import one_by_one
@@ -59,7 +57,7 @@ def build(section, inputs, run):
     return GrownSegmenter(section, inputs)
 
 
-class GrownSegmenter:
+class GrownSegmenter(Segmenter):
     def __init__(self, section, inputs):
         self.section = section
         self.placing = inputs.placing
@@ -71,20 +69,8 @@ class GrownSegmenter:
     def licence(self):
         return Licence("CC-BY-NC-4.0", Commercial.NO, "not for sale", "a test")
 
-    def weights(self):
-        return ()
-
-    def weights_root(self):
-        return Path()
-
-    def own_files(self):
-        return ()
-
     def identity(self):
         return {"method": 1}
-
-    def contents(self):
-        return {}
 
     def inputs(self, case):
         return label_files(self.section.label_paths, case)

@@ -8,6 +8,7 @@ import pytest
 from pydantic import ValidationError
 
 from backsplit.errors import CaseError, Code, RunError
+from backsplit.segment.launch import Launcher, script_of
 from support.cases import marked_case
 from support.command import IN_ONE, LABELLER, segmenter_of
 
@@ -107,6 +108,17 @@ def test_a_script_that_the_program_would_not_find_is_told_before_the_work(
     told = refused(command=[*command, "{image}"])
     assert told.code is Code.PROGRAM_MISSING
     assert what in told.what and remedy in told.remedy
+
+
+def test_a_file_that_a_program_finds_itself_is_no_script(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tool = tmp_path / "mytool"
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    for command in (["./mytool", "--config", "its_own.py"], [sys.executable, "-W", "ignore"]):
+        Launcher(None).require([*command, "{image}"])
+        assert script_of(command) is None
+    assert script_of([sys.executable, "-u", "label.py"]) == "label.py"
 
 
 @pytest.mark.parametrize(("keys", "what", "remedy"), [

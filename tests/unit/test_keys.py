@@ -207,8 +207,8 @@ def test_an_upgrade_is_told_before_it_costs_a_label(here, opened, monkeypatch):
     monkeypatch.setattr(provenance, "_version", lambda name: "99.1")
     downgrade = f"python -m pip install nnunetv2=={installed('nnunetv2')}"
     first, *others = told()
-    assert first.startswith("own: nnunetv2 99.1 is installed here, but 1 case was labelled with ")
-    assert first.endswith(f"to keep their labels, first run `{downgrade}`")
+    assert first.startswith("own: nnunetv2 99.1 is installed here, but the labels of 1 case were ")
+    assert first.endswith(f"to keep them, first run `{downgrade}`")
     assert others == [first] * 2
 
 

@@ -134,8 +134,8 @@ def gather(study: StudyProject, say: Say) -> None:
         raise RunError(
             Code.FILE_MISSING,
             f"{len(missing)} of {len(jobs)} trainings have no scores (first: {missing[0].name})",
-            f"run `snakemake --configfile {shlex.quote(str(study.project.path))} study`, or one "
-            f"after another {study.project.command('study train')}, "
+            f"run {study.project.command('run study')}, or one after another "
+            f"{study.project.command('study train')}, "
             f"{study.project.command('study predict')} and "
             f"{study.project.command('study evaluate')}",
         )
@@ -143,7 +143,7 @@ def gather(study: StudyProject, say: Say) -> None:
         say(
             f"[backsplit] study: {len(old)} of {len(jobs)} trainings used other settings, "
             f"labels or another nnU-Net than today (first: {old[0].name}); to compare like with "
-            f"like, run `snakemake --configfile {shlex.quote(str(study.project.path))} study`"
+            f"like, run {study.project.command('run study')}"
         )
     for name, columns in (("lesions", LESIONS), ("scores", SCORES)):
         parts = [pd.read_parquet(getattr(study.notes(job), name)) for job in jobs]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 from backsplit.errors import RunError
 from backsplit.flow.project import Project
+from backsplit.start.names import counted
 from backsplit.store.sidecars import SegmentSidecar, read_sidecar
 
 
@@ -25,9 +26,9 @@ def upgraded(project: Project) -> Iterator[str]:
             now = installed.get(package, version)
             if now != version:
                 yield (
-                    f"{name}: {package} {now} is installed here, but {cases} "
-                    f"{'case was' if cases == 1 else 'cases were'} labelled with {version}: a run "
-                    f"with {now} labels them again; to keep their labels, first run "
+                    f"{name}: {package} {now} is installed here, but the labels of "
+                    f"{counted(cases, 'case')} were made with {version}: a run with {now} makes "
+                    f"them again; to keep them, first run "
                     f"`python -m pip install {package}=={version}`"
                 )
 

@@ -6,11 +6,12 @@ one; its section's model in `config/segmenters.py` answers what the configuratio
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from backsplit.cases.table import Case
 from backsplit.errors import CaseError
@@ -72,29 +73,35 @@ class Licence:
         return self.commercial is not Commercial.YES
 
 
-class Segmenter(Protocol):
+class Segmenter(ABC):
     """Somebody who labels anatomy; one object serves a whole job and stays loaded."""
 
     timings: Timings
 
+    @abstractmethod
     def classes(self) -> dict[str, int]:
         """What it can label: class name to id. Cheap: opens no weights."""
 
+    @abstractmethod
     def licence(self) -> Licence:
         """What its labels may be used for. Cheap: opens no weights."""
 
     def weights(self) -> Sequence[Path]:
         """Files that decide what its networks do; raises where one is missing."""
+        return ()
 
     def weights_root(self) -> Path:
         """Folder that weights are named from: where it is decides no label."""
+        return Path()
 
     def own_files(self) -> Sequence[Path | Link]:
         """Files and folders that its labels depend on, beside the cases': a change starts a job.
 
         Cheap: looks at no contents. What is not there is left out, or raises RunError.
         """
+        return self.weights()
 
+    @abstractmethod
     def identity(self) -> dict[str, Any]:
         """What its labels depend on beside files: versions, method. A change starts a job.
 
@@ -103,9 +110,12 @@ class Segmenter(Protocol):
 
     def contents(self) -> dict[str, Any]:
         """What only a job looks at: contents of `own_files` that are not weights."""
+        return {}
 
+    @abstractmethod
     def inputs(self, case: Case) -> Mapping[str, Any]:
         """Files of a case that it reads, by role."""
 
+    @abstractmethod
     def label(self, cases: Sequence[Case]) -> Iterator[tuple[Case, Labelled | CaseError]]:
         """Label a batch; yields each case once; a bad case does not stop the others."""

@@ -62,7 +62,7 @@ def build(section: Command, inputs: Labelling, run: Run) -> Segmenter:
     return CommandSegmenter(section, inputs, run)
 
 
-class CommandSegmenter:
+class CommandSegmenter(Segmenter):
     """Runs a program on each case, or on a folder of cases."""
 
     def __init__(self, section: Command, inputs: Labelling, run: Run) -> None:
@@ -115,10 +115,6 @@ class CommandSegmenter:
         """None that we load; raises where the program, or its image, is not there."""
         self.launcher.require(self.section.command)
         return ()
-
-    def weights_root(self) -> Path:
-        """Of none."""
-        return Path()
 
     def own_files(self) -> Sequence[Path | Link]:
         """Programs and scripts by path, its image, its table, and what `depends_on` names."""

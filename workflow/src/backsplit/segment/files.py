@@ -29,7 +29,7 @@ def build(section: Files, inputs: Labelling, run: Run) -> Segmenter:
     return FilesSegmenter(section, inputs)
 
 
-class FilesSegmenter:
+class FilesSegmenter(Segmenter):
     """Reads the labels that somebody made before."""
 
     def __init__(self, section: Files, inputs: Labelling) -> None:
@@ -47,25 +47,9 @@ class FilesSegmenter:
         """What the configuration says; else nobody has said."""
         return stated_licence(self.section) or UNSTATED
 
-    def weights(self) -> Sequence[Path]:
-        """None."""
-        return ()
-
-    def weights_root(self) -> Path:
-        """Of none."""
-        return Path()
-
-    def own_files(self) -> Sequence[Path]:
-        """None."""
-        return ()
-
     def identity(self) -> dict[str, Any]:
         """Version of how files are put on one map, and of where they are said to have labels."""
         return {"method": 4, "coverage": versions.COVERAGE}
-
-    def contents(self) -> dict[str, Any]:
-        """None."""
-        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The label files of a case by role; a file that is not there is not listed."""

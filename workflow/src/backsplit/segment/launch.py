@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -36,6 +37,7 @@ PLACES = ("CACHEDIR", "TMPDIR", "CONFIGDIR")
 
 LONGEST_VERSION = 300
 
+INTERPRETERS = re.compile(r"python[\d.]*|(ba|z)?sh|Rscript|julia|perl|java")
 SCRIPTS = (".py", ".sh", ".R", ".jl", ".pl", ".jar")
 """How files end that an interpreter runs."""
 
@@ -256,6 +258,8 @@ class Launcher:
 
 def script_of(arguments: Sequence[str]) -> str | None:
     """The script that an interpreter is told to run, `label.py` of `python -u label.py`."""
+    if not INTERPRETERS.fullmatch(Path(arguments[0]).name):
+        return None
     first = next((part for part in arguments[1:] if not part.startswith("-")), "")
     return first if first.endswith(SCRIPTS) and not set(first) & {*" {"} else None
 

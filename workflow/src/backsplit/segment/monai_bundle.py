@@ -63,7 +63,7 @@ def build(section: MonaiBundle, inputs: Labelling, run: Run) -> Segmenter:
     return MonaiBundleSegmenter(section, inputs, run)
 
 
-class MonaiBundleSegmenter:
+class MonaiBundleSegmenter(Segmenter):
     """Applies a bundle as `monai.bundle run` does, case after case."""
 
     def __init__(self, section: MonaiBundle, inputs: Labelling, run: Run) -> None:

@@ -32,7 +32,7 @@ def build(section: NnUNet, inputs: Labelling, run: Run) -> Segmenter:
     return NnUNetSegmenter(section, inputs, run)
 
 
-class NnUNetSegmenter:
+class NnUNetSegmenter(Segmenter):
     """Applies a trained-model folder; the network loads once per job."""
 
     def __init__(self, config: NnUNet, inputs: Labelling, run: Run) -> None:
@@ -129,17 +129,9 @@ class NnUNetSegmenter:
         """The model's folder."""
         return self.config.model
 
-    def own_files(self) -> Sequence[Path]:
-        """The weights."""
-        return self.weights()
-
     def identity(self) -> dict[str, Any]:
         """Version of nnU-Net."""
         return {"versions": versions("nnunetv2")}
-
-    def contents(self) -> dict[str, Any]:
-        """None."""
-        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """One image per channel."""

@@ -26,7 +26,7 @@ def build(section: Threshold, inputs: Labelling, run: Run) -> Segmenter:
     return ThresholdSegmenter(section, inputs)
 
 
-class ThresholdSegmenter:
+class ThresholdSegmenter(Segmenter):
     """Labels voxels by their intensity."""
 
     def __init__(self, config: Threshold, inputs: Labelling) -> None:
@@ -42,25 +42,9 @@ class ThresholdSegmenter:
         """Nobody has rights to it."""
         return Licence("none", Commercial.YES, "intensities of the image itself", "no weights")
 
-    def weights(self) -> Sequence[Path]:
-        """None."""
-        return ()
-
-    def weights_root(self) -> Path:
-        """Of none."""
-        return Path()
-
-    def own_files(self) -> Sequence[Path]:
-        """None."""
-        return ()
-
     def identity(self) -> dict[str, Any]:
         """Version of the method: a change of the body mask changes labels."""
         return {"method": 2, "opening_mm": OPENING_MM}
-
-    def contents(self) -> dict[str, Any]:
-        """None."""
-        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The image of its channel."""

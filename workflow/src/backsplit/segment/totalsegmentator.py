@@ -48,7 +48,7 @@ def build(section: TotalSegmentator, inputs: Labelling, run: Run) -> Segmenter:
     return TotalSegmentatorSegmenter(section, inputs, run)
 
 
-class TotalSegmentatorSegmenter:
+class TotalSegmentatorSegmenter(Segmenter):
     """Labels with one task of TotalSegmentator."""
 
     def __init__(self, config: TotalSegmentator, inputs: Labelling, run: Run) -> None:
@@ -90,17 +90,9 @@ class TotalSegmentatorSegmenter:
         """The folder of the Dataset… folders."""
         return self.weights_folder
 
-    def own_files(self) -> Sequence[Path]:
-        """The weights."""
-        return self.weights()
-
     def identity(self) -> dict[str, Any]:
         """Versions of TotalSegmentator and nnU-Net."""
         return {"versions": versions("TotalSegmentator", "nnunetv2")}
-
-    def contents(self) -> dict[str, Any]:
-        """None."""
-        return {}
 
     def inputs(self, case: Case) -> Mapping[str, Path]:
         """The image of its channel."""
