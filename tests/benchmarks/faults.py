@@ -5,7 +5,7 @@
         (the shared inputs; with --seed 0 --per-case 1 the faults of the test)
     python tests/benchmarks/faults.py shares [--first 100] [--seed 1]   (clean phantoms only)
 
-Other faults are drawn, of phantoms other patients too. Clean cases are judged in cohorts of other
+Other faults are drawn and, for phantoms, other patients. Clean cases are judged in cohorts of other
 sizes and members: phantoms in five cohorts of twenty, the real cases in random cohorts of fifteen.
 `shares` sends 120 clean phantoms to review in cohorts of 10, 20, 50 and 120.
 """

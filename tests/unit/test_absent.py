@@ -25,7 +25,7 @@ STRUCTURES = {
     "fat": "tissue/fat",
 }
 WHY = {
-    "spleen": "organs has the values 2, which its `labels` do not list",
+    "spleen": "the labels of organs contain 2, which `labels` does not list",
     "lung": "it is unknown (a: masks/lung: a_lung.nii.gz does not exist)",
 }
 

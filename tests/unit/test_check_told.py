@@ -21,11 +21,11 @@ def problem(case: str, row: int, what: str, remedy="do it", code=Code.LABEL_UNDE
 def test_the_same_in_many_cases_is_one_line():
     found = [
         problem(f"pt_{n}", n, f"/data/lesions/pt_{n}.nii.gz holds the value 3 ({n} voxels); "
-                "declared are 1, 2")
+                "declared values: 1, 2")
         for n in range(2, 9)
     ]  # fmt: skip
     (line,) = lines(found, 10, "results/cases.tsv")
-    assert "holds the value 3; declared are 1, 2 in 7 of 10 cases" in line
+    assert "holds the value 3; declared values: 1, 2 in 7 of 10 cases" in line
     assert "(pt_2, pt_3, pt_4, pt_5, pt_6, … 2 more; rows 2, 3, 4, 5, 6, …)" in line
     assert line.endswith("; do it (code LABEL_UNDECLARED)") and "/data" not in line
 

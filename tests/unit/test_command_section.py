@@ -94,7 +94,7 @@ def test_a_program_that_is_not_there_is_told_before_the_work():
 
 
 @pytest.mark.parametrize(("command", "what", "remedy"), [
-    (["python", "label.py"], "is a file where you run", "write ./label.py"),
+    (["python", "label.py"], "is in the folder where you run", "write ./label.py"),
     (["python", "-u", "./lable.py"], "./lable.py does not exist", "correct its path"),
     (["label.py"], "is not in PATH", "write ./label.py"),
     (["./label.py"], "is not executable", "chmod +x ./label.py"),

@@ -76,7 +76,7 @@ def test_a_value_that_nobody_declares_is_refused(project, configured):
         read_lesion(case, values, grid)
     assert caught.value.code is Code.LABEL_UNDECLARED
     assert caught.value.what.endswith(
-        "holds the value 5 (2 voxels); declared are 0 background, 1 tumor, 2 cyst"
+        "holds the value 5 (2 voxels); declared values: 0 background, 1 tumor, 2 cyst"
     )
 
 

@@ -127,7 +127,7 @@ def said_of(rows, measures=None):
 def test_lesions_of_a_single_voxel_are_dust_from_three_on():
     rows = measured(case=["a"] * 4 + ["b"] * 3, voxels=[1, 1, 1, 90, 1, 1, 2])
     assert said_of(rows) == [("a", "lesion_dust", "warn")]
-    assert "3 of 4 lesions are a single voxel" in flag_lesions(drawn(), rows)["message"][0]
+    assert "3 of 4 lesions are single voxels" in flag_lesions(drawn(), rows)["message"][0]
 
 
 def test_a_cut_lesion_has_a_flat_end():

@@ -197,7 +197,7 @@ def _require_declared(
     declared = ", ".join(f"{value} {name}" for value, name in values.declared.items())
     raise CaseError(
         Code.LABEL_UNDECLARED,
-        f"{path} holds the value {value} ({voxels} voxels); declared are {shown(declared)}",
+        f"{path} holds the value {value} ({voxels} voxels); declared values: {shown(declared)}",
         f"add it to targets, to the labels of a `files` segmenter that reads {{{values.column}}}, "
         "or to `ignore`",
     )

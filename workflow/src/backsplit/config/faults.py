@@ -59,7 +59,7 @@ class Fault:
     ----------
     key : parts of the key's path, as far as the file has them
     what, remedy : for a person
-    value : what was given, where it is no mapping or list; perhaps a set, which has no hash
+    value : what was given, unless it is a mapping or a list; a set cannot be hashed
     """
 
     key: tuple[object, ...]

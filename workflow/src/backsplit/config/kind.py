@@ -45,7 +45,7 @@ class SegmenterSection(Section):
     """Whether its classes are anatomy that lesions lie in, and no mere bands of intensity."""
 
     places: ClassVar[tuple[str, ...]] = ()
-    """Keys that only say where weights are, whose contents decide."""
+    """Keys that only say where weights are: labels depend on what the weights contain."""
 
     def input_channels(self, channels: tuple[str, ...]) -> tuple[str, ...]:
         """Channels that it reads, where the data set has these; none unless a kind says so."""
@@ -77,7 +77,7 @@ class SegmenterSection(Section):
         return self.model_dump(mode="json")
 
     def what_decides(self) -> dict[str, Any]:
-        """Of that part, what decides in the job: not where files are, but what they contain."""
+        """That part without `places`: what a fingerprint holds of the section."""
         return {key: value for key, value in self.what_labels().items() if key not in self.places}
 
 

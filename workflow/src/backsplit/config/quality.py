@@ -175,7 +175,7 @@ class Quality(Section):
         default=0.7,
         ge=0,
         le=1,
-        description="A structure on which the Dice of two segmenters is lower is flagged.",
+        description="A structure is flagged if the Dice of two segmenters on it is below this.",
     )
     decisions: Path | None = Field(
         default=None,

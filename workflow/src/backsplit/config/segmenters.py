@@ -117,7 +117,7 @@ class Files(Licensed):
     )
     labels: dict[Name, LabelValue] | tuple[Name, ...] = Field(
         description="{name: value} for one multilabel file (DICOM: the segment's number or name); "
-        "with {name} in `path` [names] or {name: file name} for one binary file each."
+        "with {name} in `path`, [names] or {name: file name} for one binary file each."
     )
     missing: Literal["unknown", "absent"] = Field(
         default="unknown",

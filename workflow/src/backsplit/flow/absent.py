@@ -31,7 +31,7 @@ def why_absent(project: Project, structure: str, cases: Sequence[str]) -> str | 
             values = {value for case in few for value in _others(project, segmenter, case)}
             if values:
                 listed = shown(", ".join(sorted(values, key=int)))
-                return f"{segmenter} has the values {listed}, which its `labels` do not list"
+                return f"the labels of {segmenter} contain {listed}, which `labels` does not list"
     return None
 
 

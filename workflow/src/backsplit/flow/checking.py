@@ -67,7 +67,7 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
         raise RunError(
             report.fatal[0].code,
             f"{path} cannot be run",
-            f"first fix {counted(len(report.fatal), 'problem')} above, which every case has",
+            f"first fix the {counted(len(report.fatal), 'problem')} above; every case is affected",
         )
     assert project is not None
     _write_check(project, report, batch, say)

@@ -134,7 +134,7 @@ def gather(study: StudyProject, say: Say) -> None:
         raise RunError(
             Code.FILE_MISSING,
             f"{len(missing)} of {len(jobs)} trainings have no scores (first: {missing[0].name})",
-            f"run {study.project.command('run study')}, or one after another "
+            f"run {study.project.command('run study')}, or, one after another, "
             f"{study.project.command('study train')}, "
             f"{study.project.command('study predict')} and "
             f"{study.project.command('study evaluate')}",

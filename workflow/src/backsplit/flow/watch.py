@@ -35,7 +35,7 @@ LAST_LINES = 15
 
 
 ENOUGH = 10
-"""Cases of a run that tell what more would take: with fewer it is mostly starting jobs."""
+"""Fewest cases of a run that give the time of more: with fewer, starting jobs takes most of it."""
 
 
 @dataclass(frozen=True)

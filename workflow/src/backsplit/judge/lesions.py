@@ -144,7 +144,7 @@ def _dust(lesions: pd.DataFrame) -> Iterator[dict[str, Any]]:
     many = counted[counted["sum"] >= DUST]
     for case, target, count, total in many.itertuples(index=False, name=None):
         value = f"{count} of {total} lesions"
-        message = f"{target}: {value} are a single voxel: the mask may contain debris"
+        message = f"{target}: {value} are single voxels; the mask may contain debris"
         expected = f"fewer than {DUST}"
         yield _flag(case, target, "lesion_dust", Severity.WARN, value, expected, message)
 

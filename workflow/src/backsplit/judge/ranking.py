@@ -43,7 +43,7 @@ def odd_from(review: float) -> float:
 
 
 def told_from(review: float) -> float:
-    """Least score of what a reviewed case is told of beside what leads."""
+    """Least score of what is listed for a reviewed case beside its leading reason."""
     return min(odd_from(review), NOTABLE)
 
 

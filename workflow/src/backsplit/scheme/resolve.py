@@ -47,7 +47,7 @@ class _Resolver:
                 column,
                 pattern,
                 f"matches no class of segmenter {segmenter!r}; {shown}",
-                f"choose one of `backsplit labels {segmenter} -c {shlex.quote(str(self.file))}`",
+                f"choose from `backsplit labels {segmenter} -c {shlex.quote(str(self.file))}`",
             )
         return hits
 

@@ -91,7 +91,7 @@ class Segmenter(ABC):
         return ()
 
     def weights_root(self) -> Path:
-        """Folder that weights are named from: where it is decides no label."""
+        """Folder that names of weights are relative to; where it lies does not affect labels."""
         return Path()
 
     def own_files(self) -> Sequence[Path | Link]:

@@ -52,8 +52,8 @@ REMEDIES = {
 """What to do about a program's labels: their files are gone, and made again at every run."""
 
 SEE_LOG = (
-    "see its whole output in the job's log (by hand: `backsplit segment NAME --log FILE`), and run "
-    "the program on this image yourself"
+    "read its whole output in the job's log (`backsplit segment NAME --log FILE` if you run it by "
+    "hand), and run the program on this image yourself"
 )
 
 

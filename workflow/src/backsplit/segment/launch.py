@@ -275,7 +275,7 @@ def _require_script(script: str | None) -> None:
     if script is None or ("/" in script and is_there(Path(script))):
         return
     if is_there(Path(script)):
-        what = "is a file where you run, but not in the folder that the program works in"
+        what = "is in the folder where you run, but the program works in another one"
         remedy = f"write ./{script}"
     else:
         what, remedy = "does not exist", "correct its path in `command`"

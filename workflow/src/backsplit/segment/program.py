@@ -126,12 +126,13 @@ def ask_program(
 ) -> tuple[int | None, str]:
     """Run a program for what it prints; it ends as in `run_program`, with all that it started.
 
-    It prints into files, which are read when it has ended: nobody who holds a pipe open delays us.
+    It prints into files, which are read when it has ended: a child that keeps its output open
+    delays nothing.
 
     Returns
     -------
     status, said
-        Exit status, None where it took too long; what it wrote to standard output, or else to
+        Exit status, or None if it took too long; what it wrote to standard output, or else to
         standard error.
 
     Raises

@@ -227,12 +227,12 @@ def files_below(folder: Path, *, follow: bool = True) -> list[Path]:
 
 @dataclass(frozen=True)
 class Link:
-    """A link that is not followed: what it says, not what is there, counts.
+    """A link that is not followed: where it leads counts, not what is there.
 
     Attributes
     ----------
     path : of the link itself
-    leads_to : its own target, as it is written
+    leads_to : its target, as written in the link
     """
 
     path: Path

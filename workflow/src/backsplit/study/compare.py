@@ -160,7 +160,7 @@ def compare(scores: pd.DataFrame, lesions: pd.DataFrame, reference: str) -> Comp
             Code.TABLE_INVALID,
             f"the scores hold {shown(', '.join(arms)) or 'no arm'}: nothing can be compared with "
             f"{shown(reference)!r}",
-            "train and score this arm and another one: run `backsplit run study`",
+            "a study needs this arm and another one: name both in `study.arms`, and run it again",
         )
     rows: list[Comparison] = []
     people: list[dict[str, object]] = []

@@ -98,7 +98,9 @@ def write_comparison(
     """
     for path in (scores, lesions, curves):
         if not path.exists():
-            raise RunError(Code.FILE_MISSING, f"{path} does not exist", "run `backsplit run study`")
+            raise RunError(
+                Code.FILE_MISSING, f"{path} does not exist", "run `backsplit study compare`"
+            )
     score_table, lesion_table = pd.read_parquet(scores), pd.read_parquet(lesions)
     curve_table = pd.read_parquet(curves)
     noise_rows = pd.read_parquet(noise) if noise is not None and noise.exists() else None
