@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
-from support.browsing import FLAGGED, accessible, download, fits
+from support.browsing import FLAGGED, accessible, download, eventually, fits
 
 pytestmark = pytest.mark.browser
 
@@ -23,23 +23,31 @@ def _shown(page: Page) -> list[str]:
     ]  # fmt: skip
 
 
+def _shows(page: Page, cases: list[str]) -> None:
+    eventually(lambda: _shown(page), lambda shown: shown == cases)
+
+
+def _shows_number(page: Page, cases: int) -> list[str]:
+    return eventually(lambda: _shown(page), lambda shown: len(shown) == cases)
+
+
 def test_cases_are_found_and_pictures_enlarged(page):
-    assert len(_shown(page)) == 6
+    _shows_number(page, 6)
     page.fill("#find", "phantom_04")
-    assert (
-        _shown(page) == ["phantom_04"]
-        and page.inner_text("#found") == "1 of 6 cases, 0 of 1 looked at"
-    )
+    _shows(page, ["phantom_04"])
+    expect(page.locator("#found")).to_have_text("1 of 6 cases, 0 of 1 looked at")
     page.fill("#find", "")
     page.select_option("#verdict", "accept")
-    assert len(_shown(page)) == 5
+    _shows_number(page, 5)
     page.select_option("#verdict", "")
     page.locator("button.zoom").first.click()
-    first = page.inner_text("dialog strong")
+    enlarged = page.locator("dialog strong")
+    expect(enlarged).not_to_be_empty()
+    first = enlarged.inner_text()
     page.keyboard.press("ArrowRight")
-    assert page.inner_text("dialog strong") != first
+    expect(enlarged).not_to_have_text(first)
     page.keyboard.press("Escape")
-    assert not page.locator("dialog").is_visible()
+    expect(page.locator("dialog")).not_to_be_visible()
     assert fits(page)
 
 
@@ -48,18 +56,19 @@ def test_lesions_are_sorted_by_any_column(page, demo):
     table = page.locator("#lesions table")
     table.scroll_into_view_if_needed()  # what is off the screen is not laid out
 
-    def column(number: int) -> list[str]:
-        return table.locator(f"tbody tr > :nth-child({number})").all_text_contents()
+    def first_column_is(cases: list[str]) -> None:
+        cells = table.locator("tbody tr > :nth-child(1)")
+        eventually(cells.all_text_contents, lambda shown: shown == cases)
 
     by_size = lesions.sort_values("volume_ml", ascending=False)["case"].tolist()
-    assert column(1) == by_size
+    first_column_is(by_size)
     heading = table.locator("th", has_text="Volume, ml")
     heading.click()
-    assert column(1) == by_size  # the largest first
+    first_column_is(by_size)  # the largest first
     heading.click()
-    assert column(1) == by_size[::-1]
+    first_column_is(by_size[::-1])
     table.locator("th", has_text="Case").first.click()
-    assert column(1) == sorted(by_size, reverse=True)
+    first_column_is(sorted(by_size, reverse=True))
 
 
 def test_dots_of_the_figure_lead_to_the_case(page):
@@ -73,22 +82,25 @@ def test_dots_of_the_figure_lead_to_the_case(page):
     opened.wait_for_url(f"**/{FLAGGED}.html")
     opened.locator(".back a").first.click()
     opened.wait_for_url(f"**/index.html#case-{FLAGGED}")
-    assert -1 < opened.locator(f"#case-{FLAGGED}").bounding_box()["y"] < 900
+    card = opened.locator(f"#case-{FLAGGED}")
+    eventually(card.bounding_box, lambda box: box and -1 < box["y"] < 900)
 
 
 def test_a_link_to_a_case_undoes_the_filter(page):
     page.fill("#find", "phantom_01")
     page.evaluate("location.hash = '#case-phantom_03'")
     page.locator("#case-phantom_03").wait_for()
-    assert len(_shown(page)) == 6 and page.input_value("#find") == ""
+    _shows_number(page, 6)
+    expect(page.locator("#find")).to_have_value("")
 
 
 def test_cases_are_filtered_by_what_their_flags_speak_of(page):
     page.select_option("[data-filter=rule]", "volume")
-    assert _shown(page) == [FLAGGED]
+    _shows(page, [FLAGGED])
     page.select_option("[data-filter=rule]", "")
+    _shows_number(page, 6)
     page.select_option("[data-filter=structure]", "spleen")
-    assert _shown(page) == [FLAGGED]
+    _shows(page, [FLAGGED])
 
 
 def test_cases_are_put_in_order(page, demo):
@@ -98,38 +110,46 @@ def test_cases_are_put_in_order(page, demo):
         ("lesions", lesions.groupby("case").size()),
     ):
         page.select_option("#order", order)
-        found = [expected.get(case, 0) for case in _shown(page)]
-        assert found == sorted(found, reverse=True) and len(set(found)) > 1
+        found = eventually(
+            lambda known=expected: [known.get(case, 0) for case in _shown(page)],
+            lambda found: found == sorted(found, reverse=True),
+        )
+        assert len(set(found)) > 1
     page.select_option("#order", "case")
-    assert _shown(page) == sorted(_shown(page))
+    eventually(lambda: _shown(page), lambda cases: cases == sorted(cases))
     page.select_option("#order", "")
-    assert _shown(page)[0] == FLAGGED
+    eventually(lambda: _shown(page), lambda cases: cases[0] == FLAGGED)
 
 
 def test_what_was_looked_at_is_counted_and_survives_a_reload(page):
     page.locator("button.zoom").first.click()
+    enlarged = page.locator("dialog strong")
+    expect(enlarged).not_to_be_empty()
+    first = enlarged.inner_text()
     page.keyboard.press("ArrowRight")
+    expect(enlarged).not_to_have_text(first)
+    second = enlarged.inner_text()
     page.keyboard.press("x")  # a verdict on the second
-    second = page.inner_text("dialog strong")
     page.keyboard.press("Escape")
     for _ in range(2):
-        assert page.inner_text("#found") == "6 cases, 2 of 6 looked at"
+        expect(page.locator("#found")).to_have_text("6 cases, 2 of 6 looked at")
         chosen = page.locator(f".decide[data-case={second}] [aria-pressed=true]")
-        assert chosen.get_attribute("data-choice") == "reject"
+        expect(chosen).to_have_attribute("data-choice", "reject")
         page.reload()
     page.select_option("#seen", "no")
-    assert len(_shown(page)) == 4 and second not in _shown(page)
+    assert second not in _shows_number(page, 4)
 
 
 def test_shown_cases_are_accepted_at_once_and_that_is_undone(page, tmp_path):
     page.locator(".decide[data-case=phantom_02]").get_by_text("reject").click()
     page.fill("#find", "phantom_0")
+    expect(page.locator("#bulk")).to_have_text("Accept 5 shown")
     page.locator("#bulk").click()
     rows = download(page, tmp_path / "all.tsv")
     assert sorted(case for case, choice, _ in rows if choice == "accept") == [
         f"phantom_0{n}" for n in (1, 3, 4, 5, 6)
     ]
-    assert page.locator("#bulk").is_disabled()
+    expect(page.locator("#bulk")).to_be_disabled()
     page.locator("#undo").click()
     assert download(page, tmp_path / "one.tsv") == [["phantom_02", "reject", ""]]
     page.reload()
@@ -141,7 +161,7 @@ def test_choices_belong_to_one_report(page, demo, browser, tmp_path):
     shutil.copytree(demo / "results" / "report", tmp_path / "report")
     other = browser.new_page()
     other.goto((tmp_path / "report" / "index.html").as_uri())
-    assert other.locator("[aria-pressed=true]").count() == 0
+    expect(other.locator("[aria-pressed=true]")).to_have_count(0)
     # a later verdict in decisions.tsv wins over what the browser kept
     page.evaluate(
         """() => {
@@ -151,7 +171,7 @@ def test_choices_belong_to_one_report(page, demo, browser, tmp_path):
         }"""
     )
     page.reload()
-    assert page.locator(".decide [aria-pressed=true]").count() == 0
+    expect(page.locator(".decide [aria-pressed=true]")).to_have_count(0)
 
 
 def test_nothing_is_wrong_with_its_accessibility(page):
@@ -164,7 +184,7 @@ def test_a_decision_on_a_case_s_page_is_in_the_report_s_download(page, case_page
     case_page.locator(".decide input").fill('too "large"')
     case_page.get_by_text("Kept in the report").wait_for()
     chosen = page.locator(f".decide[data-case={FLAGGED}]")
-    assert chosen.locator("[aria-pressed=true]").get_attribute("data-choice") == "reject"
+    expect(chosen.locator("[aria-pressed=true]")).to_have_attribute("data-choice", "reject")
     page.locator(".decide[data-case=phantom_03]").get_by_text("accept").click()
     rows = download(page, tmp_path / "all.tsv")
     assert rows == [[FLAGGED, "reject", 'too "large"'], ["phantom_03", "accept", ""]]
@@ -183,32 +203,59 @@ def test_a_page_that_stands_alone_says_so(demo, browser, tmp_path):
     assert download(page, tmp_path / "one.tsv") == [[FLAGGED, "accept", ""]]
 
 
+def test_a_late_answer_of_the_report_undoes_no_later_decision(page, case_page):
+    chosen = case_page.locator(".decide [aria-pressed=true]")
+    case_page.keyboard.press("a")
+    case_page.keyboard.press("x")
+    case_page.get_by_text("Kept in the report").wait_for()
+    late = {"backsplit": "kept", "case": FLAGGED, "choice": "accept", "note": "", "changed": True}
+    for turn in (0, 1):
+        page.evaluate(
+            "(said) => { for (const shown of opened.keys()) shown.postMessage(said, '*'); }",
+            {**late, "turn": turn},
+        )
+    case_page.wait_for_timeout(200)
+    expect(chosen).to_have_text("reject")
+    page.locator(f".decide[data-case={FLAGGED}]").get_by_text("review").click()
+    expect(chosen).to_have_text("review")  # what the report decides later counts
+
+
 def test_the_report_listens_to_pages_that_it_opened_only(page, case_page):
-    forged = {"backsplit": "decide", "case": "phantom_01", "choice": "reject", "note": ""}
+    forged = {
+        "backsplit": "decide",
+        "case": "phantom_01",
+        "choice": "reject",
+        "note": "",
+        "turn": 1,
+    }
     page.evaluate("(said) => window.postMessage(said, '*')", forged)  # from nobody
     post = "(said) => window.opener.postMessage(said, '*')"
     case_page.evaluate(post, forged)  # of another case
     case_page.evaluate(post, {**forged, "case": FLAGGED, "choice": "<b>"})
     case_page.evaluate(post, {**forged, "case": FLAGGED, "note": {"length": 1}})
+    case_page.evaluate(post, {**forged, "case": FLAGGED, "turn": "1"})
     case_page.evaluate(post, None)
     case_page.evaluate(post, {**forged, "backsplit": "hello", "case": FLAGGED})
     case_page.wait_for_timeout(200)
     assert page.locator(".decide [aria-pressed=true]").count() == 0
     assert page.locator("#download").is_disabled()
+    case_page.evaluate(post, {**forged, "case": FLAGGED})  # as the page itself would say it
+    expect(page.locator(".decide [aria-pressed=true]")).to_have_count(1)
 
 
 def test_printed_pages_hold_everything_but_buttons(page, case_page, tmp_path):
     for printed in (page, case_page):
         printed.emulate_media(media="print")
         for selector in ("button[data-choice]", "#download", "nav", ".tools"):
-            assert not any(found.is_visible() for found in printed.locator(selector).all())
+            for found in printed.locator(selector).all():
+                expect(found).not_to_be_visible()
         printed.pdf(path=tmp_path / "printed.pdf")
         assert (tmp_path / "printed.pdf").stat().st_size > 50_000
-    assert len(_shown(page)) == 6
+    _shows_number(page, 6)
 
 
 def test_decisions_are_downloaded_and_win(page, demo, tmp_path):
-    assert page.locator("#download").is_disabled()
+    expect(page.locator("#download")).to_be_disabled()
     row = page.locator(".decide[data-case=phantom_02]")
     row.get_by_text("reject").click()
     row.locator("input").fill("a\tnote <b>of</b> two\nlines")
@@ -234,6 +281,7 @@ def test_decisions_are_downloaded_and_win(page, demo, tmp_path):
     assert verdicts.loc["phantom_02", "by"] == "person"
     page.goto((results / "report" / "index.html").as_uri())
     decided = page.locator(".case[data-case=phantom_02]")
-    assert "decided by hand" in (decided.text_content() or "")
-    assert decided.locator("button[aria-pressed=true]").get_attribute("data-choice") == "reject"
+    expect(decided).to_contain_text("decided by hand")
+    pressed = decided.locator("button[aria-pressed=true]")
+    expect(pressed).to_have_attribute("data-choice", "reject")
     assert _shown(page)[0] == "phantom_02"

@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from backsplit.study.page import write_comparison
-from support.browsing import accessible, fits
+from support.browsing import accessible, eventually, fits
 from support.study import curves, tables
 
 pytestmark = pytest.mark.browser
@@ -39,8 +39,7 @@ def test_the_page_of_a_study_is_whole(browser, study):
     page.goto((study / "index.html").as_uri())
     for picture in page.locator("img").all():
         picture.scroll_into_view_if_needed()
-        page.wait_for_function("image => image.complete", arg=picture.element_handle())
-        assert picture.evaluate("image => image.naturalWidth") > 300
+        page.wait_for_function("image => image.naturalWidth > 300", arg=picture.element_handle())
     assert fits(page)
     assert accessible(page) == []
 
@@ -55,8 +54,9 @@ def test_comparisons_are_sorted_by_any_column(browser, study):
     heading.click()
     cells = table.locator("tbody tr")
     place = page.evaluate("h => h.cellIndex", heading.element_handle())
-    shown = [
-        float(row.locator("td, th").nth(place).get_attribute("data-value") or "nan")
-        for row in cells.all()
-    ]
-    assert shown == pytest.approx(expected.tolist()[::-1])
+
+    def shown() -> list[float]:
+        column = [row.locator("td, th").nth(place) for row in cells.all()]
+        return [float(cell.get_attribute("data-value") or "nan") for cell in column]
+
+    eventually(shown, lambda values: values == pytest.approx(expected.tolist()[::-1]))

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from PIL import Image
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from backsplit.cli.view import opened_by_file
 from backsplit.flow.project import open_project
 from backsplit.flow.view import Desk, serve
 from backsplit.store.decisions import read_choices
-from support.browsing import accessible, fits
+from support.browsing import accessible, eventually, fits
 
 pytestmark = pytest.mark.browser
 
@@ -66,17 +66,21 @@ def test_volumes_are_shown_and_decisions_are_written(viewed, desk):
     for row in lesions[lesions["case"] == "phantom_04"].to_dict("records"):
         viewed.get_by_role("button", name=f"Lesion {row['instance']}:").click()
         viewed.get_by_text(f"· {row['target']} ·").wait_for()
-    shown = np.asarray(Image.open(io.BytesIO(viewed.locator("#gl").screenshot())).convert("RGB"))
-    assert (shown.max(axis=2) > 60).mean() > 0.1  # not a black canvas
-    assert (np.ptp(shown.astype(int), axis=2) > 40).mean() > 0.005  # nor one without labels
+
+    def shown() -> np.ndarray:
+        shot = viewed.locator("#gl").screenshot()
+        return np.asarray(Image.open(io.BytesIO(shot)).convert("RGB")).astype(int)
+
+    eventually(shown, lambda rgb: (rgb.max(axis=2) > 60).mean() > 0.1)  # not a black canvas
+    eventually(shown, lambda rgb: (np.ptp(rgb, axis=2) > 40).mean() > 0.005)  # nor without labels
     path = desk.project.config.decisions_path
     viewed.get_by_role("button", name="reject").click()
     viewed.get_by_text("saved to decisions.tsv").wait_for()
     table = pd.read_csv(path, sep="\t", dtype=str)
     assert table[["case", "decision"]].to_numpy().tolist() == [["phantom_04", "reject"]]
     viewed.keyboard.press("x")  # taken back
-    viewed.wait_for_function("document.querySelectorAll('[aria-pressed=true]').length === 0")
-    viewed.wait_for_timeout(300)
+    expect(viewed.locator("[aria-pressed=true]")).to_have_count(0)
+    viewed.get_by_text("removed from decisions.tsv").wait_for()
     assert pd.read_csv(path, sep="\t").empty
     assert fits(viewed) and accessible(viewed) == []
 
@@ -107,7 +111,8 @@ def test_what_was_chosen_last_is_what_the_table_has(project, monkeypatch, chromi
     page.keyboard.down("x")
     page.keyboard.down("x")  # as a keyboard repeats it
     page.keyboard.up("x")
-    page.wait_for_timeout(1000)
+    eventually(lambda: len(asked), lambda answered: answered == 2)
+    page.get_by_text("saved to decisions.tsv").wait_for()
     pressed = page.locator("[aria-pressed=true]").all_inner_texts()
     page.close()
     server.shutdown()

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pandas as pd
 from axe_core_python.sync_playwright import Axe
@@ -10,6 +13,18 @@ from playwright.sync_api import Page
 
 FLAGGED = "phantom_05"
 """The demo's case that a rule of the browser tests sends to review."""
+
+PATIENCE_S = 15.0
+Read = TypeVar("Read")
+
+
+def eventually(read: Callable[[], Read], holds: Callable[[Read], object]) -> Read:
+    """What a page says once it says what it should: it answers in its own time, not at once."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds(found := read()):
+        assert time.monotonic() < deadline, f"after {PATIENCE_S:.0f} s: {found!r}"
+        time.sleep(0.05)
+    return found
 
 
 def fits(page: Page) -> bool:
