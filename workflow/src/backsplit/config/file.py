@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import accumulate
 from pathlib import Path
+from typing import Any
 
 import yaml
 from pydantic import ValidationError
@@ -22,6 +22,10 @@ MOST_VALUES = 1_000_000
 """A configuration of the largest data sets has some thousands."""
 MOST_LEVELS = 200
 """A configuration has six."""
+
+
+FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""LibYAML's, a tenth of the time of PyYAML's own: every job reads the configuration."""
 
 
 class ConfigError(RunError):
@@ -71,14 +75,15 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         raise ConfigError(
             [_problem(path, f"cannot be read ({error})", "give a YAML file with --config")]
         ) from None
+    # Snakemake reads the file with PyYAML's own, which refuses some tabs
+    loader = yaml.SafeLoader if "\t" in text else FAST_LOADER
     try:
-        if _deepest(text) > MOST_LEVELS:
-            raise RecursionError
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        _refuse_deep(text, loader)
+        root = yaml.compose(text, Loader=loader)
         if root is not None and _unfolded(root, {}) > MOST_VALUES:
             remedy = "write out what is meant, without aliases"
             raise ConfigError([_problem(path, "unfolds to far too many values", remedy)])
-        return yaml.safe_load(text), root
+        return yaml.load(text, Loader=loader), root  # noqa: S506 (both are safe)
     except ConfigError:
         raise
     except RecursionError:
@@ -92,10 +97,14 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         ) from None
 
 
-def _deepest(text: str) -> int:
-    """How deep brackets are nested, at a glance: the parser takes minutes for thousands."""
-    steps = [(c in "[{") - (c in "]}") for c in text if c in "[]{}"]
-    return max(accumulate(steps), default=0)
+def _refuse_deep(text: str, loader: Any) -> None:  # noqa: ANN401 (a class of PyYAML)
+    """Raise RecursionError before a parser that calls itself gets to what is nested too deeply."""
+    level = 0
+    for event in yaml.parse(text, Loader=loader):
+        level += isinstance(event, yaml.CollectionStartEvent)
+        level -= isinstance(event, yaml.CollectionEndEvent)
+        if level > MOST_LEVELS:
+            raise RecursionError
 
 
 def _unfolded(node: yaml.Node, known: dict[int, int]) -> int:
@@ -175,6 +184,8 @@ def located(problems: Sequence[Problem], path: Path) -> list[Problem]:
     problems : those of which the key is known
     path : the file; where it cannot be read they stay as they are
     """
+    if not any(problem.column for problem in problems):
+        return list(problems)
     try:
         root = read_yaml(path)[1]
     except ConfigError:

@@ -19,7 +19,6 @@ from backsplit.volume import (
     LabelNames,
     read_labels,
     read_volume,
-    reads_alike,
     save_nifti,
 )
 from backsplit.volume.nifti import read_header
@@ -103,7 +102,7 @@ def place_image(
 ) -> None:
     """Link or copy an image; write a new file where trainers would read another one than we do."""
     same = geometry.grid.is_same(grid)
-    if same and geometry.faithful and reads_alike(source):
+    if same and geometry.faithful and geometry.reads_alike:
         link_or_copy(target, source, link=link)
         return
     mark = _mark(source, grid)

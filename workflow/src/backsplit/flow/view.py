@@ -31,7 +31,7 @@ from backsplit.report import served
 from backsplit.report.case_facts import PageFacts, gather_pages
 from backsplit.store.decisions import read_choices, write_choice
 from backsplit.store.locks import claimed
-from backsplit.volume import read_volume, reads_alike, save_nifti
+from backsplit.volume import read_geometry, read_volume, save_nifti
 
 LOOPBACK = "127.0.0.1"
 HOSTS = frozenset({LOOPBACK, "localhost"})
@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_volume(self, path: Path) -> None:
         """Send a volume as NIfTI, whatever format it has."""
-        if reads_alike(path):
+        if read_geometry(path).reads_alike:
             with path.open("rb") as stream:
                 self._send_stream(stream, path.stat().st_size)
             return

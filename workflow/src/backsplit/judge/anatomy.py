@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from backsplit.config.file import FAST_LOADER
 from backsplit.config.quality import AnatomyRules, ChainRule, OrderRule, Rule, Severity, SidesRule
 
 Row = Mapping[str, Any]
@@ -40,7 +41,8 @@ ROW = (
 def anatomy_rules() -> AnatomyRules:
     """The rules that come with the package."""
     text = resources.files("backsplit.judge").joinpath("anatomy.yaml").read_text("utf-8")
-    return AnatomyRules.model_validate(yaml.safe_load(text))
+    rules = yaml.load(text, Loader=FAST_LOADER)  # noqa: S506 (it is safe)
+    return AnatomyRules.model_validate(rules)
 
 
 @dataclass(frozen=True)

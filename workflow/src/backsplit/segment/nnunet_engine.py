@@ -24,10 +24,10 @@ from backsplit.volume import (
     Array,
     Grid,
     Volume,
+    read_geometry,
     read_grid,
     read_labels,
     read_volume,
-    reads_alike,
     require_same_grid,
     save_nifti,
 )
@@ -200,7 +200,7 @@ class Engine:
 
 def _readable(path: Path, volume: Volume, spare: Path) -> Path:
     """A file in which nnU-Net's readers find the volume: its own, else a new one."""
-    if path.name.endswith(VOLUME_ENDING) and reads_alike(path):
+    if path.name.endswith(VOLUME_ENDING) and read_geometry(path).reads_alike:
         return path
     save_nifti(spare, volume.array, volume.grid)
     return spare

@@ -12,7 +12,6 @@ from backsplit.volume.read import (
     read_grid,
     read_labels,
     read_volume,
-    reads_alike,
 )
 from backsplit.volume.slabs import read_slabs
 from backsplit.volume.write import save_nifti, write_labels
@@ -34,7 +33,6 @@ __all__ = [
     "read_labels",
     "read_slabs",
     "read_volume",
-    "reads_alike",
     "require_same_grid",
     "save_nifti",
     "stack_masks",

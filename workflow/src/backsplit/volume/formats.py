@@ -7,11 +7,10 @@ import shlex
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-
-from isal import igzip
+from typing import NamedTuple
 
 from backsplit.errors import CaseError, Code, shown
-from backsplit.volume.packed import GZIP_MAGIC
+from backsplit.volume.packed import first_bytes
 
 HEAD_BYTES = 4096
 """All formats show what they are within so many bytes."""
@@ -28,6 +27,21 @@ class Format(Enum):
     NRRD = "NRRD"
     META = "MetaImage"
     DICOM = "DICOM"
+
+
+class Head(NamedTuple):
+    """How a file begins.
+
+    Attributes
+    ----------
+    format : what it is
+    packed : whether gzip is around it
+    content : its first bytes, at most `HEAD_BYTES`; of a packed file, unpacked
+    """
+
+    format: Format
+    packed: bool
+    content: bytes
 
 
 _PICTURE = "give the volume that it was made from: a picture has no spacing and no orientation"
@@ -89,8 +103,8 @@ _META = re.compile(rb"^[ \t]*(ObjectType|NDims)[ \t]*=", re.MULTILINE)
 _TEXT = re.compile(rb"[\t\n\r\x20-\x7e\x80-\xff]+")
 
 
-def require_format(path: Path) -> tuple[Format, bool]:
-    """Which format a file is of, and whether gzip is around it.
+def read_head(path: Path) -> Head:
+    """Read how a file begins; what has a format that is not read is refused.
 
     Raises
     ------
@@ -99,14 +113,11 @@ def require_format(path: Path) -> tuple[Format, bool]:
     OSError, EOFError, isal_zlib.error
         It cannot be opened, or its gzip stream is damaged.
     """
-    with path.open("rb") as stream:
-        if not stream.peek(2).startswith(GZIP_MAGIC):
-            return _format(path, stream.read(HEAD_BYTES), ""), False
-        inside = igzip.GzipFile(fileobj=stream).read(HEAD_BYTES)
-    found = _format(path, inside, "gzip around ")
-    if found is not Format.NIFTI:
+    content, packed = first_bytes(path, HEAD_BYTES)
+    found = _format(path, content, "gzip around " if packed else "")
+    if packed and found is not Format.NIFTI:
         raise _refused(path, f"it is {found.value} with gzip around all of it", _UNPACK)
-    return found, True
+    return Head(found, packed, content)
 
 
 def _format(path: Path, head: bytes, around: str) -> Format:
@@ -154,9 +165,7 @@ def _header_of_pair(path: Path) -> bytes:
     for ending in (".hdr", ".HDR", ".hdr.gz", ".HDR.GZ"):
         header = path.with_name(name + ending)
         if header.is_file():
-            with header.open("rb") as stream:
-                packed = stream.peek(2).startswith(GZIP_MAGIC)
-                return (igzip.GzipFile(fileobj=stream) if packed else stream).read(HEAD_BYTES)
+            return first_bytes(header, HEAD_BYTES)[0]
     return b""
 
 

@@ -43,11 +43,14 @@ class Geometry:
     notes : what was snapped or repaired, for the user
     faithful : whether every reader takes the header as stored; when False the file has to be
         rewritten for trainers, with the repaired header
+    reads_alike : whether trainers' readers give the voxels of the file, as it is, that
+        `read_volume` gives; they go by the ending `.nii.gz`, under which an export links it
     """
 
     grid: Grid
     notes: tuple[str, ...] = ()
     faithful: bool = True
+    reads_alike: bool = False
 
     def like(self, path: Path) -> Path | None:
         """The file whose header a label map can take over, where every reader takes it."""
@@ -60,8 +63,14 @@ _COPY_AFFINE = (
 )
 
 
-def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
+def nifti_geometry(path: Path, header: NiftiHeader, *, packed: bool) -> Geometry:
     """Read a NIfTI header: sform where it is set, else qform, when all readings agree.
+
+    Parameters
+    ----------
+    path : the file, for messages
+    header : its header
+    packed : whether gzip is around it
 
     Raises
     ------
@@ -111,7 +120,8 @@ def nifti_geometry(path: Path, header: NiftiHeader) -> Geometry:
     )
     if header.version == 2:
         notes.append("it is NIfTI-2, which ITK does not open; trainers get it as NIfTI-1")
-    return Geometry(grid, tuple(notes), faithful=not repaired and header.version == 1)
+    faithful = not repaired and header.version == 1
+    return Geometry(grid, tuple(notes), faithful, packed and header.reads_alike)
 
 
 def geometry_of_axes(

@@ -101,6 +101,8 @@ class Grid:
 
     def is_same(self, other: Grid) -> bool:
         """Whether both are one grid but for rounding."""
+        if self == other:
+            return True
         tolerance = max(SNAP_MM, SNAP_VOXELS * min(*self.spacing, *other.spacing))
         return self.distance_mm(other) <= tolerance
 

@@ -10,13 +10,12 @@ import math
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import numpy as np
-from isal import igzip
 
 from backsplit.volume.grid import Array, Grid
-from backsplit.volume.packed import GZIP_MAGIC
+from backsplit.volume.packed import first_bytes
 
 NIFTI_ENDINGS = (".nii", ".nii.gz")
 
@@ -53,7 +52,15 @@ _NIFTI_2 = np.dtype(
     ]
 )
 
-_LAYOUTS = {HEADER_1_BYTES: (_NIFTI_1, b"n+1"), HEADER_2_BYTES: (_NIFTI_2, b"n+2")}
+_LAYOUTS: dict[bytes, tuple[np.dtype[Any], bytes]] = {
+    np.array(length, f"{order}i4").tobytes(): (layout.newbyteorder(order), magic)
+    for length, layout, magic in (
+        (HEADER_1_BYTES, _NIFTI_1, b"n+1"),
+        (HEADER_2_BYTES, _NIFTI_2, b"n+2"),
+    )
+    for order in ("<", ">")
+}
+"""How a header begins (its length, in the file's byte order) to its fields and its mark."""
 
 _TYPES = {
     **{2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8"},
@@ -164,14 +171,15 @@ def read_header(path: Path) -> NiftiHeader:
     ValueError, OSError, EOFError, isal_zlib.error
         It is no NIfTI header, or says of the voxels what can not be.
     """
-    with path.open("rb") as stream:
-        return parse_header(stream, packed=stream.peek(2).startswith(GZIP_MAGIC))
+    return parse_header(first_bytes(path, HEADER_2_BYTES)[0])
 
 
-def parse_header(stream: BinaryIO, *, packed: bool) -> NiftiHeader:
-    """Read a header where a stream begins, gzip or not; raises as `read_header`."""
-    whole: BinaryIO = igzip.GzipFile(fileobj=stream) if packed else stream
-    record = _record(whole.read(HEADER_2_BYTES))
+def parse_header(content: bytes) -> NiftiHeader:
+    """Read a header from how a file begins (unpacked, `HEADER_2_BYTES` suffice).
+
+    Raises as `read_header`.
+    """
+    record = _record(content)
     axes = int(record["dim"][0])
     if not 1 <= axes <= 7:
         raise ValueError(f"it says that it has {axes} axes")
@@ -223,20 +231,16 @@ def byte_order(record: Any) -> Literal["<", ">"]:  # noqa: ANN401 (a NumPy recor
 
 def _record(content: bytes) -> Any:  # noqa: ANN401
     """Fields of a header in whichever layout and byte order it has."""
-    orders: tuple[Literal["<", ">"], ...] = ("<", ">")
-    for order in orders:
-        length = int(np.frombuffer(content[:4].ljust(4, b"\0"), f"{order}i4")[0])
-        if length not in _LAYOUTS:
-            continue
-        layout, magic = _LAYOUTS[length]
-        if len(content) < length:
-            raise ValueError("its header is cut off")
-        record = np.frombuffer(content, layout.newbyteorder(order), 1)[0].copy()
-        found = bytes(record["magic"])
-        if found[:3] != magic:
-            raise ValueError(f"it has the mark {found[:4]!r} where one file has {magic!r}")
-        return record
-    raise ValueError("it does not begin with the length of a NIfTI header")
+    if content[:4] not in _LAYOUTS:
+        raise ValueError("it does not begin with the length of a NIfTI header")
+    layout, magic = _LAYOUTS[content[:4]]
+    if len(content) < layout.itemsize:
+        raise ValueError("its header is cut off")
+    record = np.frombuffer(content, layout, 1)[0].copy()
+    found = bytes(record["magic"])
+    if found[:3] != magic:
+        raise ValueError(f"it has the mark {found[:4]!r} where one file has {magic!r}")
+    return record
 
 
 def _dtype(record: Any) -> np.dtype[Any]:  # noqa: ANN401

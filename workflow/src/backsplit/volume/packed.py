@@ -1,8 +1,9 @@
-"""Compressed voxels, unpacked into place and held against the length that the header states."""
+"""Compressed files: how one begins, and voxels held against the length that the header states."""
 
 from __future__ import annotations
 
 import bz2
+from pathlib import Path
 
 import numpy as np
 from isal import isal_zlib
@@ -17,6 +18,33 @@ INFLATE_BYTES = 1 << 20
 """Bytes that are unpacked at a time: they stay in the processor's cache."""
 
 CORRUPT: type[Exception] = vars(isal_zlib)["error"]  # its stub calls it an instance
+
+
+def first_bytes(path: Path, count: int) -> tuple[bytes, bool]:
+    """First bytes of a file, unpacked where gzip is around it, and whether it is.
+
+    Raises
+    ------
+    OSError, EOFError, isal_zlib.error
+        It cannot be opened, or its gzip stream is cut off or damaged so early.
+    """
+    with path.open("rb") as stream:
+        given = stream.read(count)
+        if not given.startswith(GZIP_MAGIC):
+            return given, False
+        found, unpacking = b"", isal_zlib.decompressobj(GZIP_BITS)
+        while len(found) < count:
+            if not given:
+                raise EOFError("the compressed stream is cut off")
+            found += unpacking.decompress(given, count - len(found))
+            if unpacking.eof:  # members follow each other
+                given = unpacking.unused_data + stream.read(count)
+                if not given.startswith(GZIP_MAGIC):
+                    break
+                unpacking = isal_zlib.decompressobj(GZIP_BITS)
+            else:
+                given = unpacking.unconsumed_tail or stream.read(count)
+    return found, True
 
 
 def inflate(packed: bytes, length: int, spare: int = 0, bits: int = GZIP_BITS) -> Array:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import zlib
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +12,10 @@ from backsplit.config.base import MOST_LABEL
 from backsplit.errors import CaseError, Code, shown
 from backsplit.store.disk import is_there
 from backsplit.volume import metaimage, nrrd, text_header
-from backsplit.volume.formats import Format, require_format
+from backsplit.volume.formats import Format, Head, read_head
 from backsplit.volume.geometry import Geometry, nifti_geometry
 from backsplit.volume.grid import Array, Grid, Volume
-from backsplit.volume.nifti import NIFTI_ENDINGS, NiftiHeader, parse_header, read_header
+from backsplit.volume.nifti import NIFTI_ENDINGS, NiftiHeader, parse_header
 from backsplit.volume.packed import CORRUPT, INFLATE_BYTES, inflate
 from backsplit.volume.text_header import StoredVoxels
 
@@ -48,14 +47,14 @@ def read_geometry(path: Path) -> Geometry:
     """
     _require_file(path)
     try:
-        found = Format.DICOM if path.is_dir() else require_format(path)[0]
-        if found is Format.DICOM:
+        head = _head(path)
+        if head.format is Format.DICOM:
             from backsplit.volume.series import series_geometry
 
             return series_geometry(path)
-        if found is Format.NIFTI:
-            return nifti_geometry(path, read_header(path))
-        return _by_text_header(path, found)[0]
+        if head.format is Format.NIFTI:
+            return nifti_geometry(path, parse_header(head.content), packed=head.packed)
+        return _by_text_header(path, head.format)[0]
     except UNREADABLE as error:
         raise unreadable(path, error) from None
 
@@ -75,33 +74,18 @@ def read_volume(path: Path) -> Volume:
     """
     _require_file(path)
     try:
-        found, packed = (Format.DICOM, False) if path.is_dir() else require_format(path)
-        if found is Format.DICOM:
+        head = _head(path)
+        if head.format is Format.DICOM:
             from backsplit.volume.series import read_series
 
             return read_series(path)
-        if found is Format.NIFTI:
-            content = path.read_bytes()
-            header = parse_header(BytesIO(content), packed=packed)
-            grid = nifti_geometry(path, header).grid
-            return Volume(_voxels(header, content, packed=packed).reshape(grid.shape), grid)
-        geometry, stored = _by_text_header(path, found)
+        if head.format is Format.NIFTI:
+            header = parse_header(head.content)
+            grid = nifti_geometry(path, header, packed=head.packed).grid
+            voxels = _voxels(header, path.read_bytes(), packed=head.packed)
+            return Volume(voxels.reshape(grid.shape), grid)
+        geometry, stored = _by_text_header(path, head.format)
         return Volume(stored.read().reshape(geometry.grid.shape), geometry.grid)
-    except UNREADABLE as error:
-        raise unreadable(path, error) from None
-
-
-def reads_alike(path: Path) -> bool:
-    """Whether trainers' readers give the voxels of a file, as it is, that `read_volume` gives.
-
-    They go by the ending `.nii.gz`, under which an export links or copies it. Raises as
-    `read_geometry`.
-    """
-    if path.is_dir():
-        return False
-    try:
-        found, packed = require_format(path)
-        return found is Format.NIFTI and packed and read_header(path).reads_alike
     except UNREADABLE as error:
         raise unreadable(path, error) from None
 
@@ -152,6 +136,10 @@ def read_labels(path: Path, *, is_mask: bool = False) -> Volume:
             "renumber it, or correct the path if it is an image",
         )
     return Volume(array.astype(np.min_scalar_type(int(highest)), copy=False), volume.grid)
+
+
+def _head(path: Path) -> Head:
+    return Head(Format.DICOM, False, b"") if path.is_dir() else read_head(path)
 
 
 def _by_text_header(path: Path, found: Format) -> tuple[Geometry, StoredVoxels]:

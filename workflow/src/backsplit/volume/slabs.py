@@ -9,10 +9,11 @@ from typing import BinaryIO
 import numpy as np
 from isal import igzip
 
-from backsplit.volume.formats import Format, require_format
+from backsplit.volume.formats import Format, Head, read_head
+from backsplit.volume.geometry import nifti_geometry
 from backsplit.volume.grid import Array
 from backsplit.volume.nifti import parse_header
-from backsplit.volume.read import UNREADABLE, read_geometry, read_volume, unreadable
+from backsplit.volume.read import UNREADABLE, read_volume, unreadable
 
 
 def read_slabs(path: Path, depth: int) -> Iterator[Array]:
@@ -26,9 +27,9 @@ def read_slabs(path: Path, depth: int) -> Iterator[Array]:
         As `read_volume`.
     """
     try:
-        found, packed = (Format.DICOM, False) if path.is_dir() else require_format(path)
-        if found is Format.NIFTI:
-            yield from _nifti_slabs(path, depth, packed=packed)
+        head = None if path.is_dir() else read_head(path)
+        if head is not None and head.format is Format.NIFTI:
+            yield from _nifti_slabs(path, depth, head)
             return
     except UNREADABLE as error:
         raise unreadable(path, error) from None
@@ -37,12 +38,11 @@ def read_slabs(path: Path, depth: int) -> Iterator[Array]:
         yield whole[start : start + depth]
 
 
-def _nifti_slabs(path: Path, depth: int, *, packed: bool) -> Iterator[Array]:
-    slices, rows, columns = read_geometry(path).grid.shape
+def _nifti_slabs(path: Path, depth: int, head: Head) -> Iterator[Array]:
+    header = parse_header(head.content)
+    slices, rows, columns = nifti_geometry(path, header, packed=head.packed).grid.shape
     with path.open("rb") as file:
-        header = parse_header(file, packed=packed)
-        file.seek(0)
-        stream: BinaryIO = igzip.GzipFile(fileobj=file) if packed else file
+        stream: BinaryIO = igzip.GzipFile(fileobj=file) if head.packed else file
         _read(stream, header.offset)
         for start in range(0, slices, depth):
             shape = (min(depth, slices - start), rows, columns)

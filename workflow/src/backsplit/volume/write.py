@@ -8,7 +8,7 @@ import numpy as np
 from isal import isal_zlib
 
 from backsplit.store.disk import atomic_path
-from backsplit.volume.formats import Format, require_format
+from backsplit.volume.formats import Format, read_head
 from backsplit.volume.grid import Array, Grid
 from backsplit.volume.label_names import LabelNames, names_extension
 from backsplit.volume.nifti import (
@@ -16,7 +16,7 @@ from backsplit.volume.nifti import (
     NiftiHeader,
     byte_order,
     label_header,
-    read_header,
+    parse_header,
 )
 
 GZIP_LEVEL = 2
@@ -76,6 +76,7 @@ def save_nifti(
 
 def _header_of(path: Path | None) -> NiftiHeader | None:
     """Header of a NIfTI file; None for any other format."""
-    if path is None or path.is_dir() or require_format(path)[0] is not Format.NIFTI:
+    if path is None or path.is_dir():
         return None
-    return read_header(path)
+    head = read_head(path)
+    return parse_header(head.content) if head.format is Format.NIFTI else None
