@@ -183,9 +183,9 @@ def link_or_copy(target: Path, source: Path, *, link: bool, inside: Path | None 
     """
     wanted = Path(os.path.realpath(source))
     if link:
-        place = Path(os.path.realpath(target.parent))
-        near = inside is not None and wanted.is_relative_to(os.path.realpath(inside))
-        leads_to = os.path.relpath(wanted, place) if near else str(wanted)
+        leads_to = str(wanted)
+        if inside is not None and wanted.is_relative_to(os.path.realpath(inside)):
+            leads_to = os.path.relpath(wanted, os.path.realpath(target.parent))
         if target.is_symlink() and str(target.readlink()) == leads_to:
             return
         with disk_errors(target.parent):

@@ -70,11 +70,18 @@ def fits(name: str, patterns: tuple[str, ...]) -> bool:
     return any(fnmatchcase(name, pattern) for pattern in patterns)
 
 
+@lru_cache(maxsize=1 << 14)
+def _fitting(names: tuple[str, ...], patterns: tuple[str, ...]) -> tuple[str, ...]:
+    """Those of the names that are meant; most cases have the same names."""
+    return tuple(name for name in names if fits(name, patterns))
+
+
 class Case:
     """Measures of one case from one source, by name; structures without a voxel are left out."""
 
     def __init__(self, rows: Mapping[str, Row], *, is_ct: bool) -> None:
         self.rows = {name: row for name, row in rows.items() if row["voxels"] > 0}
+        self.names = tuple(self.rows)
         self.is_ct = is_ct
 
     def renamed(self, pair: Sequence[str]) -> Case:
@@ -84,10 +91,9 @@ class Case:
         rows = {other.get(name, name): row for name, row in self.rows.items()}
         return Case(rows, is_ct=self.is_ct)
 
-    def matching(self, patterns: Sequence[str]) -> Iterator[str]:
+    def matching(self, patterns: Sequence[str]) -> tuple[str, ...]:
         """Names that fit one of the patterns."""
-        wanted = tuple(patterns)
-        return (name for name in self.rows if fits(name, wanted))
+        return _fitting(self.names, tuple(patterns))
 
     def whole(self, name: str) -> bool:
         """Whether the field of view does not cut the structure off."""
@@ -178,7 +184,7 @@ def _pair(case: Case, rules: AnatomyRules) -> Iterator[Finding]:
 
 def _order(case: Case, rules: AnatomyRules) -> Iterator[Finding]:
     for rule in rules.order:
-        yield from _in_order(case, rule, [list(case.matching(entry)) for entry in rule.names])
+        yield from _in_order(case, rule, [case.matching(entry) for entry in rule.names])
 
 
 def _in_order(
@@ -187,6 +193,7 @@ def _in_order(
     """Report what lies below something that should be beneath it."""
     kind = "chain" if isinstance(rule, ChainRule) else "order"
     slack = 0.0 if kind == "chain" else ORDER_MM
+    entries = [names for names in entries if names]
     for i, uppers in enumerate(entries):
         for lowers in entries[i + 1 :]:
             for upper, lower in ((u, w) for u in uppers for w in lowers):

@@ -120,6 +120,7 @@ def _position(off: Off, settings: Cohort) -> Look:
     freedom = np.maximum(counts(values[..., 0]) - 1, 1)
     chance = np.minimum(6 * stdtr(freedom, -z.max(axis=2)), 1.0)
     amount = np.linalg.norm(values - middle, axis=2)
+    in_others = usual(amount, lambda v: f"{v:.0f} mm", below=True)
 
     def say(i: int, j: int) -> tuple[str, str]:
         words = (("right side", "left side"), ("front", "back"), ("feet", "head"))
@@ -127,7 +128,7 @@ def _position(off: Off, settings: Cohort) -> Look:
         axis = int(np.argmax(np.abs(away)))
         way = words[axis][int(away[axis] > 0)]
         value = f"{amount[i, j]:.0f} mm nearer to the {way} than the other structures suggest"
-        return value, usual(amount, j, lambda v: f"{v:.0f} mm", below=True)
+        return value, in_others(j)
 
     return Look(POSITION.name, eased(np.where(enough, chance, np.nan)), say)
 
@@ -158,11 +159,9 @@ def _look(
         # what is no larger than it may be surprises nobody
         z = (known - np.maximum(middle, above)) / sd
         chance = np.where(z <= 0, 1.0, stdtr(freedom, -z))
+    in_others = usual(known, show, below=above is not None)
     return Look(
         feature.name,
         eased(chance),
-        lambda i, j: (
-            words.format(show(known[i, j])),
-            usual(known, j, show, below=above is not None),
-        ),
+        lambda i, j: (words.format(show(known[i, j])), in_others(j)),
     )

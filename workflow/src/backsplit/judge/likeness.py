@@ -131,9 +131,10 @@ def _look(kind: Likeness, settings: Cohort) -> Look:
             chances[mine, j] = by_chance(squares, len(kind.words))
             most[mine, j] = np.abs(z).argmax(axis=1)
 
+    ranges = [usual(kind.values[:, :, k], show) for k, show in enumerate(kind.shows)]
+
     def say(i: int, j: int) -> tuple[str, str]:
         k = int(most[i, j])
-        values, show = kind.values[:, :, k], kind.shows[k]
-        return kind.words[k].format(show(values[i, j])), usual(values, j, show)
+        return kind.words[k].format(kind.shows[k](kind.values[i, j, k])), ranges[k](j)
 
     return Look(kind.rule, eased(chances), say)

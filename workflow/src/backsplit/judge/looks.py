@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -64,15 +65,24 @@ def eased(chance: Array) -> Array:
     return np.asarray(np.exp(-surprise / stretch))
 
 
-def usual(values: Array, j: int, show: Show, *, below: bool = False) -> str:
-    """In words, between what values the middle nine tenths of the cases lie.
+def usual(values: Array, show: Show, *, below: bool = False) -> Callable[[int], str]:
+    """In words, between what values of a structure the middle nine tenths of the cases lie.
 
     Parameters
     ----------
     values : (case, structure)
-    j : of which structure
     show : a value in words
     below : only what is large is unusual
+
+    Returns
+    -------
+    say
+        Of a structure's index; what was asked once is kept.
     """
-    low, high = np.nanquantile(values[:, j], USUAL_RANGE)
-    return f"at most {show(high)}" if below else f"{show(low)} to {show(high)}"
+
+    @cache
+    def say(j: int) -> str:
+        low, high = np.nanquantile(values[:, j], USUAL_RANGE)
+        return f"at most {show(high)}" if below else f"{show(low)} to {show(high)}"
+
+    return say

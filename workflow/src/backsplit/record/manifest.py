@@ -32,7 +32,7 @@ from backsplit.record.datasets import DatasetEntry, Row, dataset_entries, datase
 from backsplit.segment.licences import licences
 from backsplit.store.disk import atomic_path
 from backsplit.store.provenance import file_sha256, versions
-from backsplit.store.results import Results, StageFolder
+from backsplit.store.results import StageFolder
 from backsplit.store.sidecars import ComposeSidecar, Kind, SegmentSidecar, Sidecar, read_sidecar
 from backsplit.store.status import Status, outcomes_in
 from backsplit.store.tsv import read_rows
@@ -174,6 +174,7 @@ class _Sidecars:
 
     def __init__(self, config: Config) -> None:
         self.config = config
+        self.folders = {name: config.results.segment(name) for name in config.used_segmenters}
         self.cases: Counter[str] = Counter()
         self.versions: dict[str, dict[str, set[str]]] = {s: {} for s in config.used_segmenters}
         self.weights: dict[str, dict[str, set[str]]] = {s: {} for s in config.used_segmenters}
@@ -184,7 +185,7 @@ class _Sidecars:
 
     def segmented(self, segmenter: str, case: Case) -> SegmentSidecar | None:
         """Sidecar of a segmenter's map, counted; None if the case has none."""
-        sidecar = _sidecar(self.config.results.segment(segmenter), case, SegmentSidecar)
+        sidecar = _sidecar(self.folders[segmenter], case, SegmentSidecar)
         if sidecar is not None:
             self.cases[segmenter] += 1
             for found, seen in (
@@ -239,7 +240,7 @@ def _files(config: Config, cases: Sequence[Case], sidecars: _Sidecars) -> Iterat
         for segmenter in config.used_segmenters:
             yield from _of_segmenter(config, segmenter, case, sidecars)
         if composed is not None:
-            yield _output(results.labels, case, LABELS, composed, results)
+            yield _output(results.relative(results.labels.path), case, LABELS, composed)
     yield from dataset_rows(config, linked)
     variant = UNRESTRICTED if config.export.only_unrestricted else ""
     for path in results.manifest_tables(variant):
@@ -255,13 +256,13 @@ def _of_segmenter(config: Config, segmenter: str, case: Case, sidecars: _Sidecar
         if role in used:
             role_of = f"{segmenter}/{role}"
             yield case.id, INPUT, role_of, _from_table(path, case), used[role]
-    folder = config.results.segment(segmenter)
-    yield _output(folder, case, f"{SEGMENT}{segmenter}", sidecar, config.results)
+    place = config.results.relative(sidecars.folders[segmenter].path)
+    yield _output(place, case, f"{SEGMENT}{segmenter}", sidecar)
 
 
-def _output(folder: StageFolder, case: Case, kind: str, sidecar: Sidecar, results: Results) -> Row:
+def _output(place: str, case: Case, kind: str, sidecar: Sidecar) -> Row:
     written = sidecar.outputs["labels"]
-    return case.id, kind, "labels", results.relative(folder.path / written.file), written.sha256
+    return case.id, kind, "labels", f"{place}/{written.file}", written.sha256
 
 
 def _write_files(path: Path, rows: Iterator[Row]) -> int:

@@ -59,10 +59,13 @@ def folders_in(folder: Path) -> list[Path]:
 
 def sidecar_path(output: Path) -> Path:
     """Where the sidecar of an output lies: `x.nii.gz` and `x.rows.json.gz` have `x.json`."""
-    name = output.name
+    return output.with_name(_sidecar_name(output.name))
+
+
+def _sidecar_name(output: str) -> str:
     for ending in (VOLUME_ENDING, ROWS_ENDING):
-        name = name.removesuffix(ending)
-    return output.with_name(f"{name}.json")
+        output = output.removesuffix(ending)
+    return f"{output}.json"
 
 
 def key_path(table: Path) -> Path:
@@ -89,7 +92,7 @@ class StageFolder:
 
     def sidecar(self, case: str) -> Path:
         """What a case's result was made from, and what happened; written last."""
-        return sidecar_path(self.output(case))
+        return self.path / _sidecar_name(f"{case}{self.ending}")
 
     def table(self, batch: str) -> Path:
         """Status of a batch's cases."""

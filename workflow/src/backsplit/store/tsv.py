@@ -230,4 +230,6 @@ def read_tsv(path: Path) -> pd.DataFrame:
 
 def one_line(text: str) -> str:
     """Text without tabs, line breaks or other control characters."""
-    return re.sub(r"\s+", " ", "".join(c if c.isprintable() else " " for c in text)).strip()
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else " " for c in text)
+    return " ".join(text.split())

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image
-from scipy import ndimage
 
 from backsplit.report.pictures.key import Key
 from backsplit.report.pictures.planes import (
@@ -122,6 +121,8 @@ def windowed(values: Array, window: tuple[float, float]) -> Array:
 
 def body_box(part: Slice, ignore_id: int | None) -> tuple[slice, slice]:
     """Rows and columns of the body, and of what is labelled, in a slice: no air, no couch."""
+    from scipy import ndimage  # a report without pictures of faults need not load it
+
     structures = (
         part.labels > 0 if ignore_id is None else (part.labels > 0) & (part.labels != ignore_id)
     )
@@ -235,6 +236,8 @@ def _borders(labels: Array) -> Array:
 
 def _outline_targets(pixels: Array, labels: Array, targets: Array, key: Key) -> None:
     """Draw a line round each target, outside of it, so that even a tiny one stays visible."""
+    from scipy import ndimage
+
     disc = ndimage.generate_binary_structure(2, 1)
     if targets.any():
         casing = ndimage.binary_dilation(targets, disc, iterations=3) & ~targets
