@@ -113,7 +113,7 @@ def test_a_value_that_no_label_file_has_is_a_problem_at_its_row(project):
     said = checked(project, 3)
     (line,) = [line for line in said.splitlines() if "LABEL_ABSENT" in line]
     assert "`segmenters.given.labels.larynx`" in line and "value 7 (they have 1" in line
-    assert "none of the 3 sound cases" in line and "s_larynx is unknown or empty" in line
+    assert "0 of 3 sound cases have" in line and "s_larynx is unknown or empty" in line
     assert f"row {row_of(project, 'larynx: 7')}" in line
     organs(project, "c", 1, 7)  # one case has it
     assert "LABEL_ABSENT" not in checked(project, 0)
@@ -135,17 +135,17 @@ def test_cases_that_leave_structures_out_are_those_without_any_source(project):
             if (case, name) != ("c", "cord"):
                 mask = np.ones((12, 20, 24), np.uint8)
                 save(project.folder / "masks" / f"{case}_{name}.nii.gz", mask)
-    assert "1 of 3 cases leave structures out (c);" in checked(project, 0)
+    assert "structures are left out in 1 of 3 cases (c);" in checked(project, 0)
     project.settings["structures"]["s_cord"] = ["given/cord", "tissue/bone"]
     del project.settings["structures"]["bone"]
     project.write()
-    assert "leave structures out" not in checked(project, 0)
+    assert "structures are left out" not in checked(project, 0)
     project.settings["structures"]["s_cord"] = "given/cord"
     project.settings["segmenters"]["given"]["missing"] = "absent"
     project.write()
-    assert "leave structures out" not in checked(project, 0)
+    assert "structures are left out" not in checked(project, 0)
     (project.folder / "masks" / "c_larynx.nii.gz").unlink()  # none at all: the segmenter fails
-    assert "1 of 3 cases leave structures out (c);" in checked(project, 0)
+    assert "structures are left out in 1 of 3 cases (c);" in checked(project, 0)
 
 
 def test_a_target_that_no_lesion_file_has_is_a_problem_and_a_lesion_free_case_none(project):

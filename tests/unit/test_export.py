@@ -162,7 +162,7 @@ def test_what_ignored_voxels_can_be_is_told_and_true(organs, first):
     ]  # fmt: skip
     listed = json.loads((root.parent / "monai" / "datalist.json").read_text())
     assert listed["unknown"] == described["unknown"]
-    assert "1 of 2 cases leave structures out" in organs.run("check").stderr
+    assert "structures are left out in 1 of 2 cases" in organs.run("check").stderr
     told = organs.run("export").stderr
     assert (
         "1 of 2 cases have voxels of unknown anatomy" in told and "nnUNetTrainerBackSplit" in told

@@ -6,15 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
 from backsplit.cases.table import LESION, Case, lesion_column
 from backsplit.config.base import IGNORE, LabelValue, TargetValue
 from backsplit.config.slices import LesionValues
 from backsplit.errors import CaseError, Code, shown
 from backsplit.scheme.scheme import Claims
-from backsplit.volume import Array, LabelMap
-from backsplit.volume.pieces import count_values
+from backsplit.volume import LabelMap
 
 MASK = (1,)
 """The value of a target that has files of its own: they are masks."""
@@ -110,7 +107,7 @@ def target_claims(path: Path, labels: LabelMap, values: FileValues) -> Claims:
         LABEL_UNDECLARED: a value that nobody declares, several values in the file of one target,
         or no segment of any target's name.
     """
-    present = values_in(labels.array, but=labels.overlaps)
+    present = [value for value in labels.values if value not in labels.overlaps]
     single = _single(labels, present, values)
     if labels.names and not single:
         wanted = ", ".join(str(value) for value in values.wanted)
@@ -128,12 +125,6 @@ def target_claims(path: Path, labels: LabelMap, values: FileValues) -> Claims:
         if found:
             claims[value] = tuple(found)
     return claims
-
-
-def values_in(array: Array, but: Mapping[int, object]) -> list[int]:
-    """Values that an array holds, other than 0 and `but`."""
-    counts = count_values(array, int(array.max()) + 1)
-    return [value for value in np.flatnonzero(counts).tolist() if value and value not in but]
 
 
 def _single(labels: LabelMap, present: Sequence[int], values: FileValues) -> dict[int, int]:

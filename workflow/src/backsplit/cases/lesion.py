@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from backsplit.cases.claims import FileValues, file_values, target_claims, values_in
+from backsplit.cases.claims import FileValues, file_values, target_claims
 from backsplit.cases.drawn import DrawnTarget, drawn_targets, resampled
 from backsplit.cases.instances import Given
 from backsplit.cases.labels import placing_note, put_on_grid, require_placeable, snap_note
@@ -19,7 +19,7 @@ from backsplit.errors import CaseError, Code, shown
 from backsplit.scheme.scheme import Claims
 from backsplit.volume import Array, Grid, LabelMap, read_grid, read_label_map
 from backsplit.volume.labels import segment_file
-from backsplit.volume.pieces import count_values, places_of
+from backsplit.volume.pieces import places_of
 from backsplit.volume.resample import require_labels_inside, resample_lesions
 from backsplit.volume.same_lattice import find_lattice
 
@@ -120,9 +120,8 @@ def _drawn(path: Path, labels: LabelMap, claims: Claims, values: FileValues) -> 
     """
     _require_all(path, labels, claims)
     drawn = drawn_targets(labels, claims, values)
-    counts = count_values(labels.array, MOST_LABEL + 1)
     for label, target in zip(values.targets, drawn, strict=True):
-        voxels = int(counts[[value for value, ids in claims.items() if label in ids]].sum())
+        voxels = labels.voxels_of(value for value, ids in claims.items() if label in ids)
         if not target.agrees(voxels, labels.grid.voxel_ml):
             raise target.changed(path, voxels, labels.grid.voxel_ml)
     return drawn
@@ -136,11 +135,7 @@ def _require_all(path: Path, labels: LabelMap, claims: Claims) -> None:
     CaseError
         LESION_LOST.
     """
-    there = {
-        member
-        for value in values_in(labels.array, {})
-        for member in labels.overlaps.get(value, (value,))
-    }
+    there = {member for value in labels.values for member in labels.overlaps.get(value, (value,))}
     for name, value in labels.names.items():
         drawn = labels.drawn.get(value)
         if value in claims and drawn is not None and drawn.parts and value not in there:
@@ -167,8 +162,7 @@ def _notes(
     if all(target.is_empty for target in drawn):
         remedy = "" if values.anatomy else "; write `none` if the patient has no lesion"
         return [f"{path.name} has no lesion voxel{remedy}"]
-    held = values_in(labels.array, {})
-    lesions = [v for v in held if set(claims.get(v, ())) & set(values.targets)]
+    lesions = [v for v in labels.values if set(claims.get(v, ())) & set(values.targets)]
     if values.mask_of is not None and lesions != list(values.targets[values.mask_of]):
         name = values.names[values.mask_of]
         return [f"{path.name}: every voxel that is not 0 is {name} (value {lesions[0]})"]
@@ -280,12 +274,11 @@ def _with_volumes(
         LESION_LOST when nothing is left of a target.
     """
     notes = list(after.notes)
-    old = count_values(before.array, MOST_LABEL + 1) * before.grid.voxel_ml
-    new = count_values(after.array, MOST_LABEL + 1) * after.grid.voxel_ml
     for target in values.targets:
         name = values.names[target]
         held = [value for value, ids in claims.items() if target in ids]
-        old_ml, new_ml = float(old[held].sum()), float(new[held].sum())
+        old_ml = before.voxels_of(held) * before.grid.voxel_ml
+        new_ml = after.voxels_of(held) * after.grid.voxel_ml
         if old_ml and not new_ml:
             raise CaseError(
                 Code.LESION_LOST,

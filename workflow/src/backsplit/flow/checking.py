@@ -52,8 +52,9 @@ def check(path: Path, batch: str | None, threads: int, say: Say) -> int:
             )
         if known := partly_known(project, report.checked):
             say(
-                f"[backsplit] check: {len(known)} of {len(report.checked)} cases leave structures "
-                f"out ({grouped.named(known)}); their voxels become `ignore`: {COST_OF_UNKNOWN}"
+                f"[backsplit] check: structures are left out in {len(known)} of "
+                f"{len(report.checked)} cases ({grouped.named(known)}); their voxels become "
+                f"`ignore`: {COST_OF_UNKNOWN}"
             )
     refused = sum(c.status is not Status.OK for c in report.checked)
     name = "check" if batch is None else f"check batch {batch}"

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-import numpy as np
-
 from backsplit.cases.labels import label_files
 from backsplit.cases.table import Case, Checked, excluded
 from backsplit.errors import BacksplitError, CaseError, Code, Problem, shown
@@ -15,6 +13,7 @@ from backsplit.store.disk import is_there
 from backsplit.store.status import Status
 from backsplit.volume import read_labels
 from backsplit.volume.labels import segment_file
+from backsplit.volume.pieces import values_in
 from backsplit.volume.planes import is_dicom
 
 COST_OF_UNKNOWN = (
@@ -89,7 +88,7 @@ def _targets(project: Project, sound: Sequence[Checked]) -> Iterator[Problem]:
         drawn = (part for found in sound for part in found.drawn.split("; "))
         if not any(p.startswith(f"{target}: ") and not p.endswith(": nothing") for p in drawn):
             listed = ", ".join(map(str, values))
-            what = f"none of the {len(sound)} sound cases has a voxel of it (value {listed})"
+            what = f"0 of {len(sound)} sound cases have a voxel of it (value {listed})"
             yield _problem(
                 project, f"targets.{target}", what, "correct its value, or remove the target"
             )
@@ -139,11 +138,11 @@ def _labels(project: Project, segmenter: str, cases: Sequence[Case]) -> Iterator
     if len(open_files) == len(section.label_paths):
         return  # none at all: said already
     for role in sorted(open_files):
-        what = f"none of the {len(cases)} sound cases has a file of {role}"
+        what = f"0 of {len(cases)} sound cases have a file of {role}"
         yield _missing(project, segmenter, role, what)
     for value in sorted(open_values):
         others = shown(", ".join(map(str, sorted(seen))) or "no label")
-        what = f"none of the {len(cases)} sound cases has its value {value} (they have {others})"
+        what = f"0 of {len(cases)} sound cases have its value {value} (they have {others})"
         yield _missing(project, segmenter, values[value], what)
 
 
@@ -152,7 +151,7 @@ def _values(path: Path, wanted: set[int]) -> set[int]:
     try:
         if segment_file(path) is not None:
             return wanted  # segments that a case lacks are noted there
-        return set(np.unique(read_labels(path).array).tolist()) - {0}
+        return set(values_in(read_labels(path).array))
     except (CaseError, OSError, ValueError):
         return set()  # the check of the case says what is wrong
 

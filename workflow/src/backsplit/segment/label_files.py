@@ -19,7 +19,6 @@ from backsplit.segment.base import Labelled
 from backsplit.store.disk import is_there
 from backsplit.volume import Array, Grid, LabelMap, read_label_map, stack_masks
 from backsplit.volume.coverage import covers
-from backsplit.volume.pieces import count_values
 
 
 @dataclass(frozen=True)
@@ -99,8 +98,7 @@ class LabelFiles:
                 overlaps[free], table[value], free = named, free, free + 1
             elif named:
                 table[value] = named[0]
-        counts = np.bincount(labels.array.ravel(), minlength=len(table))
-        others = {str(v): int(counts[v]) for v in np.flatnonzero(counts) if v and not table[v]}
+        others = {str(v): labels.voxels_of([v]) for v in labels.values if not table[v]}
         notes: dict[str, Any] = {"voxels_of_other_values": others} if others else {}
         return Labelled(
             table.astype(np.min_scalar_type(free - 1))[labels.array],
@@ -192,8 +190,7 @@ def _as_mask(labels: LabelMap, path: Path, name: str) -> Array:
     CaseError
         LABEL_UNDECLARED: it holds several.
     """
-    counts = count_values(labels.array, int(labels.array.max()) + 1)
-    values = [value for value in np.flatnonzero(counts).tolist() if value]
+    values = labels.values
     if len(values) > 1:
         raise CaseError(
             Code.LABEL_UNDECLARED,

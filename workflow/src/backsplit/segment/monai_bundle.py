@@ -47,6 +47,7 @@ from backsplit.volume import (
     save_nifti,
     stack_masks,
 )
+from backsplit.volume.pieces import values_in
 
 METADATA = "configs/metadata.json"
 COMPONENTS = ("preprocessing", "inferer", "postprocessing")
@@ -282,7 +283,7 @@ class _Engine:
         if not np.isfinite(labels).all() or labels.min() < 0:
             raise self._undeclared(case, "values that are not labels")
         labels = labels.astype(np.min_scalar_type(int(labels.max())))
-        others = sorted(set(np.unique(labels).tolist()) - {0, *self.names})
+        others = sorted(set(values_in(labels)) - set(self.names))
         if others:
             raise self._undeclared(case, f"the values {shown(', '.join(map(str, others)))}")
         return labels

@@ -22,6 +22,7 @@ from backsplit.store.results import StageFolder
 from backsplit.store.sidecars import CoverageEntry, SegmentDetails
 from backsplit.volume import Array, Grid, read_geometry, read_grid, write_labels
 from backsplit.volume.coverage import covers
+from backsplit.volume.pieces import count_values
 from backsplit.volume.resample import require_overlap, resample_labels
 from backsplit.work.batch import attempt
 
@@ -120,7 +121,7 @@ class SegmentStage:
 
     def _count(self, array: Array, overlaps: Mapping[int, tuple[int, ...]]) -> dict[str, int]:
         """Voxels of each class that has any; where masks overlap, each of them counts."""
-        counts = np.bincount(array.ravel(), minlength=1)
+        counts = count_values(array)
         voxels = dict.fromkeys(self.classes, 0)
         names = {value: name for name, value in self.classes.items()}
         for value in np.flatnonzero(counts).tolist():

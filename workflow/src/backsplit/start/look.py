@@ -15,6 +15,7 @@ from backsplit.start.found import Found
 from backsplit.start.names import counted, is_mask_name
 from backsplit.start.written import listed, names_in, targets_among
 from backsplit.volume import Array, read_grid, read_labels, read_volume
+from backsplit.volume.pieces import values_in
 from backsplit.volume.planes import is_dicom_file
 
 LOOKED_AT = 20
@@ -58,8 +59,8 @@ def _values_of(paths: Sequence[Path]) -> list[int]:
     values: set[int] = set()
     for path in paths:
         with suppress(CaseError):  # DICOM has names; what is wrong with a file `check` says
-            values.update(np.unique(read_labels(path).array).tolist())
-    return sorted(values - {0})
+            values.update(values_in(read_labels(path).array))
+    return sorted(values)
 
 
 def _with_lesions(found: Found) -> Found:

@@ -27,6 +27,7 @@ from backsplit.train.heads import extend_heads, largest_change
 from backsplit.train.nnunet import data_set_folder, found_trainer
 from backsplit.train.trainer import KEY, nnUNetTrainerBackSplit
 from backsplit.volume import read_labels
+from backsplit.volume.pieces import count_values
 from backsplit.work.progress import Say
 
 LATEST = "checkpoint_latest.pth"
@@ -159,7 +160,7 @@ def shares(
     found, among = np.zeros(len(new)), np.zeros(len(new))
     for number, case in enumerate(cases, start=1):
         labels = read_labels(raw / "labelsTr" / f"{case}{described['file_ending']}").array
-        counts = np.bincount(labels.reshape(-1), minlength=len(new) + 1).astype(float)
+        counts = count_values(labels, max(len(new), int(labels.max())) + 1).astype(float)
         hidden = {BACKGROUND, *(table.get(case) or new)} if ignore and counts[ignore] else set()
         whole = counts[split].sum() + (counts[ignore] if ignore else 0)
         for label in split:

@@ -39,7 +39,7 @@ class Drawn:
 
 def drawn_voxels(array: Array, grid: Grid) -> Mapping[int, Drawn]:
     """Count each value other than 0 of a voxel file's own array (unsigned integers)."""
-    counts = count_values(array, int(array.max(initial=0)) + 1)
+    counts = count_values(array)
     return {
         value: Drawn("voxels", 0, int(counts[value]), float(counts[value] * grid.voxel_ml))
         for value in np.flatnonzero(counts).tolist()

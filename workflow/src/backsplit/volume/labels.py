@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from backsplit.errors import CaseError, Code, shown
 from backsplit.store.disk import is_there
 from backsplit.volume.drawn import Drawn, drawn_voxels
 from backsplit.volume.grid import Array, Grid
+from backsplit.volume.pieces import count_values
 from backsplit.volume.planes import is_dicom_file
 from backsplit.volume.read import read_geometry, read_grid, read_labels
 from backsplit.volume.seg_nrrd import SlicerSegments, is_slicer_file
@@ -45,6 +47,20 @@ class LabelMap:
     notes: tuple[str, ...] = ()
     drawn: Mapping[int, Drawn] = field(default_factory=dict)
     own_names: Mapping[str, str] = field(default_factory=dict)
+
+    @cached_property
+    def counts(self) -> Array:
+        """How many voxels have each value: 0, 1, … to the largest that the map holds."""
+        return count_values(self.array)
+
+    @property
+    def values(self) -> list[int]:
+        """Values that the map holds, other than 0."""
+        return [value for value in np.flatnonzero(self.counts).tolist() if value]
+
+    def voxels_of(self, values: Iterable[int]) -> int:
+        """How many voxels have one of these values."""
+        return sum(int(self.counts[value]) for value in values if value < len(self.counts))
 
     def values_of(self, wanted: int | str) -> list[int]:
         """Values that a value, or a name or wildcard, means; none if the file lacks it.

@@ -27,8 +27,14 @@ def apply_table(table: Array, values: Array) -> Array:
     return np.asarray(table[values])
 
 
-def count_values(array: Array, length: int) -> Array:
-    """How often each of 0 … length - 1 occurs in an array of unsigned integers."""
+def count_values(array: Array, length: int | None = None) -> Array:
+    """How often each of 0 … length - 1 occurs in an array of unsigned integers.
+
+    Without a length, as far as the largest that it holds. NumPy's `bincount` of a whole volume
+    makes eight bytes of each voxel first, and `unique` sorts it.
+    """
+    if length is None:
+        length = int(array.max(initial=0)) + 1
     flat = array.reshape(-1)
     counts = np.zeros(length, np.int64)
     for at in pieces(len(flat)):
@@ -42,6 +48,11 @@ def count_values(array: Array, length: int) -> Array:
         else:
             counts += np.bincount(piece, minlength=length)
     return counts
+
+
+def values_in(array: Array) -> list[int]:
+    """Values other than 0 that an array of unsigned integers holds, in order."""
+    return [value for value in np.flatnonzero(count_values(array)).tolist() if value]
 
 
 def places_of(array: Array) -> Array:
