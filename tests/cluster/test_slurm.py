@@ -44,9 +44,18 @@ exec {python} -c 'from backsplit.cli import app; app()' "$@"
 
 
 class Run:
-    """One call of Snakemake with the profile, and the strings that the test pulls."""
+    """One call of Snakemake with the profile, and the strings that the test pulls.
 
-    def __init__(self, project: Project, slurm: PrivateSlurm) -> None:
+    `start` is how it is called.
+    """
+
+    SNAKEMAKE = ("-m", "snakemake", "-s", str(ROOT / "Snakefile"), "--configfile")
+    BACKSPLIT = ("-c", "from backsplit.cli import app; app()", "run", "-c")
+
+    def __init__(
+        self, project: Project, slurm: PrivateSlurm, start: tuple[str, ...] = SNAKEMAKE
+    ) -> None:
+        self.start = start
         self.project = project
         self.slurm = slurm
         self.folder = project.folder / "strings"
@@ -63,9 +72,8 @@ class Run:
 
     @contextmanager
     def started(self, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-        command = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile")]
+        command = [sys.executable, *self.start, "config.yaml"]
         command += ["--workflow-profile", str(ROOT / "profiles" / "slurm")]
-        command += ["--configfile", "config.yaml"]
         # no accounting here; a small cluster can be asked often; its disk is local
         command += ["--slurm-status-command", "squeue", "--latency-wait", "10"]
         command += ["--slurm-init-seconds-before-status-checks", "2", *arguments]
@@ -191,7 +199,7 @@ def test_batches_go_as_one_slurm_array_where_configured(project, slurm):
     for i in range(3):
         project.add(f"case_{i}")
     project.write(run={"batch_size": 1, "device": "cpu"})
-    run = Run(project, slurm)
+    run = Run(project, slurm, start=Run.BACKSPLIT)
     tables = [project.results / "labels" / f"{batch:05}.tsv" for batch in (1, 2, 3)]
     wanted = [str(table.relative_to(project.folder)) for table in tables]
     with run.started(*wanted, "--slurm-array-jobs", "check,compose,measure") as process:
@@ -204,6 +212,9 @@ def test_batches_go_as_one_slurm_array_where_configured(project, slurm):
     # the three batches of `check` are ready at once; those of `compose` as their segmenters end
     assert ["1", "2", "3"] in [sorted(tasks) for tasks in arrays.values()]
     assert all(list(read_tsv(table)["status"]) == ["done"] for table in tables)
+    # without accounting, jobs must be known long enough to be asked about
+    (age,) = re.findall(r"MinJobAge\s*=\s*(\d+)", slurm.call("scontrol", "show", "config"))
+    assert int(age) >= 120
 
 
 def test_jobs_that_fail_and_a_drained_node_are_survived(project, slurm):

@@ -13,7 +13,6 @@ from support.documents import Command, shown
 CONTAINER = (
     "needs Docker or Apptainer; `make test-container` builds the same Dockerfile with Buildah"
 )
-CLUSTER = "needs a Slurm; `make test-cluster` starts one and runs Snakemake with its profile"
 DOWNLOAD = "needs the internet"
 MACHINE = "says where files are on the reader's machine"
 SETUP = "makes an environment, or writes in the checkout"
@@ -48,9 +47,6 @@ NOT_RUN = {
     "pip install -c envs/constraints.txt --editable '.[dev,slurm]'": DOWNLOAD,
     "snakemake --sdm conda": DOWNLOAD,
     "make links": DOWNLOAD,
-    "backsplit run --workflow-profile profiles/slurm": CLUSTER,
-    "backsplit run -c mine/config.yaml --workflow-profile profiles/slurm": CLUSTER,
-    "scontrol show config": CLUSTER,
     "export BACKSPLIT_WEIGHTS=/shared/weights": MACHINE,
     "export nnUNet_raw=$PWD/mine/results/datasets/nnunet "
     "nnUNet_preprocessed=$PWD/preprocessed nnUNet_results=$PWD/trained": MACHINE,
@@ -78,6 +74,11 @@ KITS = "tests/integration/test_start_to_data_set.py::test_the_commands_of_the_tu
 RUN_BY = {
     ".ci/run": ["make test", "make test-cluster"],
     ".github/workflows/ci.yml": ["make lint", "make docs"],
+    "tests/cluster/test_slurm.py::test_batches_go_as_one_slurm_array_where_configured": [
+        "backsplit run --workflow-profile profiles/slurm",
+        "backsplit run -c mine/config.yaml --workflow-profile profiles/slurm",
+        "scontrol show config",
+    ],
     "tests/cluster/test_slurm.py::test_the_whole_workflow_with_a_gpu_for_each_network": [
         "snakemake --workflow-profile profiles/slurm --configfile mine.yaml",
     ],
