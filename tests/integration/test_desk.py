@@ -186,7 +186,7 @@ def test_weights_that_nobody_accepted_stop_the_run_before_any_job(project):
             "'nobody' is not in the case table",
         ),
         ({"run": {"device": "cuda:9"}}, "DEVICE_MISSING", "run.device is cuda:9"),
-        ({"segmenters": "organ"}, "FILE_MISSING", "none of the 2 cases has such a file"),
+        ({"segmenters": "organ"}, "FILE_MISSING", "0 of 2 cases have such a file"),
     ],
 )
 def test_what_would_stop_a_run_later_stops_it_before_any_job(project, change, code, words):

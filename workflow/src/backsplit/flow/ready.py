@@ -99,7 +99,7 @@ def _files_of_no_case(project: Project) -> Iterator[Problem]:
             continue  # a column that the table lacks is a problem of its own
         error = RunError(
             Code.FILE_MISSING,
-            f"none of the {len(cases)} cases has such a file (looked for {first}, …)",
+            f"0 of {len(cases)} cases have such a file (looked for {first}, …)",
             f"correct `segmenters.{name}.path`; it is relative to the folder where you run, but "
             "paths from {columns} are relative to the table",
         )
