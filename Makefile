@@ -41,7 +41,7 @@ TESTS_AT_ONCE ?= 2
 unit: $(INSTALLED)
 	python -m pytest --numprocesses $(TESTS_AT_ONCE) --dist loadfile $(PYTEST_ARGS)
 
-coverage: $(INSTALLED)  ## the same with the coverage counted, in the jobs of the workflow too; half as long again
+coverage: $(INSTALLED)  ## unit tests with coverage, also of the jobs that they start; half as long again
 	$(MAKE) unit PYTEST_ARGS="--cov=backsplit --cov-report=term:skip-covered $(PYTEST_ARGS)"
 
 PROPERTIES = $(shell grep -l '^from support.examples import' tests/unit/*.py)

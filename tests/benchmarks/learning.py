@@ -5,8 +5,8 @@
 
 Plans and preprocesses a data set as a user would, then trains a plain U-Net, a residual one and
 SegResNet by `nnUNetv2_train` with the trainers' own learning rates and schedules. The data set is
-the demo's, of which one phantom of six is held out, or of more phantoms of the same kind with
-their true anatomy, of which a fifth is held out. For the CPU, patches are smaller than planned and
+the demo's (one phantom of six held out) or, with `--phantoms`, of more phantoms of the same kind
+with their true anatomy (a fifth held out). For the CPU, patches are smaller than planned and
 all centred on lesions, and networks are narrower (`--width 1 --settings '{}'` leaves both as they
 are; with patches as usual the narrow U-Net finds no lesion in 1,000 steps).
 Prints the loss of each epoch and, from the validation of whole held-out cases, the mean Dice of
@@ -39,7 +39,9 @@ WAYS = {
 FOLD = 1
 """The demo's: its one held-out phantom has a lesion of each kind."""
 KINDS = (("kidney", "liver"), ("liver",), ("kidney", "liver_border"), ("kidney_border",), ())
+"""Lesions of the phantoms, in turn."""
 FIRST_SEED = 6000
+"""Of the phantoms; the demo's and its network's are others."""
 
 
 def call(*command: object, cwd: Path | None = None) -> None:

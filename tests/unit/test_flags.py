@@ -54,7 +54,7 @@ def test_too_few_cases_are_flagged_per_population():
     assert flags.iloc[0].to_dict() == {
         "case": "", "subject": "site south", "rule": "too_few", "severity": "info",
         "value": "3 cases", "expected": "at least 10 cases",
-        "message": "site south: 3 cases are too few to compare (at least 10)",
+        "message": "site south: too few cases to compare (3; at least 10)",
     }  # fmt: skip
     few = flag_too_few(Cube.of(cohort(9)), {}, Cohort())
     assert few["subject"].tolist() == ["the data set"]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from backsplit.volume import Grid, LabelMap
 from backsplit.volume import pieces as module
-from backsplit.volume.pieces import apply_table, count_values, pieces, places_of
+from backsplit.volume.pieces import apply_table, count_values, pieces, places_of, values_in
 
 COUNT = 60
 
@@ -35,6 +36,25 @@ def test_counts_are_bincount_s(piece, kind, highest, length):
     array = values(kind, highest).reshape(3, 4, 5)
     expected = np.bincount(array.ravel(), minlength=length)
     np.testing.assert_array_equal(count_values(array, length), expected)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16, ">u2"])
+@pytest.mark.parametrize("highest", [0, 1, 9, 255])
+def test_values_are_unique_s_and_counted_as_far_as_the_largest(piece, kind, highest):
+    array = values(kind, highest).reshape(3, 4, 5)[:, ::2]
+    held, counts = np.unique(array, return_counts=True)
+    assert values_in(array) == [value for value in held.tolist() if value]
+    assert len(count_values(array)) == int(held.max()) + 1
+    grid = Grid((5, 2, 3), (1, 1, 1), (0, 0, 0), tuple(np.eye(3).ravel()))
+    labels = LabelMap(array, grid)
+    np.testing.assert_array_equal(labels.counts[held], counts)
+    assert labels.values == values_in(array)
+    assert labels.voxels_of({1, int(held.max()), 300}) == np.isin(array, [1, held.max()]).sum()
+
+
+def test_an_array_of_nothing_has_no_values():
+    assert values_in(np.zeros((0, 3, 4), np.uint8)) == []
+    assert count_values(np.zeros(0, np.uint8)).tolist() == [0]
 
 
 @pytest.mark.parametrize("kind", [np.uint8, np.uint16])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import subprocess
 import sys
 from importlib import import_module
@@ -35,7 +36,7 @@ def test_a_verb_loads_no_other_module_of_verbs(verb):
         "print([name for name in sys.modules if name.startswith('backsplit.cli.')])"
     )
     done = subprocess.run([sys.executable, "-c", look], capture_output=True, text=True, check=True)
-    loaded = set(eval(done.stdout.splitlines()[-1]))
+    loaded = set(ast.literal_eval(done.stdout.splitlines()[-1]))
     others = {f"backsplit.cli.{module}" for module in (*VERBS.values(), *GROUPS)}
     assert loaded & others == {f"backsplit.cli.{VERBS[verb]}"}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from typing import Annotated, Any
@@ -28,19 +27,16 @@ GROUPS = ("demo", "weights", "train", "study")
 """Modules whose verbs come after the module's own name."""
 
 
-SELDOM = 10_000
-"""New objects before Python looks for garbage, 700 unless told. What is read of thousands of cases
-stays: going through it again and again was a fifth of the time of `report`."""
-
-
 class Verbs(Mapping[str, Any]):
     """Every verb: a job, of which there are many, loads the module of its own alone."""
 
     def __getitem__(self, name: str) -> Any:  # noqa: ANN401 (a command of Typer's)
         module = name if name in GROUPS else VERBS[name]
         group = get_group(import_module(f"backsplit.cli.{module}").app)
+        if name not in GROUPS:
+            return group.commands[name]
         group.name = name  # the help asks for it
-        return group if name in GROUPS else group.commands[name]
+        return group
 
     def __iter__(self) -> Iterator[str]:
         return iter((*VERBS, *GROUPS))
@@ -57,7 +53,6 @@ class Backsplit(TyperGroup):
         self.commands: Mapping[str, Any] = Verbs()  # type: ignore[assignment]
 
 
-gc.set_threshold(SELDOM)
 app = typer.Typer(
     cls=Backsplit,
     no_args_is_help=True,

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,9 @@ MOST_LEVELS = 200
 
 FAST_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 """LibYAML's, a tenth of the time of PyYAML's own: every job reads the configuration."""
+
+DISPUTED = re.compile("[\t?|>\ufeff]")
+"""LibYAML accepts a few documents that PyYAML refuses; each has one of these characters."""
 
 
 class ConfigError(RunError):
@@ -75,15 +80,8 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         raise ConfigError(
             [_problem(path, f"cannot be read ({error})", "give a YAML file with --config")]
         ) from None
-    # Snakemake reads the file with PyYAML's own, which refuses some tabs
-    loader = yaml.SafeLoader if "\t" in text else FAST_LOADER
     try:
-        _refuse_deep(text, loader)
-        root = yaml.compose(text, Loader=loader)
-        if root is not None and _unfolded(root, {}) > MOST_VALUES:
-            remedy = "write out what is meant, without aliases"
-            raise ConfigError([_problem(path, "unfolds to far too many values", remedy)])
-        return yaml.load(text, Loader=loader), root  # noqa: S506 (both are safe)
+        return _parsed(path, text)
     except ConfigError:
         raise
     except RecursionError:
@@ -97,8 +95,25 @@ def read_yaml(path: Path) -> tuple[object, yaml.Node | None]:
         ) from None
 
 
-def _refuse_deep(text: str, loader: Any) -> None:  # noqa: ANN401 (a class of PyYAML)
-    """Raise RecursionError before a parser that calls itself gets to what is nested too deeply."""
+def _parsed(path: Path, text: str) -> tuple[object, yaml.Node | None]:
+    """Data and nodes of a text; PyYAML's own parser, which Snakemake uses, has the last word."""
+    if not DISPUTED.search(text):
+        with suppress(yaml.YAMLError):
+            return _parsed_by(FAST_LOADER, path, text)
+    return _parsed_by(yaml.SafeLoader, path, text)
+
+
+def _parsed_by(loader: Any, path: Path, text: str) -> tuple[object, yaml.Node | None]:  # noqa: ANN401 (a class of PyYAML)
+    _refuse_deep(text, loader)
+    root = yaml.compose(text, Loader=loader)
+    if root is not None and _unfolded(root, {}) > MOST_VALUES:
+        remedy = "write out what is meant, without aliases"
+        raise ConfigError([_problem(path, "unfolds to far too many values", remedy)])
+    return yaml.load(text, Loader=loader), root  # noqa: S506 (both are safe)
+
+
+def _refuse_deep(text: str, loader: Any) -> None:  # noqa: ANN401
+    """Refuse what is nested too deeply (RecursionError) before a recursive parser meets it."""
     level = 0
     for event in yaml.parse(text, Loader=loader):
         level += isinstance(event, yaml.CollectionStartEvent)

@@ -234,7 +234,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _send_volume(self, path: Path) -> None:
         """Send a volume as NIfTI, whatever format it has."""
-        if read_geometry(path).reads_alike:
+        if not path.is_dir() and read_geometry(path).reads_alike:
             with path.open("rb") as stream:
                 self._send_stream(stream, path.stat().st_size)
             return

@@ -256,7 +256,7 @@ def flag_too_few(cube: Cube, groups: Groups, settings: Cohort) -> pd.DataFrame:
         count = len(part.cases)
         rare = _rare(part, settings.fewest)
         if count < settings.fewest:
-            few = f"{count} cases are too few to compare (at least {settings.fewest})"
+            few = f"too few cases to compare ({count}; at least {settings.fewest})"
             rows.append(_too_few(name, count, few))
         elif rare:
             few = f"compared without {rare}, which too few of its {count} cases have"

@@ -77,7 +77,7 @@ def usual(values: Array, show: Show, *, below: bool = False) -> Callable[[int], 
     Returns
     -------
     say
-        Of a structure's index; what was asked once is kept.
+        Takes a structure's index; each answer is computed once.
     """
 
     @cache

@@ -282,6 +282,8 @@ class _Engine:
         labels = np.rint(array)
         if not np.isfinite(labels).all() or labels.min() < 0:
             raise self._undeclared(case, "values that are not labels")
+        if labels.max() > MOST_LABEL:
+            raise self._undeclared(case, f"the value {labels.max():g}")
         labels = labels.astype(np.min_scalar_type(int(labels.max())))
         others = sorted(set(values_in(labels)) - set(self.names))
         if others:

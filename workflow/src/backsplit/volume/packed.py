@@ -26,7 +26,7 @@ def first_bytes(path: Path, count: int) -> tuple[bytes, bool]:
     Raises
     ------
     OSError, EOFError, isal_zlib.error
-        It cannot be opened, or its gzip stream is cut off or damaged so early.
+        It cannot be opened, or its gzip stream is cut off or damaged that early.
     """
     with path.open("rb") as stream:
         given = stream.read(count)

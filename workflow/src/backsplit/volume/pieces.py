@@ -28,7 +28,7 @@ def apply_table(table: Array, values: Array) -> Array:
 
 
 def count_values(array: Array, length: int | None = None) -> Array:
-    """How often each of 0 … length - 1 occurs in an array of unsigned integers.
+    """How often each of 0 … length - 1 occurs in an array of unsigned integers of 16 bits at most.
 
     Without a length, as far as the largest that it holds. NumPy's `bincount` of a whole volume
     makes eight bytes of each voxel first, and `unique` sorts it.
@@ -51,7 +51,7 @@ def count_values(array: Array, length: int | None = None) -> Array:
 
 
 def values_in(array: Array) -> list[int]:
-    """Values other than 0 that an array of unsigned integers holds, in order."""
+    """Values other than 0 that an array holds, in order; as `count_values`."""
     return [value for value in np.flatnonzero(count_values(array)).tolist() if value]
 
 

@@ -7,6 +7,7 @@ line is one event, added to the end, so that the record of a killed job stays.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import resource
@@ -15,7 +16,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -43,6 +44,10 @@ SCHEDULER_VARIABLES = (
     "BATCH_JOB_UID",  # Google Batch
 )
 """Where schedulers say to a job who it is. A pod of Kubernetes has its name as host."""
+
+SELDOM = 50_000
+"""New objects before a job over all cases looks for garbage; Python's default (hundreds to
+thousands) was a fifth of the time of `report`."""
 
 
 class Recorder:
@@ -171,10 +176,22 @@ def _end_line(stream: BinaryIO) -> None:
 def job(results: Results, stage: str, say: Say, batch: str | None = None) -> Iterator[Recorder]:
     """Hold the claim of a job's files, and record it."""
     with (
+        nullcontext() if batch else _seldom_collected(),
         claimed(results, f"{stage} {batch}" if batch else stage, say),
         recorded(results, stage.replace(" ", "/"), batch) as recorder,
     ):
         yield recorder
+
+
+@contextmanager
+def _seldom_collected() -> Iterator[None]:
+    """Look for garbage seldom: what is read of all cases stays, and going through it takes long."""
+    before = gc.get_threshold()
+    gc.set_threshold(SELDOM, *before[1:])
+    try:
+        yield
+    finally:
+        gc.set_threshold(*before)
 
 
 class RecordedStage:
