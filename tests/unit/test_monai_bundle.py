@@ -298,6 +298,21 @@ def test_scores_that_are_no_masks_are_refused(bundle, cases, weights, tmp_path):
     assert found.code is Code.LABEL_UNDECLARED and "scores" in found.what
 
 
+def test_a_value_beyond_any_label_map_is_refused_not_counted(bundle, cases, weights, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    steps = INFERENCE["postprocessing"]["transforms"]
+    far = {"_target_": "Lambdad", "keys": "pred", "func": "$lambda found: 1e13 * (found + 1)"}
+    post = {"_target_": "Compose", "transforms": [*steps[:-1], far]}
+    code = {**INFERENCE, "postprocessing": post}
+    (folder / "configs" / "inference.json").write_text(json.dumps(code))
+    accept(segmenter_of(folder).weights())
+    ((_, found),) = segmenter_of(folder).label(cases[:1])
+    assert (
+        found.code is Code.LABEL_UNDECLARED and "the value" in found.what and "e+13" in found.what
+    )
+
+
 def test_a_bad_case_costs_no_other_and_time_is_limited(bundle, cases, weights, tmp_path):
     segmenter = segmenter_of(bundle)
     accept(segmenter.weights())
