@@ -26,7 +26,7 @@ def test_what_hangs_is_ended_with_all_that_it_started(tmp_path, monkeypatch):
     cases = [marked_case(tmp_path, "bad", bad=True), marked_case(tmp_path, "a")]
     begun = time.monotonic()
     found = labelled(cases, command=[*IN_ONE, "--how", "hang"], timeout_minutes=2 / 60)
-    assert found["bad"].code is Code.TIME_LIMIT and time.monotonic() - begun < 20
+    assert found["bad"].code is Code.TIME_LIMIT and time.monotonic() - begun < 90
     assert not isinstance(found["a"], CaseError)
     assert has_ended(int(child.read_text()))
 
@@ -50,7 +50,7 @@ def test_a_version_that_does_not_come_is_not_waited_for(tmp_path, monkeypatch):
 
 def has_ended(process: int) -> bool:
     """Whether a process is gone, or dead and not yet taken note of by its parent."""
-    for _ in range(50):
+    for _ in range(150):
         try:
             state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
         except FileNotFoundError:
@@ -91,7 +91,7 @@ def test_when_the_job_ends_the_program_and_its_files_go(tmp_path, how):
     job.wait(30)
     begun = time.monotonic()
     assert has_ended(int(child.read_text()))
-    assert time.monotonic() - begun < 2
-    while list(temporary.iterdir()) and time.monotonic() - begun < 5:
+    assert time.monotonic() - begun < 15
+    while list(temporary.iterdir()) and time.monotonic() - begun < 30:
         time.sleep(0.05)
     assert list(temporary.iterdir()) == []
