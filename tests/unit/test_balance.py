@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cc3d
@@ -94,7 +95,7 @@ def test_voxels_are_counted_by_target():
     array = np.zeros((3, 4, 5), np.uint16)
     array[0, 0], array[1, 0, :2], array[2, 0, 0] = 1, 2, 4
     labels = LabelMap(array, grid_of(array.shape, (1, 2, 3)))
-    labels = LabelMap(labels.array, labels.grid, drawn=drawn_voxels(array, labels.grid))
+    labels = replace(labels, drawn=drawn_voxels(labels.counts, labels.grid))
     tumor, cyst = drawn_targets(labels, {1: (1,), 2: (2,), 4: (2,)}, VALUES)
     assert (tumor.voxels, cyst.voxels) == (5, 3) and cyst.ml == pytest.approx(0.018)
     assert told([tumor, cyst]) == "tumor: 5 voxels, 0.03 ml; cyst: 3 voxels, 0.018 ml"

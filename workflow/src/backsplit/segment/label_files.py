@@ -86,7 +86,7 @@ class LabelFiles:
 
     def _multilabel(self, labels: LabelMap, path: Path) -> Labelled:
         values, lacking = self._values_in(labels, path)
-        table = np.zeros(int(labels.array.max()) + 1, np.uint16)
+        table = np.zeros(len(labels.counts), np.uint16)
         for value, new in values.items():
             if value < len(table):
                 table[value] = new

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
 from backsplit.volume.grid import Array, Grid
-from backsplit.volume.pieces import count_values
 
 
 @dataclass(frozen=True)
@@ -37,9 +35,14 @@ class Drawn:
     tolerance_ml: float = 0.0
 
 
-def drawn_voxels(array: Array, grid: Grid) -> Mapping[int, Drawn]:
-    """Count each value other than 0 of a voxel file's own array (unsigned integers)."""
-    counts = count_values(array)
+def drawn_voxels(counts: Array, grid: Grid) -> dict[int, Drawn]:
+    """What a voxel file says of each value other than 0.
+
+    Parameters
+    ----------
+    counts : how many voxels have each value, from 0 on
+    grid : the file's own
+    """
     return {
         value: Drawn("voxels", 0, int(counts[value]), float(counts[value] * grid.voxel_ml))
         for value in np.flatnonzero(counts).tolist()

@@ -137,8 +137,10 @@ def read_label_map(
     labels = read_labels(path, is_mask=is_mask)
     is_dicom = path.is_dir() or is_dicom_file(path)
     notes = read_geometry(path).notes if is_dicom else ()
-    drawn = drawn_voxels(labels.array, labels.grid)
-    return LabelMap(labels.array, labels.grid, notes=notes, drawn=drawn)
+    drawn: dict[int, Drawn] = {}
+    whole = LabelMap(labels.array, labels.grid, notes=notes, drawn=drawn)
+    drawn.update(drawn_voxels(whole.counts, whole.grid))  # the map keeps its counts
+    return whole
 
 
 def _slicer_file(path: Path) -> SegmentFile | None:
