@@ -146,8 +146,10 @@ def test_a_card_shows_what_leads_and_folds_the_rest(tmp_path):
         config.results.report.read_text("utf-8").split('id="case-worry"')[1].split("</article>")[0]
     )
     before, _, folded = card.partition('<details class="folded">')
-    assert "kidney: 100 ml" in before and "liver:" not in before
-    assert "2 more" in folded and folded.index("liver: left") < folded.index("liver: odd")
+    # the subject once, then what is said of it
+    assert ">kidney</span><br>100 ml<" in before and ">liver</span>" not in before
+    left, odd = (folded.index(f">liver</span><br>{words}<") for words in ("left", "odd"))
+    assert "2 more" in folded and left < odd
     assert gather_pages(config, make_scheme())["worry"].leading == 1
 
 

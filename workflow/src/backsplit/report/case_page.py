@@ -132,7 +132,7 @@ def _flagged(facts: PageFacts, view: CaseView) -> Iterator[Finding]:
         for number, layer in enumerate(view.layers):
             values = layer.values_of(subject)
             if values:
-                words = facts.about(subject)[0].message.removeprefix(f"{subject}: ")
+                words = facts.about(subject)[0].words
                 yield Finding(subject, words, number, values)
 
 

@@ -26,6 +26,11 @@ class Flag:
     message: str
     example: str = ""
 
+    @property
+    def words(self) -> str:
+        """The message without its subject, which is shown beside it."""
+        return self.message.removeprefix(f"{self.subject}: ")
+
 
 def led(flags: Sequence[Flag], reason: str) -> tuple[list[Flag], list[Flag]]:
     """Part the flags of a case into the one that leads, and the rest by severity.

@@ -12,6 +12,6 @@ COMPOSE = 10
 MEASURE = 11
 PICTURE = 2
 """The picture of a case, which measuring draws."""
-PAGE = 2
-JUDGE = 2
+PAGE = 3
+JUDGE = 3
 EXPORT = 1
