@@ -19,29 +19,8 @@ import pandas as pd
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from backsplit.config.quality import Quality
-from backsplit.judge.flags import all_flags
-from backsplit.judge.verdicts import DECISION_COLUMNS, verdicts
-from backsplit.measure.agreement import COLUMNS
+from support.ranked import ranked
 from support.wholebody import by_forest, by_kind, by_volume, draws, pool, summary
-
-NOTHING = pd.DataFrame(columns=list(COLUMNS))
-NOBODY = pd.DataFrame(columns=list(DECISION_COLUMNS))
-
-
-def ranked(measures: pd.DataFrame) -> list[str]:
-    """Cases as `judge` ranks them; where it does not, by verdict and number of flags."""
-    cases = list(dict.fromkeys(measures["case"]))
-    flags = all_flags(measures, NOTHING, {}, {}, Quality())
-    table = verdicts(cases, flags, NOBODY).set_index("case")
-    if "rank" in table:
-        return [str(case) for case in table.sort_values("rank").index]
-    weights = flags["severity"].map({"reject": 9, "review": 3, "warn": 1, "info": 0})
-    against = weights.groupby(flags["case"]).sum().reindex(table.index, fill_value=0)
-    sent = table["verdict"] != "accept"
-    order = pd.DataFrame({"sent": sent, "against": against})
-    order = order.sort_values(["sent", "against"], ascending=False, kind="stable")
-    return [str(case) for case in order.index]
 
 
 def main() -> None:
@@ -58,7 +37,7 @@ def main() -> None:
     arguments = parser.parse_args()
     table = pool(arguments.folder, arguments.cache)
     drawn = list(draws(table, arguments.draws, arguments.share, arguments.seed))
-    rankers = {"judge": ranked}
+    rankers = {"judge": lambda measures: ranked(measures)[0]}
     if arguments.baselines:
         rankers |= {"volume z-score": by_volume, "isolation forest": by_forest}
     orders = {name: [rank(d.measures) for d in drawn] for name, rank in rankers.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property, lru_cache
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -170,20 +171,24 @@ def torsos() -> Bench:
     return torso_bench(range(20))
 
 
-@lru_cache(maxsize=1)
-def openkbp(without: tuple[str, ...] = ()) -> Bench:
-    """Twenty real head-and-neck CTs with organs and target volumes drawn by hand."""
-    folder = SHARED / "data" / "openkbp"
+def head_and_neck(places: Sequence[Path]) -> Bench:
+    """Real head-and-neck CTs with organs and target volumes drawn by hand, a folder each."""
     cases = {
         at.name: (
             read_volume(at / "ct.nii.gz"),
             read_labels(at / "organs.nii.gz").array.astype(np.uint8),
         )
-        for at in sorted(folder.glob("pt_*"))
-        if at.name not in without
+        for at in places
     }
-    ptv = {case: read_labels(folder / case / "ptv.nii.gz").array > 0 for case in cases}
+    ptv = {at.name: read_labels(at / "ptv.nii.gz").array > 0 for at in places}
     return Bench(cases, OPENKBP_NAMES, ptv)
+
+
+@lru_cache(maxsize=1)
+def openkbp(without: tuple[str, ...] = ()) -> Bench:
+    """Twenty of them."""
+    folder = SHARED / "data" / "openkbp"
+    return head_and_neck([at for at in sorted(folder.glob("pt_*")) if at.name not in without])
 
 
 def table(found: pd.DataFrame) -> str:
