@@ -341,13 +341,43 @@ def test_what_is_no_bundle_is_told(bundle, weights, tmp_path):
     for name in ("configs/metadata.json", "models/model.pt"):
         (broken / name).parent.mkdir(parents=True, exist_ok=True)
         (broken / name).write_bytes((bundle / name).read_bytes())
-    lacking = {k: v for k, v in INFERENCE.items() if k != "inferer"}
-    (broken / "configs" / "inference.json").write_text(json.dumps(lacking))
-    assert refused(broken) is Code.MODEL_INVALID
     told = (bundle / "configs" / "metadata.json").read_text()
     (broken / "configs" / "inference.json").write_text(json.dumps(INFERENCE))
     (broken / "configs" / "metadata.json").write_text(told.replace('"bone"', '"bo\\u001bne"'))
     assert refused(broken) is Code.MODEL_INVALID
+
+
+def without(*keys: str) -> str:
+    return json.dumps({k: v for k, v in INFERENCE.items() if k not in keys})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        pytest.param(without()[:900], "cannot be read", id="cut-off"),
+        pytest.param("[1, 2]", "does not define preprocessing, inferer", id="list"),
+        pytest.param(without("inferer"), "does not define inferer", id="no-inferer"),
+        pytest.param(without("network_def", "network"), "not define network_def", id="no-network"),
+        pytest.param("[" * 100_000, "cannot be read", id="nested"),
+    ],
+)
+def test_an_unusable_configuration_is_told_before_anything_runs(
+    bundle, weights, tmp_path, text, told
+):
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    (folder / "configs" / "inference.json").write_text(text)
+    with pytest.raises(BacksplitError, match=told) as caught:
+        segmenter_of(folder).weights()
+    assert caught.value.code is Code.MODEL_INVALID
+
+
+def test_weights_that_hold_their_network_need_no_other(bundle, weights, tmp_path):
+    folder = tmp_path / "bundle"
+    shutil.copytree(bundle, folder)
+    (folder / "configs" / "inference.yaml").write_text(without("network_def", "network"))
+    (folder / "models" / "model.pt").rename(folder / "models" / "model.ts")
+    assert segmenter_of(folder, config="configs/inference.yaml").weights()
 
 
 def test_the_whole_command_accepts_and_labels(bundle, project, weights, monkeypatch):

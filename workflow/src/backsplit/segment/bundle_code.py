@@ -1,12 +1,27 @@
-"""Which files of a MONAI bundle may run as code, and how no other is run."""
+"""Which files of a MONAI bundle may run as code, how no other is run, and what it must define."""
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+from backsplit.errors import Code, RunError, shown
+
+COMPONENTS = ("preprocessing", "inferer", "postprocessing")
+"""What the configurations of MONAI's model zoo call their parts; `network_def` is the fourth."""
+
+NETWORKS = ("network_def", "network")
+
+NEEDED = (
+    "it needs preprocessing, inferer, postprocessing and network_def, as MONAI's model zoo has "
+    "them, and what they import"
+)
 
 MODULES = (".py", ".pyc", ".so", ".pyd", ".zip", ".egg", ".whl")
 """What Python imports."""
@@ -67,3 +82,31 @@ def require_own(config: Any, files: Collection[Path], seen: set[Path]) -> None: 
                 raise ValueError(f"{named}, which it reads, is not a file of its bundle")
             seen.add(path)
             require_own(ConfigParser.load_config_file(named), files, seen)
+
+
+def require_components(path: Path, *, scripted: bool) -> None:
+    """Refuse a bundle's configuration that lacks a part, without running anything of it.
+
+    Parameters
+    ----------
+    path : the configuration, JSON or YAML
+    scripted : whether the weights hold their network, so that no other is needed
+
+    Raises
+    ------
+    RunError
+        MODEL_INVALID: it cannot be read, or lacks a part.
+    """
+    try:
+        text = path.read_text("utf-8")
+        config = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        lines = str(error).splitlines() or [""]
+        what = f"{path} cannot be read ({shown(lines[0])})"
+        raise RunError(Code.MODEL_INVALID, what, NEEDED) from None
+    defined = set(config) if isinstance(config, dict) else set()
+    lacking = [name for name in COMPONENTS if name not in defined]
+    if not (scripted or defined & {*NETWORKS}):
+        lacking.append(NETWORKS[0])
+    if lacking:
+        raise RunError(Code.MODEL_INVALID, f"{path} does not define {', '.join(lacking)}", NEEDED)

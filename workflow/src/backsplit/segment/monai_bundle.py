@@ -28,7 +28,16 @@ from backsplit.config.segmenters import MonaiBundle
 from backsplit.config.slices import Labelling
 from backsplit.errors import CaseError, Code, RunError, shown
 from backsplit.segment.base import Labelled, Licence, Segmenter
-from backsplit.segment.bundle_code import may_be_read, may_run, only_sources, require_own
+from backsplit.segment.bundle_code import (
+    COMPONENTS,
+    NEEDED,
+    NETWORKS,
+    may_be_read,
+    may_run,
+    only_sources,
+    require_components,
+    require_own,
+)
 from backsplit.segment.device import choose_device
 from backsplit.segment.licences import UNSTATED, stated_licence
 from backsplit.segment.memory import limits
@@ -50,11 +59,6 @@ from backsplit.volume import (
 from backsplit.volume.pieces import values_in
 
 METADATA = "configs/metadata.json"
-COMPONENTS = ("preprocessing", "inferer", "postprocessing")
-"""What the configurations of MONAI's model zoo call their parts; `network_def` is the fourth."""
-
-NETWORKS = ("network_def", "network")
-
 BYTES_A_VOXEL = 64
 """Estimate of what a case takes beside its network: image, scores and labels as float32, twice."""
 
@@ -121,6 +125,7 @@ class MonaiBundleSegmenter(Segmenter):
                     f"{path} does not exist",
                     "correct `bundle`, `config` or `checkpoint`",
                 )
+        require_components(files[0], scripted=self._checkpoint.suffix == ".ts")
         others = [path for path in files_below(bundle) if may_run(path.relative_to(bundle))]
         return sorted({*files, *others})
 
@@ -321,14 +326,11 @@ def _load(section: MonaiBundle, checkpoint: Path, device: str, files: Collection
         parser.read_meta(str(section.bundle / METADATA))
         require_own(parser.get(), files, set())
         parser["bundle_root"], parser["device"] = root, f"$torch.device('{device}')"
-        lacking = [name for name in COMPONENTS if name not in parser]
-        named = next((name for name in NETWORKS if name in parser), None)
-        if lacking or (named is None and checkpoint.suffix != ".ts"):
-            raise KeyError(f"it has no {', '.join(lacking) or NETWORKS[0]}")
         parts = {name: parser.get_parsed_content(name) for name in COMPONENTS}
         if checkpoint.suffix == ".ts":
             network = torch.jit.load(str(checkpoint), map_location=device)
         else:
+            named = next(name for name in NETWORKS if name in parser)
             network = parser.get_parsed_content(named).to(device)
             network.load_state_dict(_state(checkpoint, device))
         network.eval()
@@ -342,8 +344,7 @@ def _load(section: MonaiBundle, checkpoint: Path, device: str, files: Collection
         raise RunError(
             Code.MODEL_INVALID,
             f"{path} cannot be used ({type(error).__name__}: {shown(lines[0])})",
-            "it needs preprocessing, inferer, postprocessing and network_def, as MONAI's model zoo "
-            "has them, and what they import",
+            NEEDED,
         ) from error
     finally:
         sys.path.remove(root)
