@@ -103,7 +103,8 @@ def require_components(path: Path, *, scripted: bool) -> None:
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         lines = str(error).splitlines() or [""]
         what = f"{path} cannot be read ({shown(lines[0])})"
-        raise RunError(Code.MODEL_INVALID, what, NEEDED) from None
+        remedy = "copy the bundle again, or correct `config`"
+        raise RunError(Code.MODEL_INVALID, what, remedy) from None
     defined = set(config) if isinstance(config, dict) else set()
     lacking = [name for name in COMPONENTS if name not in defined]
     if not (scripted or defined & {*NETWORKS}):
