@@ -203,7 +203,7 @@ def damaged(content: bytes, seed: int, count: int) -> Iterator[bytes]:
     for _ in range(count):
         data = bytearray(content)
         if rng.random() < 0.3:
-            data = data[: rng.integers(132, len(data))]
+            data = data[: rng.integers(133, len(data))]  # the preamble and a byte
         for _ in range(rng.integers(1, 30)):
             data[rng.integers(132, len(data))] = rng.integers(0, 256)
         yield bytes(data)

@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from backsplit.cases.labels import put_on_grid, require_placeable
@@ -74,6 +74,8 @@ def test_masks_reordered_cropped_and_padded_by_itk_come_back(image, order, flips
     assert lattice.count_outside(labels) == 0 and lattice.drift_mm < 1e-6
     np.testing.assert_array_equal(back.take(whole), labels)
     assert back.count_outside(whole) == np.count_nonzero(whole[~inside])
+    # what covers less than half of the other is refused, as told from some points
+    assume(inside.sum() > 0.6 * min(labels.size, whole.size))
     if lattice.shifts:
         said = "its header is wrong" if grid.size == reference.size else "but its image is"
         with pytest.raises(CaseError, match=said):
