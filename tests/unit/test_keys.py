@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 
 import pytest
@@ -47,11 +48,13 @@ def here(tmp_path, monkeypatch):
     (demo,) = demo_weights().glob(f"{NETWORK}/*")
     shutil.copytree(demo, tmp_path / "weights" / NETWORK / demo.name)
     shutil.copytree(demo, tmp_path / "model")
-    for name in ("configs/inference.json", "configs/metadata.json", "models/model.pt"):
+    parts = {"preprocessing": {}, "inferer": {}, "postprocessing": {}, "network_def": {}}
+    output = {"network_data_format": {"outputs": {"pred": {"channel_def": {"1": "liver"}}}}}
+    files = {"configs/inference.json": parts, "configs/metadata.json": output}
+    for name, content in (files | {"models/model.pt": {}}).items():
         path = tmp_path / "bundle" / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        output = '{"network_data_format": {"outputs": {"pred": {"channel_def": {"1": "liver"}}}}}'
-        path.write_text(output)
+        path.write_text(json.dumps(content))
     accept(path for path in (tmp_path / "bundle").rglob("*") if path.is_file())
     program = tmp_path / "label"
     program.write_text("#!/bin/sh\n")
