@@ -1,7 +1,7 @@
 """The fault bench with other seeds than its test's, and false alarms in more clean cases.
 
     python tests/benchmarks/faults.py phantoms [--first 100] [--seed 1] [--per-case 2]
-    python tests/benchmarks/faults.py openkbp [--seed 1] [--per-case 2] [--without CASE ...]
+    python tests/benchmarks/faults.py openkbp [--seed 1] [--per-case 2]
         (the shared inputs; with --seed 0 --per-case 1 the faults of the test)
     python tests/benchmarks/faults.py shares [--first 100] [--seed 1]   (clean phantoms only)
 
@@ -65,13 +65,12 @@ def main() -> None:
     parser.add_argument("--first", type=int, default=100, help="seed of the first phantom")
     parser.add_argument("--seed", type=int, default=1, help="of the faults")
     parser.add_argument("--per-case", type=int, default=2, help="structures that are hit")
-    parser.add_argument("--without", nargs="+", default=[], help="real cases that are left out")
     arguments = parser.parse_args()
     if arguments.which == "shares":
         shares(arguments.first, arguments.seed)
         return
     if arguments.which == "openkbp":
-        bench = openkbp(tuple(arguments.without))
+        bench = openkbp()
         print("clean:", alarms(bench, 15, 20, arguments.seed))
     else:
         first = arguments.first

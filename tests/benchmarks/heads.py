@@ -1,12 +1,16 @@
-"""Faults in four cohorts of twenty real head-and-neck CTs: which come first or second.
+r"""Faults in four cohorts of twenty real head-and-neck CTs: which come first or second.
 
     python tests/benchmarks/heads.py FOLDER MORE --cache /tmp/heads [--seed 0] [--per-case 1]
-    PYTHONPATH=OTHER_CHECKOUT/workflow/src python tests/benchmarks/heads.py …   (its rules)
+
+The same by the thresholds of before, on the measures that today's run left in the cache:
+
+    git worktree add /tmp/thresholds 30d2c48
+    PYTHONPATH=/tmp/thresholds/workflow/src python tests/benchmarks/heads.py FOLDER MORE \
+        --cache /tmp/heads
 
 FOLDER holds the twenty cases of the fault bench, MORE sixty others with `cases.tsv`, as the shared
-inputs have them. One case at a time has a fault. Both judges have the same share of the cases to
-send: two of twenty. An earlier one, without a ranking, is taken by verdict and number of flags.
-What was not drawn in a case is unknown there. Measures are kept in the cache: run today's first.
+inputs have them. One case at a time has a fault. Either judge may send two of twenty; one without a
+ranking is taken by verdict and number of flags. What was not drawn in a case is unknown there.
 """
 
 from __future__ import annotations

@@ -172,7 +172,7 @@ def torsos() -> Bench:
 
 
 def head_and_neck(places: Sequence[Path]) -> Bench:
-    """Real head-and-neck CTs with organs and target volumes drawn by hand, a folder each."""
+    """Head-and-neck CTs with organs and target volumes drawn by hand, a folder each."""
     cases = {
         at.name: (
             read_volume(at / "ct.nii.gz"),
@@ -185,10 +185,9 @@ def head_and_neck(places: Sequence[Path]) -> Bench:
 
 
 @lru_cache(maxsize=1)
-def openkbp(without: tuple[str, ...] = ()) -> Bench:
-    """Twenty of them."""
-    folder = SHARED / "data" / "openkbp"
-    return head_and_neck([at for at in sorted(folder.glob("pt_*")) if at.name not in without])
+def openkbp() -> Bench:
+    """Twenty real head-and-neck CTs."""
+    return head_and_neck(sorted((SHARED / "data" / "openkbp").glob("pt_*")))
 
 
 def table(found: pd.DataFrame) -> str:

@@ -74,7 +74,7 @@ def test_masks_reordered_cropped_and_padded_by_itk_come_back(image, order, flips
     assert lattice.count_outside(labels) == 0 and lattice.drift_mm < 1e-6
     np.testing.assert_array_equal(back.take(whole), labels)
     assert back.count_outside(whole) == np.count_nonzero(whole[~inside])
-    # what covers less than half of the other is refused, as told from some points
+    # an overlap of less than half, estimated from sample points, is refused
     assume(inside.sum() > 0.6 * min(labels.size, whole.size))
     if lattice.shifts:
         said = "its header is wrong" if grid.size == reference.size else "but its image is"
